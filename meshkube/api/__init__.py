@@ -1,0 +1,1 @@
+"""The object model, pure: kinds, schemas, defaults, validation, selectors, patches, tables."""

@@ -1,0 +1,224 @@
+"""What the daemon is told: one frozen Config, from flags over environment over file over defaults.
+
+Each setting is one field of `Config`. Its flag is `--the-name`, its environment variable
+`MESHKUBE_THE_NAME`, its key in the YAML file `the-name`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "dataplane", "dns", "ingress")
+
+
+class ConfigError(ValueError):
+    """A bad setting: the message is one line that names it."""
+
+
+def _default_data_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/meshkube")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local/share")
+    return Path(base) / "meshkube"
+
+
+def _default_node_name() -> str:
+    return socket.gethostname().lower()
+
+
+def _setting(help: str, default: Any = None, factory: Callable[[], Any] | None = None) -> Any:
+    metadata = {"help": help}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of `meshkube server` and `meshkube agent`, checked."""
+
+    data_dir: Path = _setting("where state, keys and the kubeconfig live", None, _default_data_dir)
+    node_name: str = _setting("this node's name in the cluster", None, _default_node_name)
+    node_ip: str = _setting("this node's address; empty: found from the routes", "")
+    listen: str = _setting("address and port of the API", "0.0.0.0:6443")
+    store: str = _setting("`sqlite`, or etcd://host:port,host:port", "sqlite")
+    pod_cidr: str = _setting("addresses for pods; each node gets a /24 of it", "10.42.0.0/16")
+    service_cidr: str = _setting("addresses for Services", "10.43.0.0/16")
+    cluster_dns: str = _setting("the address where cluster DNS answers", "10.43.0.10")
+    cluster_domain: str = _setting("the DNS domain of the cluster", "cluster.local")
+    ingress_http: int = _setting("port of the ingress for HTTP", 80)
+    ingress_https: int = _setting("port of the ingress for HTTPS", 443)
+    node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
+    docker: str = _setting("where Docker Engine listens", "unix:///var/run/docker.sock")
+    runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
+    dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
+    node_port: int = _setting("port of the node agent, for logs and exec", 10250)
+    disable: tuple[str, ...] = _setting("parts not to run, with commas", ())
+    log_format: str = _setting("`text` or `json`", "text")
+    log_level: str = _setting("`debug`, `info`, `warning` or `error`", "info")
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def node_port_range(self) -> range:
+        low, _, high = self.node_ports.partition("-")
+        return range(int(low), int(high) + 1)
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            check = _CHECKS.get(setting.name)
+            if check is None:
+                continue
+            try:
+                check(getattr(self, setting.name))
+            except ValueError as error:
+                raise ConfigError(f"--{_dashed(setting.name)}: {error}") from None
+        if ipaddress.ip_address(self.cluster_dns) not in ipaddress.ip_network(self.service_cidr):
+            raise ConfigError(f"--cluster-dns: {self.cluster_dns} is not in {self.service_cidr}")
+        if ipaddress.ip_network(self.pod_cidr).overlaps(ipaddress.ip_network(self.service_cidr)):
+            raise ConfigError(f"--pod-cidr: {self.pod_cidr} overlaps {self.service_cidr}")
+
+
+def load(
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    file: Path | None = None,
+) -> Config:
+    """Merges the sources. `flags` maps field names to values, None where a flag was not given.
+    Raises `ConfigError` with a line that names the setting and where it was set."""
+    values: dict[str, Any] = {}
+    types = {setting.name: str(setting.type) for setting in fields(Config)}
+    if file is not None:
+        values |= _from_file(file, types)
+    for name, type_name in types.items():
+        variable = "MESHKUBE_" + name.upper()
+        if variable in environ:
+            values[name] = _converted(environ[variable], type_name, variable)
+        if flags.get(name) is not None:
+            values[name] = _converted(flags[name], type_name, f"--{_dashed(name)}")
+    return Config(**values)
+
+
+def _from_file(file: Path, types: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config: {file}: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config: {file}: is not a mapping of settings")
+    values = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name not in types:
+            raise ConfigError(f"--config: {file}: unknown setting {key!r}")
+        values[name] = _converted(value, types[name], f"{file}: {key}")
+    return values
+
+
+def _converted(value: Any, type_name: str, where: str) -> Any:
+    if type_name == "int":
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where}: {value!r} is not a whole number") from None
+    if type_name == "Path":
+        return Path(str(value)).expanduser().absolute()
+    if type_name.startswith("tuple"):
+        parts = value if isinstance(value, list | tuple) else str(value).split(",")
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+    return str(value)
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _one_of(*choices: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"{value!r} is none of {', '.join(choices)}")
+
+    return check
+
+
+def _port(value: int) -> None:
+    if not 0 < value < 65536:
+        raise ValueError(f"{value} is not a port (1-65535)")
+
+
+def _listen(value: str) -> None:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"{value!r} is not ADDRESS:PORT")
+    _port(int(port))
+    ipaddress.ip_address(host.strip("[]"))
+
+
+def _network(value: str) -> None:
+    ipaddress.ip_network(value)
+
+
+def _address(value: str) -> None:
+    ipaddress.ip_address(value)
+
+
+def _optional_address(value: str) -> None:
+    if value:
+        ipaddress.ip_address(value)
+
+
+def _name(value: str) -> None:
+    if len(value) > 253 or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", value):
+        raise ValueError(f"{value!r} is not a DNS name in lower case")
+
+
+def _port_range(value: str) -> None:
+    low, dash, high = value.partition("-")
+    if not (dash and low.isdigit() and high.isdigit() and 0 < int(low) <= int(high) < 65536):
+        raise ValueError(f"{value!r} is not a range of ports such as 30000-32767")
+
+
+def _parts(value: tuple[str, ...]) -> None:
+    for part in value:
+        _one_of(*PARTS_TO_DISABLE)(part)
+
+
+def _store(value: str) -> None:
+    if value != "sqlite":
+        raise ValueError(f"{value!r} is not supported: only sqlite is, today")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "node_name": _name,
+    "node_ip": _optional_address,
+    "listen": _listen,
+    "store": _store,
+    "pod_cidr": _network,
+    "service_cidr": _network,
+    "cluster_dns": _address,
+    "cluster_domain": _name,
+    "ingress_http": _port,
+    "ingress_https": _port,
+    "node_port": _port,
+    "node_ports": _port_range,
+    "runtime": _one_of("docker", "hollow"),
+    "dataplane": _one_of("auto", "nftables", "userspace"),
+    "disable": _parts,
+    "log_format": _one_of("text", "json"),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+}

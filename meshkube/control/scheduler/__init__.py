@@ -1,0 +1,1 @@
+"""Which node a pod runs on: a pure plan, and the loop that binds."""

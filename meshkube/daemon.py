@@ -1,0 +1,1 @@
+"""The only wiring: builds the parts that a host runs and supervises them."""

@@ -1,0 +1,1 @@
+"""Cluster DNS: records and answers, pure, and the server around them."""
