@@ -58,7 +58,7 @@ def issue(
     days: int = CERTIFICATE_DAYS,
 ) -> Pair:
     """A certificate signed by `authority`: for a server where `names` (DNS names or addresses) are
-    given, and for a client always. `organizations` are its user's groups, as Kubernetes reads them."""
+    given, and for a client always. `organizations` become its user's groups."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     signer = serialization.load_pem_private_key(authority.key, None)

@@ -1,6 +1,6 @@
 """Reading and writing the metadata of any object."""
 
-from __future__ import annotations
+from __future__ import annotations as _annotations
 
 import copy as _copy
 import random

@@ -152,7 +152,7 @@ def lab(count: int = 1, docker: bool = False) -> Iterator[Sequence[Host]]:
         _in(switch, "ip", "link", "set", "br0", "up")
         for index in range(1, count + 1):
             host = _add_host(f"{tag}-h{index}", switch, number % 250, index)
-            hosts.append(host)  # noqa: PERF401 — one at a time, so that a failure cleans up the rest
+            hosts.append(host)
         if docker:
             for host in hosts:
                 host.start_docker()
