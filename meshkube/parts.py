@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,12 +49,16 @@ class Health:
 
 
 class Supervisor:
-    """Runs parts side by side until cancelled."""
+    """Runs parts side by side until cancelled.
 
-    def __init__(self, parts: Iterable[Part], clock: Clock) -> None:
-        self._parts = tuple(parts)
+    Parts come in tiers: all start together, and a tier stops only after the later ones have, so
+    that what stops last (the API) still serves what others say while they stop.
+    """
+
+    def __init__(self, tiers: Sequence[Sequence[Part]], clock: Clock) -> None:
+        self._tiers = tiers
         self._clock = clock
-        self.health: dict[str, Health] = {part.name: Health() for part in self._parts}
+        self.health: dict[str, Health] = {part.name: Health() for tier in tiers for part in tier}
 
     @property
     def ready(self) -> bool:
@@ -63,9 +67,15 @@ class Supervisor:
 
     async def run(self) -> None:
         """Runs every part; returns only when cancelled, once they have all stopped."""
+        await self._run_from(0)
+
+    async def _run_from(self, tier: int) -> None:
+        if tier == len(self._tiers):
+            await asyncio.Event().wait()
         async with asyncio.TaskGroup() as group:
-            for part in self._parts:
+            for part in self._tiers[tier]:
                 group.create_task(self._keep(part), name=part.name)
+            await self._run_from(tier + 1)
 
     async def _keep(self, part: Part) -> None:
         health = self.health[part.name]

@@ -1,0 +1,28 @@
+"""Which address this host is known by."""
+
+from __future__ import annotations
+
+import socket
+
+from pyroute2 import IPRoute  # type: ignore[attr-defined]
+
+# TEST-NET-1 (RFC 5737): connecting a UDP socket sends nothing, and only asks the routing table.
+_SOMEWHERE_ELSE = ("192.0.2.1", 9)
+
+
+def primary() -> str:
+    """The IPv4 address from which this host reaches others; without a default route, its first
+    global one; without any, the loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_SOMEWHERE_ELSE)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return next(iter(global_addresses()), "127.0.0.1")
+
+
+def global_addresses() -> list[str]:
+    """Every IPv4 address of global scope on this host, in the kernel's order."""
+    with IPRoute() as netlink:  # type: ignore[no-untyped-call]
+        entries = netlink.get_addr(family=socket.AF_INET, scope=0)
+        return [str(entry.get_attr("IFA_ADDRESS")) for entry in entries]

@@ -1,0 +1,139 @@
+"""The keys and certificates of one server, kept in `<data-dir>/pki`, and the admin kubeconfig.
+
+Made on the first start. A certificate is made again when it nears its end or when the host's names
+change; the CA stays, so clients keep trusting the cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+
+from meshkube import pki
+
+RENEW_BEFORE = timedelta(days=30)
+ADMIN_GROUP = "system:masters"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The cluster CA and what it signed for this host."""
+
+    directory: Path
+    ca: pki.Pair
+    api_server: pki.Pair
+    """Serves the API."""
+    api_client: pki.Pair
+    """The API server's own, towards node agents."""
+    node_server: pki.Pair
+    """Serves the node agent's logs and exec."""
+    admin: pki.Pair
+    """In the kubeconfig: a member of `system:masters`."""
+
+    @property
+    def ca_file(self) -> Path:
+        return self.directory / "ca.crt"
+
+    def server_context(self, name: str, *, require_client: bool) -> ssl.SSLContext:
+        """TLS for a listener with the pair `name`; clients may (or must) show a certificate of the
+        cluster CA."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.directory / f"{name}.crt", self.directory / f"{name}.key")
+        context.load_verify_locations(self.ca_file)
+        context.verify_mode = ssl.CERT_REQUIRED if require_client else ssl.CERT_OPTIONAL
+        return context
+
+    def client_context(self, name: str) -> ssl.SSLContext:
+        """TLS for a client that trusts the cluster CA and shows the pair `name`."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        context.load_cert_chain(self.directory / f"{name}.crt", self.directory / f"{name}.key")
+        return context
+
+
+def ensure(directory: Path, *, node_name: str, addresses: list[str], domain: str) -> Credentials:
+    """The credentials in `directory`, made or renewed where needed. `addresses` are those by which
+    clients reach this host, and the Service address of the API."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    ca = _kept(directory / "ca", frozenset(), lambda: pki.new_authority("meshkube-ca"))
+    api_names = [
+        "localhost",
+        node_name,
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        f"kubernetes.default.svc.{domain}",
+        "127.0.0.1",
+        *addresses,
+    ]
+    node_names = ["localhost", node_name, "127.0.0.1", *addresses]
+
+    def pair(name: str, user: str, group: str, names: list[str]) -> pki.Pair:
+        def make() -> pki.Pair:
+            return pki.issue(ca, user, organizations=[group] if group else [], names=names)
+
+        return _kept(directory / name, frozenset(names), make)
+
+    return Credentials(
+        directory=directory,
+        ca=ca,
+        api_server=pair("api-server", "kube-apiserver", "", api_names),
+        api_client=pair("api-client", "kube-apiserver-kubelet-client", ADMIN_GROUP, []),
+        node_server=pair("node-server", f"system:node:{node_name}", "system:nodes", node_names),
+        admin=pair("admin", "meshkube-admin", ADMIN_GROUP, []),
+    )
+
+
+def _kept(stem: Path, names: frozenset[str], make: Callable[[], pki.Pair]) -> pki.Pair:
+    try:
+        pair = pki.load(stem)
+        good_for = pki.alternative_names(pair.certificate)
+        if pki.remaining(pair.certificate) > RENEW_BEFORE and names <= good_for:
+            return pair
+    except FileNotFoundError:
+        pass
+    pair = make()
+    pki.save(pair, stem)
+    return pair
+
+
+def write_kubeconfig(path: Path, credentials: Credentials, server: str) -> None:
+    """The admin's kubeconfig, complete in one file that only its owner may read."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": "meshkube",
+                "cluster": {
+                    "server": server,
+                    "certificate-authority-data": _base64(credentials.ca.certificate),
+                },
+            }
+        ],
+        "users": [
+            {
+                "name": "meshkube-admin",
+                "user": {
+                    "client-certificate-data": _base64(credentials.admin.certificate),
+                    "client-key-data": _base64(credentials.admin.key),
+                },
+            }
+        ],
+        "contexts": [
+            {"name": "meshkube", "context": {"cluster": "meshkube", "user": "meshkube-admin"}}
+        ],
+        "current-context": "meshkube",
+    }
+    pki.write_private(path, yaml.safe_dump(content, sort_keys=False).encode())
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
