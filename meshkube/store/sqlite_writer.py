@@ -1,0 +1,282 @@
+"""The one thread that writes: it commits all requests that wait as one transaction.
+
+While a commit waits for the disk, the next requests gather; so the more is asked for at once, the
+more rides on each sync. The same thread compacts, a bite at a time between groups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter, Histogram
+
+from meshkube.metrics import REGISTRY
+from meshkube.store import sqlite_file, sqlite_rows
+from meshkube.store.base import Event, KeyValue, StoreError, StoreUnavailable
+from meshkube.store.sqlite_rows import Write
+
+log = logging.getLogger(__name__)
+
+LARGEST_GROUP = 1000
+# One bite of a compaction, in revisions, and of giving pages back to the file system.
+COMPACTION_BITE = 1000
+VACUUM_BITE = 500
+# Free pages that stay in the file for the next writes.
+SPARE_PAGES = 500
+
+_COMMIT_SECONDS = Histogram(
+    "meshkube_store_commit_seconds",
+    "Time from taking a group of writes to its being durable.",
+    registry=REGISTRY,
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1, 5),
+)
+_WRITES = Counter("meshkube_store_writes", "Writes that took effect.", registry=REGISTRY)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much history is kept: for `seconds`, but never more than `revisions`."""
+
+    seconds: float = 300.0
+    revisions: int = 50_000
+
+
+@dataclass(slots=True)
+class Request:
+    """A write and who waits for it."""
+
+    write: Write
+    future: asyncio.Future[KeyValue]
+
+
+@dataclass(slots=True)
+class Compaction:
+    """A wish to compact up to a revision, and who waits for it."""
+
+    upto: int
+    future: asyncio.Future[None]
+
+
+class Stop:
+    """The last thing in the queue."""
+
+
+Deliver = Callable[[Sequence[tuple[Request, KeyValue | StoreError]], Sequence[Event], int], None]
+Work = Request | Compaction | Stop
+
+
+class Writer:
+    """Owns the writing connection and its thread.
+
+    `deliver(outcomes, events, revision)` and `lost()` are called on `loop`: what became of a group,
+    and that events may have reached the log unseen (a commit failed half way).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Deliver,
+        lost: Callable[[], None],
+        retention: Retention,
+    ) -> None:
+        self._path = path
+        self._loop = loop
+        self._deliver = deliver
+        self._lost = lost
+        self._retention = retention
+        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = None
+        self._head = 0
+        self._compacted = 0
+        self._target = 0
+        self._compactions: list[Compaction] = []
+        # When each revision was the head: (seconds on the steady clock, revision).
+        self._samples: deque[tuple[float, int]] = deque()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+
+    def start(self) -> None:
+        """Connects and begins. Raises `StoreError`."""
+        self._connect()
+        self._thread.start()
+
+    def put(self, work: Work) -> None:
+        """Queues work; never blocks."""
+        self._queue.put(work)
+
+    def join(self) -> None:
+        """Waits until the thread has met a `Stop`."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        # Ten looks at the clock in the time that history is kept.
+        interval = self._retention.seconds / 10
+        while True:
+            pending = self._target > self._compacted
+            group, others = self._gather(0.0 if pending else interval)
+            if group:
+                self._commit(group)
+            self._compact_for(others)
+            self._age()
+            self._bite()
+            if any(isinstance(other, Stop) for other in others):
+                break
+        self._disconnect()
+
+    def _gather(self, timeout: float) -> tuple[list[Request], list[Work]]:
+        group: list[Request] = []
+        others: list[Work] = []
+        try:
+            work = self._queue.get(timeout=timeout) if timeout else self._queue.get_nowait()
+            while True:
+                if isinstance(work, Request):
+                    group.append(work)
+                else:
+                    others.append(work)
+                if isinstance(work, Stop) or len(group) >= LARGEST_GROUP:
+                    break
+                work = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        return group, others
+
+    def _commit(self, group: list[Request]) -> None:
+        started = time.perf_counter()
+        outcomes: list[tuple[Request, KeyValue | StoreError]] = []
+        events: list[Event] = []
+        try:
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            for request in group:
+                try:
+                    revision = self._head + len(events) + 1
+                    event = sqlite_rows.apply(connection, request.write, revision)
+                    events.append(event)
+                    outcomes.append((request, event.kv))
+                except StoreError as error:
+                    outcomes.append((request, error))
+            connection.execute("COMMIT")
+        except (sqlite3.Error, StoreError) as error:
+            self._fail(group, error)
+            return
+        self._head += len(events)
+        self._call(self._deliver, outcomes, events, self._head)
+        _COMMIT_SECONDS.observe(time.perf_counter() - started)
+        _WRITES.inc(len(events))
+
+    def _fail(self, group: list[Request], error: sqlite3.Error | StoreError) -> None:
+        """Nobody's write in the group is known to be kept. The next group connects anew, and so
+        finds out what the disk really holds."""
+        reason = f"{self._path}: {error}" if isinstance(error, sqlite3.Error) else str(error)
+        log.error("writes failed", extra={"reason": reason, "writes": len(group)})
+        self._disconnect()
+        self._call(
+            self._deliver,
+            [(request, StoreUnavailable(reason)) for request in group],
+            (),
+            self._head,
+        )
+
+    def _compact_for(self, others: list[Work]) -> None:
+        for work in others:
+            if isinstance(work, Compaction):
+                self._compactions.append(work)
+                self._target = max(self._target, min(work.upto, self._head))
+
+    def _age(self) -> None:
+        """Lets what is older than the retention go."""
+        now = time.monotonic()
+        samples = self._samples
+        if not samples or samples[-1][0] <= now - self._retention.seconds / 10:
+            samples.append((now, self._head))
+        while len(samples) > 1 and samples[1][0] <= now - self._retention.seconds:
+            samples.popleft()
+        if samples[0][0] <= now - self._retention.seconds:
+            self._target = max(self._target, samples[0][1])
+        # In steps, so that a busy store does not compact after every group.
+        surplus = self._head - self._retention.revisions - max(self._target, self._compacted)
+        if surplus >= COMPACTION_BITE:
+            self._target = self._head - self._retention.revisions
+
+    def _bite(self) -> None:
+        """Compacts a little, and answers those who waited for it."""
+        try:
+            connection = self._connected()
+            if self._target > self._compacted:
+                upto = min(self._target, self._compacted + COMPACTION_BITE)
+                connection.execute("BEGIN IMMEDIATE")
+                sqlite_rows.compact(connection, upto)
+                connection.execute("COMMIT")
+                self._compacted = upto
+                self._give_back(connection)
+        except (sqlite3.Error, StoreError) as error:
+            log.warning("compaction failed", extra={"reason": str(error)})
+            self._disconnect()
+            self._target = self._compacted
+            for waiting in self._compactions:
+                self._call(_reject, waiting.future, StoreUnavailable(str(error)))
+            self._compactions.clear()
+            return
+        if self._compactions and self._compacted >= self._target:
+            for waiting in self._compactions:
+                self._call(_resolve, waiting.future)
+            self._compactions.clear()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        if free > SPARE_PAGES + VACUUM_BITE or (self._compacted == self._target and free):
+            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_BITE})").fetchall()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            before = self._head
+            self._connect()
+            if self._head != before:
+                self._call(self._lost)
+        assert self._connection is not None
+        return self._connection
+
+    def _connect(self) -> None:
+        connection = sqlite_file.connect(self._path)
+        try:
+            self._head = sqlite_rows.head(connection)
+            self._compacted = sqlite_rows.compacted(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise sqlite_file.failure(self._path, error) from None
+        self._connection = connection
+
+    def _disconnect(self) -> None:
+        """Closing rolls an open transaction back."""
+        if self._connection is not None:
+            try:
+                self._connection.close()
+            except sqlite3.Error:
+                log.exception("the store did not close cleanly")
+            self._connection = None
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            # The loop is closed: nobody is left to be told.
+            log.debug("nobody waits for this result any more")
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _reject(future: asyncio.Future[None], error: StoreError) -> None:
+    if not future.done():
+        future.set_exception(error)
