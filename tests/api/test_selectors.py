@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from meshkube.api.selectors import (
     FieldSelector,
     LabelSelector,
     Requirement,
+    Term,
     check_fields,
     field_values,
     from_label_selector,
@@ -187,10 +190,8 @@ def test_text_and_back_changes_no_match(
 
 @given(st.text(alphabet="ab=!(),<> in", max_size=14))
 def test_any_text_parses_or_raises_a_bad_request(text: str) -> None:
-    try:
-        parse_labels(text).matches({"a": "b"})
-    except ApiError as error:
-        assert error.code == 400
+    with contextlib.suppress(ApiError):
+        assert parse_labels(text).matches({"a": "b"}) in (True, False)
 
 
 POD = {
@@ -279,12 +280,6 @@ def test_escapes_stand_for_themselves() -> None:
 
 @given(st.text(alphabet="ab,=\\!"), st.booleans())
 def test_any_value_survives_writing_and_reading(value: str, negated: bool) -> None:
-    selector = FieldSelector(((("reason"), value, negated),))  # type: ignore[arg-type]
-    text = str(
-        parse_fields(
-            f"reason{'!=' if negated else '='}"
-            + value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
-        )
-    )
-    assert parse_fields(text).matches({"reason": value}) is not negated
+    selector = FieldSelector((Term("reason", value, negated),))
+    assert parse_fields(str(selector)) == selector
     assert selector.matches({"reason": value}) is not negated

@@ -2,6 +2,7 @@
 
 from meshkube.api.selectors.fields import (
     FieldSelector,
+    Term,
     check_fields,
     field_values,
     parse_fields,
@@ -23,6 +24,7 @@ __all__ = [
     "FieldSelector",
     "LabelSelector",
     "Requirement",
+    "Term",
     "check_fields",
     "field_values",
     "from_label_selector",
