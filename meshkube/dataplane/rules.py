@@ -1,0 +1,212 @@
+"""From Services to elements of nftables maps and sets, and from one state to the next.
+
+Pure. The layout has no chain and no rule per Service: for each *number of backends* N there is one
+class (a map and the chains that pick a backend in it), and a Service is elements in it. So a change
+is elements in and elements out, whatever the number of Services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.dataplane.services import (
+    Front,
+    Frontend,
+    Frontends,
+    Settings,
+    frontends,
+)
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+Ruleset = dict[str, dict[str, str]]
+"""Map or set -> element -> its value (empty in a set). Only those that have elements are in it."""
+
+
+@dataclass(slots=True)
+class Change:
+    """What leads from one ruleset to another. A new value for an element is in both."""
+
+    deleted: dict[str, list[str]] = field(default_factory=dict)
+    added: dict[str, dict[str, str]] = field(default_factory=dict)
+    classes_added: list[str] = field(default_factory=list)
+    classes_deleted: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.added)
+
+    def note(self, name: str, element: str, old: str | None, new: str | None) -> None:
+        if old == new:
+            return
+        if old is not None:
+            self.deleted.setdefault(name, []).append(element)
+        if new is not None:
+            self.added.setdefault(name, {})[element] = new
+
+
+def is_class(name: str) -> bool:
+    """Whether a map is that of a class, made and removed with its elements."""
+    return "_" in name and name.rpartition("_")[2].isdigit()
+
+
+def compile(services: Iterable[Object], slices: Iterable[Object], settings: Settings) -> Ruleset:
+    """The whole ruleset at once."""
+    by_service: dict[str, list[Object]] = {}
+    for piece in slices:
+        by_service.setdefault(service_of(piece), []).append(piece)
+    table = Table()
+    for service in services:
+        key = meta.key(service)
+        table.put(key, frontends(service, by_service.get(key, ()), settings))
+    return table.ruleset
+
+
+def service_of(piece: Object) -> str:
+    """The key of the Service that an EndpointSlice belongs to; empty where it names none."""
+    name = meta.labels(piece).get(SERVICE_LABEL)
+    return f"{meta.namespace(piece)}/{name}" if name else ""
+
+
+def diff(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> Change:
+    """What to change in `old` to get `new`."""
+    change = Change()
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name, {}), new.get(name, {})
+        for element in before.keys() | after.keys():
+            change.note(name, element, before.get(element), after.get(element))
+        if is_class(name) and bool(before) != bool(after):
+            (change.classes_added if after else change.classes_deleted).append(name)
+    return change
+
+
+def apply(change: Change, old: Mapping[str, Mapping[str, str]]) -> Ruleset:
+    """What the kernel holds after the change: the model of one transaction."""
+    result = {name: dict(elements) for name, elements in old.items()}
+    for name, gone in change.deleted.items():
+        for element in gone:
+            del result[name][element]
+    for name, added in change.added.items():
+        result.setdefault(name, {}).update(added)
+    return {name: elements for name, elements in result.items() if elements}
+
+
+class Table:
+    """The wanted ruleset, kept up to date one Service at a time."""
+
+    def __init__(self) -> None:
+        self.ruleset: Ruleset = {}
+        self._services: dict[str, Frontends] = {}
+        self._claims: dict[Front, dict[str, Frontend]] = {}
+        self._owned: dict[Front, Frontend] = {}
+        self._members: dict[tuple[str, str], int] = {}
+        self._before: dict[tuple[str, str], str | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._services)
+
+    def get(self, key: str) -> Frontends:
+        return self._services.get(key, Frontends())
+
+    def keys(self) -> set[str]:
+        return set(self._services)
+
+    def put(self, key: str, new: Frontends) -> bool:
+        """Replaces what a Service has (nothing: empty `Frontends`). False: nothing changed."""
+        old = self._services.get(key, Frontends())
+        if new == old:
+            return False
+        if new.frontends:
+            self._services[key] = new
+        else:
+            self._services.pop(key, None)
+        fresh = {frontend.front: frontend for frontend in new.frontends}
+        for front in {frontend.front for frontend in old.frontends} | fresh.keys():
+            self._claim(key, front, fresh.get(front))
+        self._count(old.members, new.members)
+        return True
+
+    def take(self) -> Change:
+        """What has changed since the last call."""
+        change = Change()
+        sizes: dict[str, int] = {}
+        for (name, element), old in self._before.items():
+            new = self.ruleset.get(name, {}).get(element)
+            change.note(name, element, old, new)
+            if is_class(name):
+                grown = (new is not None) - (old is not None)
+                sizes[name] = sizes.get(name, 0) + grown
+        for name, grown in sorted(sizes.items()):
+            now = len(self.ruleset.get(name, ()))
+            if bool(now) != bool(now - grown):
+                (change.classes_added if now else change.classes_deleted).append(name)
+        self._before.clear()
+        return change
+
+    def _claim(self, key: str, front: Front, frontend: Frontend | None) -> None:
+        claims = self._claims.setdefault(front, {})
+        if frontend is None:
+            claims.pop(key, None)
+        else:
+            claims[key] = frontend
+        if not claims:
+            del self._claims[front]
+        old, new = self._owned.get(front), self._winner(claims)
+        if old == new:
+            return
+        if new is None:
+            del self._owned[front]
+        else:
+            self._owned[front] = new
+        before = dict(_elements(old)) if old else {}
+        after = dict(_elements(new)) if new else {}
+        for place in before.keys() | after.keys():
+            self._set(place, after.get(place))
+
+    def _winner(self, claims: Mapping[str, Frontend]) -> Frontend | None:
+        if len(claims) <= 1:
+            return next(iter(claims.values()), None)
+        return claims[min(claims, key=self._rank)]
+
+    def _rank(self, key: str) -> tuple[tuple[str, str], str]:
+        return self.get(key).rank, key
+
+    def _count(self, old: frozenset[tuple[str, str]], new: frozenset[tuple[str, str]]) -> None:
+        for place in old - new:
+            self._members[place] -= 1
+            if not self._members[place]:
+                del self._members[place]
+                self._set(place, None)
+        for place in new - old:
+            self._members[place] = self._members.get(place, 0) + 1
+            self._set(place, "")
+
+    def _set(self, place: tuple[str, str], value: str | None) -> None:
+        name, element = place
+        elements = self.ruleset.setdefault(name, {})
+        self._before.setdefault(place, elements.get(element))
+        if value is None:
+            elements.pop(element, None)
+            if not elements:
+                del self.ruleset[name]
+        else:
+            elements[element] = value
+
+
+def _elements(frontend: Frontend) -> Iterator[tuple[tuple[str, str], str]]:
+    family, address, protocol, port = frontend.front
+    kind = "services" if address else "nodeports"
+    key = f"{address} . {protocol} . {port}" if address else f"{protocol} . {port}"
+    count = len(frontend.backends)
+    if not count:
+        yield (f"refused_{kind}{family}", key), ""
+        return
+    how = "sticky" if frontend.sticky else "spread"
+    yield (f"{kind}{family}", key), f"goto {how}_{kind}{family}_{count}"
+    for index, backend in enumerate(frontend.backends):
+        yield (
+            (f"{kind}{family}_{count}", f"{key} . {index}"),
+            f"{backend.address} . {backend.port}",
+        )

@@ -1,0 +1,177 @@
+"""nft scripts: the table's fixed part, its classes, and changes of elements.
+
+Pure. Each script is one transaction: the kernel takes all of it or nothing. Written for nft 1.0.6
+(Debian 12) and later: keys by `typeof`, numbers where a host may have no names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from meshkube.dataplane.rules import Change, Ruleset, is_class
+from meshkube.dataplane.services import Family, Settings, family_of
+
+TABLE = "inet meshkube"
+
+_L4 = "meta l4proto { 6, 17, 132 }"
+_IP: dict[Family, str] = {4: "ip", 6: "ip6"}
+_LOOPBACK: dict[Family, str] = {4: "127.0.0.0/8", 6: "::1"}
+
+# Before Docker's own address translation (-100) and filters (0): see docs/dataplane.md.
+_NAT, _FILTER = -105, -10
+
+
+def load(ruleset: Ruleset, settings: Settings) -> str:
+    """The whole table in place of whatever is there, without a moment of no rules."""
+    families = settings.families
+    lines = [f"add table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
+    for family in families:
+        lines += _sets(family)
+    lines += _translation(families)
+    lines += _refusals(settings)
+    lines += ["chain postrouting {", "type nat hook postrouting priority 100;"]
+    lines += ['oifname "lo" return']
+    for family in families:
+        lines += _masquerading(family, settings)
+    lines += ["}", "}"]
+    for name in sorted(filter(is_class, ruleset)):
+        lines += _class(name)
+    # What picks a backend comes before what leads to it.
+    for name in sorted(ruleset, key=lambda name: (not is_class(name), name)):
+        lines.append(_add(name, ruleset[name]))
+    return "\n".join(lines) + "\n"
+
+
+def change(change: Change) -> str:
+    """One transaction of elements, and of the classes that they begin or end."""
+    lines: list[str] = []
+    for name in change.classes_added:
+        lines += _class(name)
+    for name, elements in change.deleted.items():
+        lines.append(f"delete element {TABLE} {name} {{ {', '.join(elements)} }}")
+    for name, added in change.added.items():
+        lines.append(_add(name, added))
+    for name in change.classes_deleted:
+        lines += [f"delete chain {TABLE} {chain}" for chain in _chains(name)]
+        lines.append(f"delete map {TABLE} {name}")
+    return "\n".join(lines) + "\n"
+
+
+def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
+    """How many rules each chain of the loaded table has: what a repair compares with."""
+    families = settings.families
+    rules = {
+        "prerouting": 1,
+        "output": 1,
+        "services": 2 * len(families),
+        "input": 1,
+        "forward": 1,
+        "local": 1,
+        "unavailable": 3 * len(families),
+        "refuse": 2,
+        "postrouting": 1 + sum(len(_masquerading(family, settings)) for family in families),
+    }
+    for name in filter(is_class, ruleset):
+        rules |= dict.fromkeys(_chains(name), 1)
+    return rules
+
+
+def _add(name: str, elements: Mapping[str, str]) -> str:
+    content = ", ".join(
+        f"{element} : {value}" if value else element for element, value in elements.items()
+    )
+    return f"add element {TABLE} {name} {{ {content} }}"
+
+
+def _sets(family: Family) -> Iterator[str]:
+    address = f"ipv{family}_addr"
+    front = f"{address} . inet_proto . inet_service"
+    port = "inet_proto . inet_service"
+    yield f"map services{family} {{ type {front} : verdict; }}"
+    yield f"map nodeports{family} {{ type {port} : verdict; }}"
+    yield f"set refused_services{family} {{ type {front}; }}"
+    yield f"set refused_nodeports{family} {{ type {port}; }}"
+    yield f"set hairpins{family} {{ type {address} . {address}; }}"
+    yield f"set outsiders{family} {{ type {address}; }}"
+
+
+def _translation(families: Iterable[Family]) -> Iterator[str]:
+    yield f"chain prerouting {{ type nat hook prerouting priority {_NAT}; jump services; }}"
+    yield f"chain output {{ type nat hook output priority {_NAT}; jump services; }}"
+    yield "chain services {"
+    for family in families:
+        yield f"{_front(family)} vmap @services{family}"
+        yield f"{_this_host(family)} {_port()} vmap @nodeports{family}"
+    yield "}"
+
+
+def _refusals(settings: Settings) -> Iterator[str]:
+    for chain, hook in (("input", "input"), ("forward", "forward"), ("local", "output")):
+        yield f"chain {chain} {{"
+        yield f"type filter hook {hook} priority {_FILTER}; ct state new jump unavailable; }}"
+    yield "chain unavailable {"
+    for family in settings.families:
+        yield f"{_front(family)} @refused_services{family} goto refuse"
+        yield f"{_this_host(family)} {_port()} @refused_nodeports{family} goto refuse"
+        # What is still for a Service address by now has no Service: better a clear no than silence.
+        services = _cidrs(settings.service_cidrs, family)
+        skipped = sorted(a for a in settings.skip if family_of(a) == family)
+        but = f"{_IP[family]} daddr != {{ {', '.join(skipped)} }} " if skipped else ""
+        yield f"{_IP[family]} daddr {services} {but}goto refuse"
+    yield "}"
+    yield "chain refuse {"
+    yield "meta l4proto 6 reject with tcp reset"
+    yield "reject with icmpx type port-unreachable"
+    yield "}"
+
+
+def _masquerading(family: Family, settings: Settings) -> list[str]:
+    ip, bridge = _IP[family], f'oifname != "{settings.bridge}"'
+    pods = _cidrs(settings.pod_cidrs, family)
+    cluster = _cidrs(settings.pod_cidrs + settings.service_cidrs, family)
+    hide = "masquerade fully-random"
+    through = f"ct status dnat {ip} saddr != {pods} {bridge} {ip} daddr"
+    return [
+        # A pod that reaches itself would answer itself directly, past the translation.
+        f"ct status dnat {ip} saddr . {ip} daddr @hairpins{family} {hide}",
+        # From outside to a backend elsewhere: its answer has to come back through this host.
+        f"{through} {pods} {hide}",
+        f"{through} @outsiders{family} {hide}",
+        # What pods send out of the cluster: nobody there knows the way back to a pod.
+        f"{ip} saddr {pods} {bridge} {ip} daddr != {cluster} {hide}",
+    ]
+
+
+def _class(name: str) -> Iterator[str]:
+    """The map of one number of backends, and the two ways to pick one in it."""
+    kind, _, count = name.rpartition("_")
+    family: Family = 6 if kind.endswith("6") else 4
+    ip = _IP[family]
+    front = _port() if kind.startswith("nodeports") else _front(family)
+    random = f"numgen random mod {count}"
+    yield f"add map {TABLE} {name} {{ typeof {front} . {random} : {ip} daddr . th dport; }}"
+    spread, sticky = _chains(name)
+    for chain, index in ((spread, random), (sticky, f"jhash {ip} saddr mod {count}")):
+        yield f"add chain {TABLE} {chain}"
+        yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {front} . {index} map @{name}"
+
+
+def _chains(name: str) -> tuple[str, str]:
+    return f"spread_{name}", f"sticky_{name}"
+
+
+def _front(family: Family) -> str:
+    return f"{_IP[family]} daddr . {_port()}"
+
+
+def _port() -> str:
+    return "meta l4proto . th dport"
+
+
+def _this_host(family: Family) -> str:
+    guard = f"{_IP[family]} daddr != {_LOOPBACK[family]}"
+    return f"{guard} fib daddr type local"
+
+
+def _cidrs(cidrs: Iterable[str], family: Family) -> str:
+    return "{ " + ", ".join(cidr for cidr in cidrs if family_of(cidr) == family) + " }"

@@ -1,0 +1,234 @@
+"""From a Service and its EndpointSlices to what its addresses and ports lead to.
+
+Pure. Sources: Kubernetes documents "Service", "Virtual IPs and Service Proxies", "EndpointSlices".
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from meshkube.api.types import Object
+
+Family = Literal[4, 6]
+
+PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+"""By IP protocol number: a host may have no /etc/protocols for `nft` to look names up in."""
+
+
+class Front(NamedTuple):
+    """What a client connects to."""
+
+    family: Family
+    address: str
+    """Empty: every address of this host (a node port)."""
+    protocol: int
+    port: int
+
+
+class Backend(NamedTuple):
+    """What answers it."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """One front and all it is spread over; without backends, connections are refused."""
+
+    front: Front
+    backends: tuple[Backend, ...]
+    sticky: bool = False
+    """A client keeps its backend for as long as the set of backends stays the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frontends:
+    """All of one Service."""
+
+    frontends: tuple[Frontend, ...] = ()
+    members: frozenset[tuple[str, str]] = frozenset()
+    """`(set, element)` that its backends need, shared with other Services: `hairpins` for those on
+    this node (each may reach itself through the Service), `outsiders` for those with addresses
+    outside the pod CIDRs (pods on a host's network, machines outside the cluster)."""
+    rank: tuple[str, str] = ("", "")
+    """Where two Services claim one front, the lower rank (the older Service) has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the rules depend on beside Services. CIDRs may be of both families."""
+
+    node_name: str
+    pod_cidrs: tuple[str, ...]
+    service_cidrs: tuple[str, ...]
+    skip: frozenset[str] = frozenset()
+    """Service addresses that a process of this host answers itself: they get no rules."""
+    bridge: str = "meshkube0"
+    """The link behind which this node's pods are."""
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        return tuple(sorted({family_of(cidr) for cidr in self.service_cidrs}))
+
+    def is_pod(self, address: str) -> bool:
+        """Whether an address is of a pod's own network."""
+        return any(_within(address, cidr) for cidr in self.pod_cidrs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    address: str
+    port: int
+    node: str
+    ready: bool
+    serving: bool
+
+
+def family_of(address: str) -> Family:
+    """Of an address or a CIDR, by its looks."""
+    return 6 if ":" in address else 4
+
+
+@functools.lru_cache(maxsize=65536)
+def _within(address: str, cidr: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in _network(cidr)
+    except ValueError:
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(cidr)
+
+
+def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> Frontends:
+    """What the Service's addresses lead to on this node. `slices` are all of this Service."""
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return Frontends()
+    slices = list(slices)
+    metadata = service.get("metadata") or {}
+    rank = (
+        str(metadata.get("creationTimestamp") or ""),
+        f"{metadata.get('namespace', '')}/{metadata.get('name', '')}",
+    )
+    sticky = spec.get("sessionAffinity") == "ClientIP"
+    found: dict[Front, Frontend] = {}
+    members: set[tuple[str, str]] = set()
+    for family in settings.families:
+        for port in spec.get("ports") or ():
+            fronts = list(_fronts(service, port, family, settings))
+            if not fronts:
+                continue
+            endpoints = list(_endpoints(slices, port, family))
+            members |= set(_members(endpoints, family, settings))
+            for front, local in fronts:
+                backends = _choose(endpoints, settings.node_name if local else None)
+                found.setdefault(front, Frontend(front, backends, sticky))
+    return Frontends(tuple(found.values()), frozenset(members), rank)
+
+
+def _fronts(
+    service: Object, port: Mapping[str, Any], family: Family, settings: Settings
+) -> Iterator[tuple[Front, bool]]:
+    """Each front of one port, and whether only backends on this node may answer it."""
+    spec = service["spec"]
+    protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
+    if protocol is None or not port.get("port"):
+        return
+    inside = spec.get("internalTrafficPolicy") == "Local"
+    outside = spec.get("externalTrafficPolicy") == "Local"
+    for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
+        if _usable(address, family, settings):
+            yield Front(family, address, protocol, port["port"]), inside
+    for address in _external_addresses(service):
+        if _usable(address, family, settings):
+            yield Front(family, address, protocol, port["port"]), outside
+    exposed = spec.get("type") in ("NodePort", "LoadBalancer")
+    if exposed and port.get("nodePort") and family in _families(spec):
+        yield Front(family, "", protocol, port["nodePort"]), outside
+
+
+def _external_addresses(service: Object) -> Iterator[str]:
+    spec = service["spec"]
+    yield from spec.get("externalIPs") or ()
+    if spec.get("type") == "LoadBalancer":
+        status = (service.get("status") or {}).get("loadBalancer") or {}
+        for ingress in status.get("ingress") or ():
+            # ipMode Proxy: the balancer wants its traffic back, even from inside the cluster.
+            if ingress.get("ip") and ingress.get("ipMode", "VIP") == "VIP":
+                yield ingress["ip"]
+
+
+def _families(spec: Mapping[str, Any]) -> set[Family]:
+    named = spec.get("ipFamilies")
+    if named:
+        return {6 if family == "IPv6" else 4 for family in named}
+    return {family_of(spec.get("clusterIP") or "")}
+
+
+def _usable(address: str | None, family: Family, settings: Settings) -> bool:
+    if not address or address == "None" or address in settings.skip:
+        return False
+    try:
+        return ipaddress.ip_address(address).version == family
+    except ValueError:
+        return False
+
+
+def _endpoints(
+    slices: Iterable[Object], port: Mapping[str, Any], family: Family
+) -> Iterator[_Endpoint]:
+    """All endpoints of one Service port: a slice names its ports as the Service does, with the
+    number already resolved."""
+    protocol = port.get("protocol") or "TCP"
+    for piece in slices:
+        if piece.get("addressType") != f"IPv{family}":
+            continue
+        for offered in piece.get("ports") or ():
+            same_name = (offered.get("name") or "") == (port.get("name") or "")
+            if not same_name or (offered.get("protocol") or "TCP") != protocol:
+                continue
+            if not offered.get("port"):
+                continue
+            for endpoint in piece.get("endpoints") or ():
+                # The addresses of one endpoint are interchangeable; consumers use the first.
+                if endpoint.get("addresses"):
+                    yield _endpoint(endpoint, offered["port"])
+
+
+def _endpoint(endpoint: Mapping[str, Any], port: int) -> _Endpoint:
+    conditions = endpoint.get("conditions") or {}
+    ready = conditions.get("ready") is not False
+    serving = conditions.get("serving")
+    return _Endpoint(
+        address=endpoint["addresses"][0],
+        port=port,
+        node=endpoint.get("nodeName") or "",
+        ready=ready,
+        serving=ready if serving is None else bool(serving),
+    )
+
+
+def _members(
+    endpoints: Iterable[_Endpoint], family: Family, settings: Settings
+) -> Iterator[tuple[str, str]]:
+    for endpoint in endpoints:
+        address = endpoint.address
+        if not settings.is_pod(address):
+            yield f"outsiders{family}", address
+        elif endpoint.node in ("", settings.node_name):
+            yield f"hairpins{family}", f"{address} . {address}"
+
+
+def _choose(endpoints: Iterable[_Endpoint], node: str | None) -> tuple[Backend, ...]:
+    """Ready ones; while there are none, those that still serve while they terminate."""
+    here = [endpoint for endpoint in endpoints if node is None or endpoint.node == node]
+    chosen = [e for e in here if e.ready] or [e for e in here if e.serving]
+    return tuple(sorted({Backend(e.address, e.port) for e in chosen}))
