@@ -46,7 +46,7 @@ def _whole_milli(resources: Object) -> None:
     """Amounts finer than a thousandth are rounded up to one."""
     for name, amount in resources.items():
         text = str(amount)
-        if text.isdigit() or text[-1:] not in "0123456789num":
+        if not text.endswith(("n", "u")) and "." not in text and "e" not in text.lower():
             continue
         thousandths = quantities.milli(text)
         if quantities.parse(text) * 1000 != thousandths:

@@ -10,8 +10,8 @@ field exists; a row above it may have made that parent. The value is one of:
     a function       is called with the object at the path (not its parent), if there is one;
                      an empty path is the whole object
 
-All rows of a table are merged into one tree, so one walk over an object applies them all. Rows of
-one parent apply in order, and before anything below it.
+All rows of a table are merged into one tree, so one walk over an object applies them all. At each
+object the functions come first, then the values of its fields, then what is below it.
 """
 
 from __future__ import annotations
