@@ -1,0 +1,133 @@
+"""What every cluster has from its first moment. Made where missing, and never changed after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
+from meshkube.api.types import Object
+from meshkube.control.apiserver.admission import DEFAULT_CLASS
+from meshkube.control.apiserver.options import WriteOptions
+
+if TYPE_CHECKING:
+    from meshkube.control.apiserver.registry import Registry
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The addresses a cluster is made with."""
+
+    service_cidr: str
+    cluster_dns: str
+    api_address: tuple[str, int] | None
+
+
+async def ensure(registry: Registry, settings: Settings) -> None:
+    """Safe to run at every start."""
+    for kind, obj in _objects(settings):
+        await _create(registry, kind, obj)
+    if settings.api_address is not None:
+        for kind, obj in _endpoints(*settings.api_address):
+            await _create_or_update(registry, kind, obj)
+
+
+async def _create(registry: Registry, kind: Kind, obj: Object) -> None:
+    options = WriteOptions(field_manager="meshkube")
+    try:
+        await registry.create(kind, obj, meta.namespace(obj), options)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+
+
+async def _create_or_update(registry: Registry, kind: Kind, obj: Object) -> None:
+    options = WriteOptions(field_manager="meshkube")
+    name, namespace = meta.name(obj), meta.namespace(obj)
+    try:
+        await registry.create(kind, meta.copy(obj), namespace, options)
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+        await registry.update(kind, obj, namespace, name, options)
+
+
+def _objects(settings: Settings) -> Iterator[tuple[Kind, Object]]:
+    for name in NAMESPACES:
+        yield kinds.NAMESPACE, {"metadata": {"name": name}}
+    yield kinds.SERVICE, _api_service(settings)
+    yield kinds.SERVICE, _dns_service(settings)
+    yield (
+        kinds.INGRESS_CLASS,
+        {
+            "metadata": {"name": "meshkube", "annotations": {DEFAULT_CLASS: "true"}},
+            "spec": {"controller": "meshkube.io/ingress"},
+        },
+    )
+
+
+def _api_service(settings: Settings) -> Object:
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    port = settings.api_address[1] if settings.api_address else 6443
+    return {
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "clusterIP": str(ip_network(settings.service_cidr)[1]),
+            "ports": [{"name": "https", "port": 443, "targetPort": port, "protocol": "TCP"}],
+        },
+    }
+
+
+def _dns_service(settings: Settings) -> Object:
+    labels = {
+        "k8s-app": "kube-dns",
+        "kubernetes.io/cluster-service": "true",
+        "kubernetes.io/name": "CoreDNS",
+    }
+    ports = [
+        {"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "targetPort": 53, "protocol": "TCP"},
+    ]
+    return {
+        "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
+        "spec": {"clusterIP": settings.cluster_dns, "ports": ports},
+    }
+
+
+def _endpoints(address: str, port: int) -> Iterator[tuple[Kind, Object]]:
+    """Where default/kubernetes leads: it has no selector, so no controller says it."""
+    yield (
+        kinds.ENDPOINTS,
+        {
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+            },
+            "subsets": [
+                {
+                    "addresses": [{"ip": address}],
+                    "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+                }
+            ],
+        },
+    )
+    yield (
+        kinds.ENDPOINT_SLICE,
+        {
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        },
+    )

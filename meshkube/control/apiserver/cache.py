@@ -1,0 +1,229 @@
+"""The watch cache: every object of one resource as it stands, and the latest changes to it.
+
+Plain data and no I/O: `feed` moves it, the registry reads it. Bytes and parsed objects are shared
+by all readers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+import orjson
+
+from meshkube.api import errors
+from meshkube.api.kinds import Kind
+from meshkube.api.selectors import FieldSelector, LabelSelector, field_values
+from meshkube.api.types import Object
+from meshkube.client.base import EventType
+from meshkube.control.apiserver.encoding import resource_prefix, restamp, stamp
+from meshkube.store import Event, KeyValue
+
+WINDOW = 2048
+"""How many past changes of one resource a watch can start from."""
+_NO_LABELS: dict[str, str] = {}
+
+
+class Cached:
+    """One object at one revision: its served bytes, and on first need its parsed form."""
+
+    __slots__ = ("_fields", "_object", "key", "kind", "raw", "revision")
+
+    def __init__(self, kind: Kind, key: str, revision: int, raw: bytes) -> None:
+        self.kind = kind
+        self.key = key
+        self.revision = revision
+        self.raw = raw
+        self._object: Object | None = None
+        self._fields: dict[str, str] | None = None
+
+    @property
+    def object(self) -> Object:
+        """Shared with every reader: copy before changing."""
+        if self._object is None:
+            self._object = orjson.loads(self.raw)
+        return self._object
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """What field selectors of this kind can ask for."""
+        if self._fields is None:
+            self._fields = dict(field_values(self.kind, self.object))
+        return self._fields
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return self.object["metadata"].get("labels") or _NO_LABELS
+
+
+def cached(kind: Kind, kv: KeyValue) -> Cached:
+    return Cached(kind, kv.key, kv.mod_revision, stamp(kv.value, kv.mod_revision))
+
+
+class Notice:
+    """What a watcher is told: a type and an object. Its bytes are made once for all watchers."""
+
+    __slots__ = ("_frame", "cached", "type")
+
+    def __init__(self, type: EventType, cached: Cached) -> None:
+        self.type = type
+        self.cached = cached
+        self._frame: bytes | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """One line of a watch stream."""
+        if self._frame is None:
+            self._frame = b'{"type":"%b","object":%b}\n' % (self.type.encode(), self.cached.raw)
+        return self._frame
+
+
+class Change:
+    """One change of one object, as it looks to those who watch all, and at a selector's border."""
+
+    __slots__ = ("_entered", "_left", "new", "old", "plain", "revision")
+
+    def __init__(self, revision: int, old: Cached | None, new: Cached | None, last: Cached) -> None:
+        self.revision = revision
+        self.old = old
+        self.new = new
+        kind: EventType = "DELETED" if new is None else "MODIFIED" if old else "ADDED"
+        self.plain = Notice(kind, last)
+        self._entered: Notice | None = None
+        self._left: Notice | None = None
+
+    def seen(self, was: bool, now: bool) -> Notice | None:
+        """The notice for a watcher whose selector matched the old and matches the new."""
+        if was and now:
+            return self.plain
+        if now:
+            return self._enter()
+        return self._leave() if was else None
+
+    def _enter(self) -> Notice:
+        if self.plain.type == "ADDED":
+            return self.plain
+        if self._entered is None:
+            self._entered = Notice("ADDED", self.plain.cached)
+        return self._entered
+
+    def _leave(self) -> Notice:
+        if self.plain.type == "DELETED":
+            return self.plain
+        if self._left is None:
+            old = self.old
+            assert old is not None
+            raw = restamp(old.raw, old.revision, self.revision)
+            self._left = Notice("DELETED", Cached(old.kind, old.key, self.revision, raw))
+        return self._left
+
+
+class Selection:
+    """Which objects of a resource a list or a watch is about."""
+
+    __slots__ = ("fields", "labels", "prefix")
+
+    def __init__(
+        self, prefix: str, labels: LabelSelector | None, fields: FieldSelector | None
+    ) -> None:
+        self.prefix = prefix
+        self.labels = labels
+        self.fields = fields
+
+    @property
+    def everything(self) -> bool:
+        """No selector: only the prefix counts."""
+        return self.labels is None and self.fields is None
+
+    def matches(self, item: Cached) -> bool:
+        """By selectors alone: the prefix is known to fit."""
+        if self.labels is not None and not self.labels.matches(item.labels):
+            return False
+        return self.fields is None or self.fields.matches(item.fields)
+
+    def notice(self, change: Change) -> Notice | None:
+        if not change.plain.cached.key.startswith(self.prefix):
+            return None
+        if self.everything:
+            return change.plain
+        was = change.old is not None and self.matches(change.old)
+        now = change.new is not None and self.matches(change.new)
+        return change.seen(was, now)
+
+
+class Sink(Protocol):
+    """Who is told of changes, at once and in order."""
+
+    def tell(self, change: Change) -> None: ...
+
+    def end(self) -> None:
+        """No more changes will come."""
+        ...
+
+
+class ResourceCache:
+    """The objects of one resource in key order, a window of changes, and who watches."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.prefix = resource_prefix(kind)
+        self.items: dict[str, Cached] = {}
+        self.watchers: dict[int, Sink] = {}
+        self._keys: list[str] = []
+        self._window: deque[Change] = deque()
+        self._floor = 0
+
+    def load(self, kvs: Iterable[KeyValue], revision: int) -> None:
+        """Starts over from a whole range, in key order, as of `revision`."""
+        self.items = {kv.key: cached(self.kind, kv) for kv in kvs}
+        self._keys = sorted(self.items)
+        self._window.clear()
+        self._floor = revision
+
+    def apply(self, event: Event) -> None:
+        """Takes one change of the store, and tells the watchers."""
+        kv = event.kv
+        old = self.items.get(kv.key)
+        last = cached(self.kind, kv)
+        if event.deleted:
+            if old is None:
+                return
+            del self.items[kv.key]
+            del self._keys[bisect_left(self._keys, kv.key)]
+            change = Change(kv.mod_revision, old, None, last)
+        else:
+            self.items[kv.key] = last
+            if old is None:
+                insort(self._keys, kv.key)
+            change = Change(kv.mod_revision, old, last, last)
+        self._remember(change)
+        for watcher in tuple(self.watchers.values()):
+            watcher.tell(change)
+
+    def _remember(self, change: Change) -> None:
+        if len(self._window) >= WINDOW:
+            self._floor = self._window.popleft().revision
+        self._window.append(change)
+
+    def select(self, prefix: str, start_after: str = "") -> list[Cached]:
+        """The objects under a key prefix, in order, after a key."""
+        low = bisect_left(self._keys, prefix)
+        high = bisect_left(self._keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
+        if start_after:
+            low = max(low, bisect_left(self._keys, start_after + "\0"))
+        items = self.items
+        return [items[key] for key in self._keys[low:high]]
+
+    def since(self, revision: int) -> list[Change]:
+        """The changes after a revision. Raises `ApiError` 410 where they are no longer kept."""
+        if revision < self._floor:
+            raise errors.gone(f"too old resource version: {revision} ({self._floor})")
+        changes: list[Change] = []
+        for change in reversed(self._window):
+            if change.revision <= revision:
+                break
+            changes.append(change)
+        changes.reverse()
+        return changes

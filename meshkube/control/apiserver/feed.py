@@ -1,0 +1,113 @@
+"""Moves the watch caches: one watch over the whole store, every change to the cache it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable, Iterable
+
+from meshkube.api import errors
+from meshkube.api.kinds import Kind
+from meshkube.control.apiserver.cache import ResourceCache
+from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
+from meshkube.store import Compacted, KeyValue, Store, WatchBatch
+
+PATIENCE = 3.0
+"""Seconds a reader waits for the caches to reach a revision (as kube-apiserver does)."""
+
+
+class Feed:
+    """The caches of all kinds, and the revision up to which they hold everything."""
+
+    def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
+        self._store = store
+        self._caches = {resource_prefix(kind): ResourceCache(kind) for kind in kinds}
+        self.revision = 0
+        self.synced = asyncio.Event()
+        self._order = itertools.count()
+        self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    def cache(self, kind: Kind) -> ResourceCache:
+        return self._caches[resource_prefix(kind)]
+
+    @property
+    def caches(self) -> Iterable[ResourceCache]:
+        return self._caches.values()
+
+    async def run(self, loaded: Callable[[], None]) -> None:
+        """Loads the caches and keeps them moving. Raises what the store raises."""
+        try:
+            await self._load()
+            loaded()
+            self.synced.set()
+            async for batch in self._store.watch(ROOT, self.revision):
+                self._apply(batch)
+        except Compacted as error:
+            raise RuntimeError("the watch cache fell behind the store") from error
+        finally:
+            self.synced.clear()
+            for cache in self._caches.values():
+                for watcher in tuple(cache.watchers.values()):
+                    watcher.end()
+
+    async def _load(self) -> None:
+        result = await self._store.range(ROOT)
+        found: dict[str, list[KeyValue]] = {prefix: [] for prefix in self._caches}
+        for kv in result.kvs:
+            kvs = found.get(prefix_of(kv.key))
+            if kvs is not None:
+                kvs.append(kv)
+        for prefix, kvs in found.items():
+            self._caches[prefix].load(kvs, result.revision)
+        self._reach(result.revision)
+
+    def _apply(self, batch: WatchBatch) -> None:
+        for event in batch.events:
+            cache = self._caches.get(prefix_of(event.kv.key))
+            if cache is not None:
+                cache.apply(event)
+        self._reach(batch.revision)
+
+    def _reach(self, revision: int) -> None:
+        self.revision = revision
+        while self._waiters and self._waiters[0][0] <= revision:
+            future = heapq.heappop(self._waiters)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def fresh(self) -> None:
+        """Waits until the caches hold everything that was in the store when asked."""
+        await self.loaded()
+        revision = await self._store.revision()
+        if self.revision < revision:
+            await self.reach(revision)
+
+    async def loaded(self) -> None:
+        """Waits until the caches were filled. Raises `ApiError` 503 when that takes too long."""
+        if self.synced.is_set():
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.synced.wait()
+        except TimeoutError:
+            raise errors.unavailable("the API server's caches are not loaded yet") from None
+
+    async def reach(self, revision: int) -> None:
+        """Waits until the caches hold a revision. Raises `ApiError` 504 when it stays away."""
+        if self.revision >= revision:
+            return
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiters, (revision, next(self._order), future))
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await future
+        except TimeoutError:
+            raise _too_large(revision, self.revision) from None
+
+
+def _too_large(asked: int, current: int) -> errors.ApiError:
+    message = f"Timeout: Too large resource version: {asked}, current: {current}"
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    details = {"retryAfterSeconds": 1, "causes": [cause]}
+    return errors.ApiError(504, "Timeout", message, details)

@@ -1,0 +1,51 @@
+"""What a write may ask for beside the object itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from meshkube.api.types import Object
+from meshkube.client.base import Propagation
+
+FieldValidation = Literal["Strict", "Warn", "Ignore"]
+
+
+@dataclass(slots=True)
+class WriteOptions:
+    """Of create, update and patch."""
+
+    dry_run: bool = False
+    field_manager: str = "unknown"
+    field_validation: FieldValidation = "Ignore"
+    force: bool = False
+    """Of an apply: take fields over from other managers."""
+    warnings: list[str] = field(default_factory=list)
+    """Filled by the write: what the client should be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteOptions:
+    """Of delete, as `meta/v1 DeleteOptions`."""
+
+    propagation: Propagation | None = None
+    grace_period: int | None = None
+    """Seconds."""
+    uid: str = ""
+    resource_version: str = ""
+    dry_run: bool = False
+
+    @classmethod
+    def of(cls, body: Object, dry_run: bool = False) -> DeleteOptions:
+        """From a DeleteOptions object."""
+        preconditions = body.get("preconditions") or {}
+        propagation = body.get("propagationPolicy")
+        if propagation is None and body.get("orphanDependents") is not None:
+            propagation = "Orphan" if body["orphanDependents"] else "Background"
+        return cls(
+            propagation=propagation,
+            grace_period=body.get("gracePeriodSeconds"),
+            uid=preconditions.get("uid") or "",
+            resource_version=preconditions.get("resourceVersion") or "",
+            dry_run=dry_run or bool(body.get("dryRun")),
+        )

@@ -1,0 +1,45 @@
+"""Patches of all four types, as functions for `Registry.patch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshkube.api import schemas
+from meshkube.api.kinds import Kind
+from meshkube.api.types import JSON, Object
+from meshkube.client.base import PatchType
+from meshkube.control.apiserver.cache import Cached
+from meshkube.control.apiserver.options import WriteOptions
+from meshkube.control.apiserver.registry import Registry
+
+
+async def run(
+    registry: Registry,
+    kind: Kind,
+    name: str,
+    namespace: str,
+    type: PatchType,
+    patch: JSON,
+    options: WriteOptions,
+    subresource: str = "",
+) -> Cached:
+    """Raises `ApiError`."""
+    function = _function(kind, type, patch, subresource)
+    return await registry.patch(kind, name, namespace, function, options, subresource)
+
+
+def _function(
+    kind: Kind, type: PatchType, patch: JSON, subresource: str
+) -> Callable[[Object], Object]:
+    from meshkube.api import patch as patches  # being written
+
+    if type == "json":
+        return lambda doc: patches.json_patch(doc, patch)
+    if type == "merge":
+        return lambda doc: patches.merge_patch(doc, patch)
+    schema = (
+        schemas.schema_of("io.k8s.api.autoscaling.v1.Scale")
+        if subresource == "scale"
+        else schemas.schema_for(kind)
+    )
+    return lambda doc: patches.strategic_merge(doc, patch, schema)

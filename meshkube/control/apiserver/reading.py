@@ -1,0 +1,202 @@
+"""Reads: get, list and watch from the caches, and pages of the past from the store."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+from meshkube.api import errors
+from meshkube.api.kinds import Kind
+from meshkube.api.selectors import check_fields, parse_fields, parse_labels
+from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
+from meshkube.control.apiserver.encoding import object_key, resource_prefix
+from meshkube.control.apiserver.events import stored_kind
+from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.watching import Watcher
+from meshkube.store import Compacted, Store
+
+Match = Literal["", "NotOlderThan", "Exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Objects in key order, all as of `revision`."""
+
+    items: list[Cached]
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+    """Objects after this page; None where that is not known or there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list or watch asks for. `namespace` None: all of them."""
+
+    kind: Kind
+    namespace: str | None = None
+    labels: str = ""
+    fields: str = ""
+    resource_version: str = ""
+    match: Match = ""
+    limit: int = 0
+    continue_token: str = ""
+
+    def selection(self) -> Selection:
+        """Raises `ApiError` 400 for selectors that cannot be read."""
+        prefix = resource_prefix(stored_kind(self.kind))
+        if self.namespace:
+            prefix += self.namespace + "/"
+        labels = parse_labels(self.labels) if self.labels else None
+        fields = parse_fields(self.fields) if self.fields else None
+        if fields is not None:
+            check_fields(self.kind, fields)
+        if labels is not None and labels.empty:
+            labels = None
+        return Selection(prefix, labels, fields)
+
+
+class Reader:
+    """Reads of stored kinds."""
+
+    def __init__(self, store: Store, feed: Feed) -> None:
+        self._store = store
+        self._feed = feed
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Cached:
+        """Raises `ApiError` 404."""
+        await self._feed.fresh()
+        found = self._feed.cache(kind).items.get(object_key(kind, namespace, name))
+        if found is None:
+            raise errors.not_found(kind.group, kind.plural, name)
+        return found
+
+    async def list(self, query: Query) -> Listing:
+        """Raises `ApiError` 400, 410 or 504."""
+        selection = query.selection()
+        if query.continue_token:
+            return await self._next_page(query, selection)
+        exact = query.match == "Exact" and query.resource_version not in ("", "0")
+        await self._wait(query)
+        revision = self._feed.revision
+        if exact and int(query.resource_version) != revision:
+            return await self._past(query, selection, int(query.resource_version), "")
+        found = self._feed.cache(stored_kind(query.kind)).select(selection.prefix)
+        return _page(query, selection, found, revision)
+
+    async def _wait(self, query: Query) -> None:
+        version = parse_version(query.resource_version)
+        if version is None:
+            await self._feed.fresh()
+        elif version:
+            await self._feed.loaded()
+            await self._feed.reach(version)
+        else:
+            await self._feed.loaded()
+
+    async def _next_page(self, query: Query, selection: Selection) -> Listing:
+        revision, start = decode_continue(query.continue_token, selection.prefix)
+        if query.resource_version not in ("", "0"):
+            raise errors.bad_request(
+                "specifying resource version is not allowed when using continue"
+            )
+        if revision < 0:
+            await self._feed.fresh()
+            found = self._feed.cache(stored_kind(query.kind)).select(selection.prefix, start)
+            return _page(query, selection, found, self._feed.revision)
+        return await self._past(query, selection, revision, start)
+
+    async def _past(self, query: Query, selection: Selection, revision: int, start: str) -> Listing:
+        """A page as of a past revision, from the store. A selector scans on until it is full."""
+        found: list[Cached] = []
+        bite = query.limit if selection.everything else 0
+        try:
+            result = await self._store.range(
+                selection.prefix, start_after=start, limit=bite, revision=revision
+            )
+        except Compacted:
+            if start:
+                raise _expired(encode_continue(-1, start, selection.prefix)) from None
+            raise errors.gone(
+                f"The resourceVersion for the provided list is too old: {revision}"
+            ) from None
+        kind = stored_kind(query.kind)
+        found = [cached(kind, kv) for kv in result.kvs]
+        return _page(query, selection, found, revision, result.remaining)
+
+    async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
+        """Starts to watch after `query.resource_version`; without one, or with `initial`, the
+        objects there are come first, as ADDED. Raises `ApiError` 400, 410 or 504."""
+        selection = query.selection()
+        version = parse_version(query.resource_version)
+        await self._wait(query)
+        cache = self._feed.cache(stored_kind(query.kind))
+        if initial or not version:
+            return Watcher(cache, selection, _state(cache, selection))
+        past = (selection.notice(change) for change in cache.since(version))
+        return Watcher(cache, selection, [notice for notice in past if notice is not None])
+
+
+def parse_version(text: str) -> int | None:
+    """A resourceVersion; None for none. Raises `ApiError` 400."""
+    if not text:
+        return None
+    if not text.isdigit():
+        why = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise errors.bad_request(f"resourceVersion: {why}")
+    return int(text)
+
+
+def _state(cache: ResourceCache, selection: Selection) -> Iterable[Notice]:
+    for item in cache.select(selection.prefix):
+        if selection.everything or selection.matches(item):
+            yield Notice("ADDED", item)
+
+
+def _page(
+    query: Query, selection: Selection, found: list[Cached], revision: int, more: int = 0
+) -> Listing:
+    """Cuts `found` to the limit. `more`: how many follow `found` in the store."""
+    if not selection.everything:
+        found = [item for item in found if selection.matches(item)]
+    limit = query.limit
+    if not limit or (len(found) <= limit and not more):
+        return Listing(found, revision)
+    page = found[:limit]
+    token = encode_continue(revision, page[-1].key, selection.prefix)
+    remaining = len(found) - len(page) + more if selection.everything else None
+    return Listing(page, revision, token, remaining)
+
+
+def encode_continue(revision: int, last: str, prefix: str) -> str:
+    """Where the next page starts: after the key `last`, as of `revision` (-1: as it is then)."""
+    token = {"v": "meta.k8s.io/v1", "rv": revision, "start": last[len(prefix) :]}
+    return base64.urlsafe_b64encode(orjson.dumps(token)).decode().rstrip("=")
+
+
+def decode_continue(token: str, prefix: str) -> tuple[int, str]:
+    """`(revision, key to start after)`. Raises `ApiError` 400."""
+    try:
+        content = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        if content["v"] != "meta.k8s.io/v1" or not content["start"]:
+            raise ValueError("unknown version")
+        return int(content["rv"]), prefix + str(content["start"])
+    except (ValueError, KeyError, TypeError, binascii.Error):
+        raise errors.bad_request("continue key is not valid") from None
+
+
+def _expired(token: str) -> errors.ApiError:
+    error = errors.gone(
+        "The provided continue parameter is too old to display a consistent list result. You can "
+        "start a new list without the continue parameter, or use the continue token in this "
+        "response to retrieve the remainder of the results. Continuing with the provided token "
+        "results in an inconsistent list: objects that were created, modified or deleted between "
+        "the time the first chunk was returned and now may show up in the list."
+    )
+    error.continue_token = token  # type: ignore[attr-defined]
+    return error

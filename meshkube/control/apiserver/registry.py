@@ -1,0 +1,261 @@
+"""The API over the store: every operation on every kind, for HTTP and in-process clients alike.
+
+Decisions are synchronous functions in the files beside this one; here they meet the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import orjson
+
+from meshkube.api import errors, kinds, meta
+from meshkube.api.kinds import KINDS, Kind
+from meshkube.api.types import Object
+from meshkube.clock import Clock
+from meshkube.control.apiserver import bootstrap, events, rules, subresources
+from meshkube.control.apiserver.cache import Cached, Change
+from meshkube.control.apiserver.encoding import object_key
+from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
+from meshkube.control.apiserver.reading import Listing, Query, Reader
+from meshkube.control.apiserver.services import ServiceAllocator
+from meshkube.control.apiserver.watching import Watcher
+from meshkube.control.apiserver.writing import Writer
+from meshkube.store import Store
+
+Patch = Callable[[Object], Object]
+"""From a document (shared) to a patched copy."""
+
+
+class Registry:
+    """Also the part `registry`: it keeps the watch caches moving, so it runs before all else.
+
+    `api_address` is where the API is reached on this host: it becomes the endpoint of the Service
+    default/kubernetes.
+    """
+
+    name = "registry"
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        service_cidr: str = "10.43.0.0/16",
+        cluster_dns: str = "10.43.0.10",
+        node_ports: range = range(30000, 32768),
+        api_address: tuple[str, int] | None = None,
+    ) -> None:
+        self.clock = clock
+        self.feed = Feed(store, [kind for kind in KINDS if events.stored_kind(kind) is kind])
+        self.services = ServiceAllocator(service_cidr, node_ports)
+        self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
+        self._reader = Reader(store, self.feed)
+        self._writer = Writer(store, self.feed, _Lookup(self.feed), self.services, clock)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Keeps the caches; makes what every cluster has. See `parts.Part`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.feed.run(self._loaded))
+            await self.feed.synced.wait()
+            await bootstrap.ensure(self, self._settings)
+            ready()
+
+    def _loaded(self) -> None:
+        cache = self.feed.cache(kinds.SERVICE)
+        self.services.rebuild(item.object for item in cache.items.values())
+        cache.watchers[id(self.services)] = _Follower(self.services)
+
+    async def get(
+        self, kind: Kind, name: str, namespace: str = "", subresource: str = ""
+    ) -> Cached:
+        """Raises `ApiError` 404."""
+        found = await self._reader.get(events.stored_kind(kind), namespace, name)
+        return _shown(kind, found, subresource)
+
+    async def list(self, query: Query) -> Listing:
+        """Raises `ApiError` 400, 410 or 504."""
+        listing = await self._reader.list(query)
+        if events.stored_kind(query.kind) is query.kind:
+            return listing
+        shown = [_shown(query.kind, item) for item in listing.items]
+        return Listing(shown, listing.revision, listing.continue_token, listing.remaining)
+
+    async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
+        """Raises `ApiError` 400, 410 or 504."""
+        return await self._reader.watch(query, initial=initial)
+
+    async def create(
+        self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
+    ) -> Cached:
+        """`obj` is private to the request. Raises `ApiError`."""
+        check_type(kind, obj)
+        _check_place(kind, obj, namespace)
+        if meta.resource_version(obj):
+            raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        rules.shape(kind, obj, options)
+        stored = events.stored_kind(kind)
+        if stored is not kind:
+            obj = events.to_core(obj)
+        made = await self._writer.create(stored, obj, namespace, options)
+        return _shown(kind, made)
+
+    async def update(
+        self,
+        kind: Kind,
+        obj: Object,
+        namespace: str,
+        name: str,
+        options: WriteOptions,
+        subresource: str = "",
+    ) -> Cached:
+        """Replaces. `obj` is private to the request. Raises `ApiError`."""
+        if subresource != "scale":
+            check_type(kind, obj)
+            rules.shape(kind, obj, options)
+        _check_place(kind, obj, namespace, name)
+        stored = events.stored_kind(kind)
+        if stored is not kind:
+            obj = events.to_core(obj)
+
+        def make(current: Object) -> Object:
+            # Another try must start from what the client sent.
+            return subresources.written(stored, meta.copy(obj), current, subresource)
+
+        done = await self._writer.modify(
+            stored, namespace, name, make, options, subresource=subresource
+        )
+        return _shown(kind, done, subresource)
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Patch,
+        options: WriteOptions,
+        subresource: str = "",
+    ) -> Cached:
+        """Raises `ApiError`. `patch` may run more than once."""
+        stored = events.stored_kind(kind)
+
+        def make(current: Object) -> Object:
+            if stored is not kind:
+                current = events.to_events_group(current)
+            doc = patch(subresources.view(stored, current, subresource))
+            if subresource != "scale":
+                check_type(kind, doc)
+                rules.shape(kind, doc, options)
+                _check_place(kind, doc, namespace, name)
+            if stored is not kind:
+                doc = events.to_core(doc)
+            return subresources.written(stored, doc, current, subresource)
+
+        done = await self._writer.modify(
+            stored, namespace, name, make, options, subresource=subresource
+        )
+        return _shown(kind, done, subresource)
+
+    async def delete(
+        self, kind: Kind, name: str, namespace: str, options: DeleteOptions
+    ) -> tuple[Cached, bool]:
+        """The object as it is left, and whether it is gone. Raises `ApiError`."""
+        left, gone = await self._writer.delete(events.stored_kind(kind), namespace, name, options)
+        return _shown(kind, left), gone
+
+    async def delete_collection(self, query: Query, options: DeleteOptions) -> Listing:
+        """Deletes what a list finds, and returns that. Raises `ApiError`."""
+        listing = await self.list(query)
+        for item in listing.items:
+            namespace = meta.namespace(item.object)
+            try:
+                await self.delete(query.kind, meta.name(item.object), namespace, options)
+            except errors.ApiError as error:
+                if error.code != 404:
+                    raise
+        return listing
+
+    async def bind(self, binding: Object, namespace: str, name: str, options: WriteOptions) -> None:
+        """Gives a pod its node. Raises `ApiError` 404 or 409."""
+        asked = meta.uid(binding)
+
+        def make(pod: Object) -> Object:
+            if asked and asked != meta.uid(pod):
+                raise errors.conflict("", "pods", name, "the pod was replaced by another one")
+            return subresources.bound(pod, binding, meta.timestamp(self.clock.now()))
+
+        await self._writer.modify(kinds.POD, namespace, name, make, options, subresource="binding")
+
+
+class _Lookup:
+    """`admission.Lookup` over the caches."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def find(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        found = self._feed.cache(kind).items.get(object_key(kind, namespace, name))
+        return found.object if found is not None else None
+
+    def all(self, kind: Kind) -> Iterable[Object]:
+        return [item.object for item in self._feed.cache(kind).items.values()]
+
+
+class _Follower:
+    """Tells the allocator what is stored (`cache.Sink`)."""
+
+    def __init__(self, services: ServiceAllocator) -> None:
+        self._services = services
+
+    def tell(self, change: Change) -> None:
+        old, new = change.old, change.new
+        self._services.changed(old.object if old else None, new.object if new else None)
+
+    def end(self) -> None:
+        """The next load rebuilds."""
+
+
+def check_type(kind: Kind, obj: Object) -> None:
+    """Raises `ApiError` 400 where an object is not of the kind of its path."""
+    if not isinstance(obj, dict):
+        raise errors.bad_request("the object provided is not a JSON object")
+    if not isinstance(obj.setdefault("metadata", {}), dict):
+        raise errors.bad_request("metadata: not a JSON object")
+    given = str(obj.setdefault("apiVersion", kind.api_version))
+    if given != kind.api_version:
+        raise errors.bad_request(
+            f"the API version in the data ({given}) does not match the expected API version "
+            f"({kind.api_version})"
+        )
+    given = str(obj.setdefault("kind", kind.kind))
+    if given != kind.kind:
+        raise errors.bad_request(
+            f'{given} in version "{kind.version}" cannot be handled as a {kind.kind}: the kind in '
+            f"the data does not match the expected kind ({kind.kind})"
+        )
+
+
+def _check_place(kind: Kind, obj: Object, namespace: str, name: str = "") -> None:
+    given = meta.namespace(obj)
+    if kind.namespaced and given and given != namespace:
+        raise errors.bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    given = meta.name(obj)
+    if name and given and given != name:
+        raise errors.bad_request(
+            f"the name of the object ({given}) does not match the name on the URL ({name})"
+        )
+
+
+def _shown(kind: Kind, found: Cached, subresource: str = "") -> Cached:
+    """As a reader of this kind and sub-resource sees it."""
+    if kind is found.kind and subresource != "scale":
+        return found
+    if subresource == "scale":
+        shown = subresources.scale_of(kind, found.object)
+    else:
+        shown = events.to_events_group(found.object)
+    return Cached(kind, found.key, found.revision, orjson.dumps(shown))

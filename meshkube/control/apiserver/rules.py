@@ -1,0 +1,42 @@
+"""The rules of a kind, applied to the private object of one request: shape, defaults, faults."""
+
+from __future__ import annotations
+
+from meshkube.api import errors, meta, schemas, validation
+from meshkube.api.defaults import apply_defaults
+from meshkube.api.kinds import Kind
+from meshkube.api.types import Object
+from meshkube.control.apiserver.options import WriteOptions
+
+
+def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
+    """Refuses wrong types; refuses, tells of or drops unknown fields. Raises `ApiError` 400."""
+    result = schemas.check(kind, obj)
+    if result.errors:
+        raise schemas.decode_error(kind, result.errors[0].message)
+    if result.unknown:
+        faults = [f'unknown field "{path}"' for path in result.unknown]
+        if options.field_validation == "Strict":
+            raise schemas.strict_error(kind, faults)
+        if options.field_validation == "Warn":
+            options.warnings.extend(faults)
+    schemas.prune(kind, obj)
+
+
+def defaults(kind: Kind, obj: Object) -> None:
+    """Fills in what was left out."""
+    apply_defaults(kind, obj)
+
+
+def validate_create(kind: Kind, obj: Object) -> None:
+    """Raises `ApiError` 422 with every fault."""
+    faults = validation.validate_create(kind, obj)
+    if faults:
+        raise errors.invalid(kind.group, kind.kind, meta.name(obj), faults)
+
+
+def validate_update(kind: Kind, obj: Object, old: Object) -> None:
+    """Raises `ApiError` 422 with every fault."""
+    faults = validation.validate_update(kind, obj, old)
+    if faults:
+        raise errors.invalid(kind.group, kind.kind, meta.name(obj), faults)

@@ -1,0 +1,145 @@
+"""What a client may set and what the server keeps, kind by kind (Kubernetes' REST strategies).
+
+Pure: each function changes an object that is private to the request, in place.
+"""
+
+from __future__ import annotations
+
+from meshkube.api import errors, kinds, meta
+from meshkube.api.kinds import Kind
+from meshkube.api.types import Object
+
+# metadata.generation counts changes of what is wanted; these kinds have it.
+WITH_GENERATION = frozenset(
+    kind.resource
+    for kind in (
+        kinds.POD,
+        kinds.DEPLOYMENT,
+        kinds.REPLICA_SET,
+        kinds.INGRESS,
+        kinds.INGRESS_CLASS,
+        kinds.ENDPOINT_SLICE,
+    )
+)
+_SERVER_SET = ("uid", "creationTimestamp", "generation", "selfLink", "resourceVersion")
+_DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
+_NOT_WANTED = ("metadata", "status", "apiVersion", "kind")
+
+
+def has_status(kind: Kind) -> bool:
+    return "status" in kind.subresources
+
+
+def prepare_create(kind: Kind, obj: Object, namespace: str, now: str, uid: str) -> None:
+    """Sets the metadata of a new object and drops what a client may not set. `now` is RFC 3339."""
+    metadata = obj["metadata"]
+    for field in (*_SERVER_SET, *_DELETION):
+        metadata.pop(field, None)
+    if kind.namespaced:
+        metadata["namespace"] = namespace
+    else:
+        metadata.pop("namespace", None)
+    metadata["uid"] = uid
+    metadata["creationTimestamp"] = now
+    if kind.resource in WITH_GENERATION:
+        metadata["generation"] = 1
+    if has_status(kind) and kind is not kinds.NODE:
+        obj["status"] = {}
+    hook = _ON_CREATE.get(kind.resource)
+    if hook is not None:
+        hook(obj)
+
+
+def _new_pod(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+
+
+def _new_namespace(obj: Object) -> None:
+    obj["status"] = {"phase": "Active"}
+    spec = obj.setdefault("spec", {})
+    finalizers = spec.setdefault("finalizers", [])
+    if "kubernetes" not in finalizers:
+        finalizers.append("kubernetes")
+    meta.metadata(obj).setdefault("labels", {})["kubernetes.io/metadata.name"] = meta.name(obj)
+
+
+def _new_service(obj: Object) -> None:
+    obj["status"] = {"loadBalancer": {}}
+
+
+_ON_CREATE = {
+    kinds.POD.resource: _new_pod,
+    kinds.NAMESPACE.resource: _new_namespace,
+    kinds.SERVICE.resource: _new_service,
+    kinds.INGRESS.resource: _new_service,
+}
+
+
+def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    """Keeps what this request may not change, as it is in `old`."""
+    _keep_metadata(kind, obj, old)
+    if subresource == "status":
+        _only_status(kind, obj, old)
+    elif subresource == "finalize":
+        _only_finalizers(obj, old)
+    else:
+        if has_status(kind):
+            _take(obj, old, "status")
+        if kind is kinds.NAMESPACE:
+            _take(obj, old, "spec")
+    if kind.resource in WITH_GENERATION:
+        bump = 0 if subresource == "status" or wanted(obj) == wanted(old) else 1
+        obj["metadata"]["generation"] = meta.generation(old) + bump
+
+
+def wanted(obj: Object) -> Object:
+    """What a generation counts: all but metadata and status."""
+    return {key: value for key, value in obj.items() if key not in _NOT_WANTED}
+
+
+def _keep_metadata(kind: Kind, obj: Object, old: Object) -> None:
+    metadata, before = obj["metadata"], old["metadata"]
+    asked = metadata.get("uid")
+    if asked and asked != before["uid"]:
+        why = (
+            f"Precondition failed: UID in precondition: {asked}, UID in object meta: "
+            f"{before['uid']}"
+        )
+        raise errors.conflict(kind.group, kind.plural, before["name"], why)
+    for field in ("name", "namespace", "generateName", *_SERVER_SET, *_DELETION):
+        if field in before:
+            metadata[field] = before[field]
+        else:
+            metadata.pop(field, None)
+
+
+def _only_status(kind: Kind, obj: Object, old: Object) -> None:
+    status = obj.get("status")
+    for key in [*obj, *old]:
+        if key not in ("metadata", "status"):
+            _take(obj, old, key)
+    if status is not None:
+        obj["status"] = status
+    fields = ["ownerReferences"]
+    if kind not in (kinds.POD, kinds.NODE):
+        fields.append("labels")
+    for field in fields:
+        _take(obj["metadata"], old["metadata"], field)
+
+
+def _only_finalizers(obj: Object, old: Object) -> None:
+    finalizers = (obj.get("spec") or {}).get("finalizers")
+    for key in [*obj, *old]:
+        if key != "metadata":
+            _take(obj, old, key)
+    obj["spec"] = {**(old.get("spec") or {})}
+    obj["spec"].pop("finalizers", None)
+    if finalizers:
+        obj["spec"]["finalizers"] = finalizers
+
+
+def _take(obj: Object, old: Object, field: str) -> None:
+    if field in old:
+        obj[field] = old[field]
+    else:
+        obj.pop(field, None)

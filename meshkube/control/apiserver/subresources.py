@@ -1,0 +1,87 @@
+"""Sub-resources that are another view of an object: how each is read, and how it is written back.
+
+Pure. `status` and `finalize` show the whole object (see `strategy`); `scale` shows a Scale.
+"""
+
+from __future__ import annotations
+
+from meshkube.api import errors, kinds, meta
+from meshkube.api.errors import FieldError
+from meshkube.api.kinds import Kind
+from meshkube.api.selectors import from_label_selector
+from meshkube.api.types import Object
+
+
+def view(kind: Kind, obj: Object, subresource: str) -> Object:
+    """What a GET of the sub-resource shows; the object itself (shared) for all but `scale`."""
+    return scale_of(kind, obj) if subresource == "scale" else obj
+
+
+def written(kind: Kind, doc: Object, obj: Object, subresource: str) -> Object:
+    """The object after `doc` was written to the sub-resource; `obj` is how it stands."""
+    if subresource != "scale":
+        return doc
+    replicas = (doc.get("spec") or {}).get("replicas", 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        why = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        fault = FieldError("spec.replicas", "FieldValueInvalid", why)
+        raise errors.invalid("autoscaling", "Scale", meta.name(obj), [fault])
+    new = meta.copy(obj)
+    new["spec"]["replicas"] = replicas
+    for field in ("resourceVersion", "uid"):
+        if meta.metadata(doc).get(field):
+            new["metadata"][field] = doc["metadata"][field]
+        elif field == "resourceVersion":
+            new["metadata"].pop(field, None)
+    return new
+
+
+def scale_of(kind: Kind, obj: Object) -> Object:
+    """The `autoscaling/v1 Scale` of a Deployment or ReplicaSet."""
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    source = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    scale: Object = {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {field: source[field] for field in kept if field in source},
+        "spec": {"replicas": spec.get("replicas", 1)},
+        "status": {"replicas": status.get("replicas", 0)},
+    }
+    selector = str(from_label_selector(spec.get("selector") or {}))
+    if selector:
+        scale["status"]["selector"] = selector
+    return scale
+
+
+def bound(pod: Object, binding: Object, now: str) -> Object:
+    """A copy of a pod, bound to the binding's node. Raises `ApiError` 400 or 409."""
+    node = str((binding.get("target") or {}).get("name") or "")
+    if not node:
+        raise errors.bad_request("binding.target.name is required")
+    if meta.deleting(pod):
+        raise _not_bound(
+            pod, f"pod {meta.name(pod)} is being deleted, cannot be assigned to a host"
+        )
+    already = (pod.get("spec") or {}).get("nodeName")
+    if already:
+        raise _not_bound(pod, f'pod {meta.name(pod)} is already assigned to node "{already}"')
+    new = meta.copy(pod)
+    new["spec"]["nodeName"] = node
+    new["metadata"].setdefault("annotations", {}).update(meta.annotations(binding))
+    if not new["metadata"]["annotations"]:
+        del new["metadata"]["annotations"]
+    status = new.setdefault("status", {})
+    others = [one for one in status.get("conditions") or () if one.get("type") != "PodScheduled"]
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": now,
+    }
+    status["conditions"] = [*others, scheduled]
+    return new
+
+
+def _not_bound(pod: Object, why: str) -> errors.ApiError:
+    return errors.conflict("", kinds.POD.plural + "/binding", meta.name(pod), why)

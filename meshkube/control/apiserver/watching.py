@@ -1,0 +1,78 @@
+"""A watcher: what one client has yet to be told, bounded, with one wait for more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from meshkube.control.apiserver.cache import Cached, Change, Notice, ResourceCache, Selection
+
+BACKLOG = 16_384
+"""Notices that may wait for a slow watcher before it is cut off: it then resumes or lists again."""
+
+View = Callable[[Cached], Cached]
+
+
+class Watcher:
+    """Collects notices from a cache from its creation until `close`."""
+
+    def __init__(
+        self,
+        cache: ResourceCache,
+        selection: Selection,
+        first: Iterable[Notice],
+        view: View | None = None,
+    ) -> None:
+        self._cache = cache
+        self._selection = selection
+        self._view = view
+        self._backlog: list[Notice] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self.ended = False
+        for notice in first:
+            self._add(notice)
+        cache.watchers[id(self)] = self
+
+    def tell(self, change: Change) -> None:
+        notice = self._selection.notice(change)
+        if notice is not None:
+            self._add(notice)
+
+    def _add(self, notice: Notice) -> None:
+        if self._view is not None:
+            notice = Notice(notice.type, self._view(notice.cached))
+        self._backlog.append(notice)
+        if len(self._backlog) > BACKLOG and id(self) in self._cache.watchers:
+            self.end()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self, timeout: float | None = None) -> list[Notice]:
+        """Everything waiting; else waits for it up to `timeout` seconds. Empty after that, and
+        once the watch has ended."""
+        if not self._backlog and not self.ended:
+            loop = asyncio.get_running_loop()
+            self._waiter = waiter = loop.create_future()
+            timer = loop.call_later(timeout, self._wake) if timeout is not None else None
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        taken, self._backlog = self._backlog, []
+        return taken
+
+    def end(self) -> None:
+        """No more notices: what waits may still be taken."""
+        self.ended = True
+        self._cache.watchers.pop(id(self), None)
+        self._wake()
+
+    def close(self) -> None:
+        """Ends, and forgets what waits."""
+        self.end()
+        self._backlog = []
