@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.dataplane.services import (
+    PROTOCOLS,
     Front,
     Frontend,
     Frontends,
     Settings,
+    Stale,
     frontends,
 )
 
@@ -103,6 +105,7 @@ class Table:
         self._owned: dict[Front, Frontend] = {}
         self._members: dict[tuple[str, str], int] = {}
         self._before: dict[tuple[str, str], str | None] = {}
+        self._stale: set[Stale] = set()
 
     def __len__(self) -> int:
         return len(self._services)
@@ -145,6 +148,11 @@ class Table:
         self._before.clear()
         return change
 
+    def take_stale(self) -> set[Stale]:
+        """UDP flows to be forgotten since the last call: TCP notices by itself."""
+        stale, self._stale = self._stale, set()
+        return stale
+
     def _claim(self, key: str, front: Front, frontend: Frontend | None) -> None:
         claims = self._claims.setdefault(front, {})
         if frontend is None:
@@ -160,6 +168,8 @@ class Table:
             del self._owned[front]
         else:
             self._owned[front] = new
+        if front.protocol == PROTOCOLS["UDP"]:
+            self._stale |= _left(front, old, new)
         before = dict(_elements(old)) if old else {}
         after = dict(_elements(new)) if new else {}
         for place in before.keys() | after.keys():
@@ -193,6 +203,14 @@ class Table:
                 del self.ruleset[name]
         else:
             elements[element] = value
+
+
+def _left(front: Front, old: Frontend | None, new: Frontend | None) -> set[Stale]:
+    if old is None or not old.backends:
+        # Flows from before there was anybody to answer: they went astray.
+        return {Stale(front, "")}
+    kept = {backend.address for backend in new.backends} if new else set()
+    return {Stale(front, address) for address, _ in old.backends if address not in kept}
 
 
 def _elements(frontend: Frontend) -> Iterator[tuple[tuple[str, str], str]]:

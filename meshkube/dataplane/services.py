@@ -36,6 +36,14 @@ class Backend(NamedTuple):
     port: int
 
 
+class Stale(NamedTuple):
+    """Flows to a front that still go to a backend which left it."""
+
+    front: Front
+    backend: str
+    """Its address; empty: whatever they go to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frontend:
     """One front and all it is spread over; without backends, connections are refused."""

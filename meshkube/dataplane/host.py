@@ -1,0 +1,164 @@
+"""What Services need of a host beside the rules: forwarding, a route, Docker's consent.
+
+Blocking: for a thread, or a command that cleans up. Each step may be run again and again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from meshkube.dataplane.services import Settings, family_of
+
+log = logging.getLogger(__name__)
+
+ROUTE_PROTOCOL = "77"
+"""Marks our routes, so that they can be told from anybody else's (see rtnetlink(7))."""
+DOCKER_CHAIN = "DOCKER-USER"
+COMMENT = "meshkube"
+_BRIDGE_CALLS = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+
+
+class HostError(RuntimeError):
+    """The host refused a step; the message says which."""
+
+
+def prepare(settings: Settings, node_ip: str = "") -> list[str]:
+    """Makes the host fit. Returns what it had to change; raises `HostError`."""
+    changed = []
+    if _write(Path("/proc/sys/net/ipv4/ip_forward"), "1"):
+        changed.append("net.ipv4.ip_forward=1")
+    changed += _bridge_calls()
+    changed += _routes(settings, node_ip)
+    return changed
+
+
+def let_through(bridge: str) -> list[str]:
+    """Lets new connections from and to pods past Docker's FORWARD policy. Without Docker there is
+    no such policy, and nothing is done. Returns the rules it had to add."""
+    present = _docker_rules()
+    if present is None:
+        return []
+    added = []
+    for way in ("-i", "-o"):
+        rule = f"{way} {bridge} -m comment --comment {COMMENT} -j ACCEPT"
+        if not any(_same(rule, line) for line in present):
+            _run("iptables", "-w", "-I", DOCKER_CHAIN, *rule.split())
+            added.append(rule)
+    return added
+
+
+def hairpins(bridge: str) -> list[str]:
+    """Lets each pod's bridge port send back what came from it: with bridged packets translated
+    (bridge-nf-call-iptables), a pod that reaches itself stays on the bridge. Returns the ports."""
+    return [
+        port
+        for port in _listed(Path(f"/sys/class/net/{bridge}/brif"))
+        if _write(Path(f"/sys/class/net/{bridge}/brif/{port}/hairpin_mode"), "1")
+    ]
+
+
+def teardown() -> list[str]:
+    """Takes back the routes and Docker's consent, as much as is there. Returns what it removed.
+    Forwarding stays on: others (Docker among them) rely on it as well."""
+    removed = []
+    for line in _docker_rules() or ():
+        words = shlex.split(line)
+        if COMMENT in words and words[:1] == ["-A"]:
+            _run("iptables", "-w", "-D", *words[1:], check=False)
+            removed.append(f"iptables rule {line[3:]}")
+    for version in ("-4", "-6"):
+        shown = _run("ip", version, "route", "show", "proto", ROUTE_PROTOCOL, check=False)
+        for line in shown.splitlines():
+            destination = line.split()[0]
+            _run("ip", version, "route", "del", destination, "proto", ROUTE_PROTOCOL, check=False)
+            removed.append(f"route {destination}")
+    return removed
+
+
+def _routes(settings: Settings, node_ip: str) -> list[str]:
+    """A host looks up a route before its packets are translated, so it needs one for Services
+    even where it has no default route. What finds no Service there is refused, never sent."""
+    changed = []
+    for cidr in settings.service_cidrs:
+        family = family_of(cidr)
+        network = str(ipaddress.ip_network(cidr))
+        wanted = f"{network} dev lo proto {ROUTE_PROTOCOL}"
+        if node_ip and family_of(node_ip) == family:
+            wanted += f" src {node_ip}"
+        shown = _run("ip", f"-{family}", "route", "show", network, "proto", ROUTE_PROTOCOL)
+        if set(wanted.split()) <= set(f"{shown} proto {ROUTE_PROTOCOL}".split()):
+            continue
+        # The loopback link takes packets far larger than any pod's; this is a common link's size.
+        _run("ip", f"-{family}", "route", "replace", *wanted.split(), "mtu", "1500")
+        changed.append(f"route {wanted}")
+    return changed
+
+
+def _bridge_calls() -> list[str]:
+    if not _BRIDGE_CALLS.exists():
+        _run("modprobe", "br_netfilter", check=False)
+    try:
+        return ["net.bridge.bridge-nf-call-iptables=1"] if _write(_BRIDGE_CALLS, "1") else []
+    except HostError as error:
+        log.warning(
+            "a pod cannot reach a pod of the same node through a Service: the kernel does not"
+            " translate bridged packets (module br_netfilter)",
+            extra={"reason": str(error)},
+        )
+        return []
+
+
+def _docker_rules() -> list[str] | None:
+    """The rules of Docker's chain for others, as `iptables -S` prints them; None without it."""
+    try:
+        return _run("iptables", "-w", "-S", DOCKER_CHAIN).splitlines()
+    except HostError:
+        return None
+
+
+def _same(rule: str, line: str) -> bool:
+    return set(rule.split()) <= set(shlex.split(line))
+
+
+def _listed(directory: Path) -> Iterator[str]:
+    try:
+        yield from sorted(os.listdir(directory))
+    except OSError:
+        return
+
+
+def _write(path: Path, value: str) -> bool:
+    """Whether the value had to be written."""
+    try:
+        if path.read_text().strip() == value:
+            return False
+        path.write_text(value)
+    except OSError as error:
+        raise HostError(f"{path}: {error.strerror}") from None
+    return True
+
+
+def _run(*command: str, check: bool = True) -> str:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, "PATH": path, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        if check:
+            raise HostError(f"{command[0]}: {error}") from None
+        return ""
+    if done.returncode and check:
+        raise HostError(f"{' '.join(command)}: {done.stderr.strip()[:300]}")
+    return done.stdout

@@ -1,0 +1,41 @@
+"""The seam between the proxy and what carries its traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from meshkube.dataplane.rules import Change, Ruleset
+from meshkube.dataplane.services import Settings, Stale
+
+
+class KernelError(RuntimeError):
+    """The rules could not be set; what was there before still is."""
+
+
+class Kernel(Protocol):
+    """Holds the rules. Every call ends in one transaction: all of it or nothing."""
+
+    async def open(self, settings: Settings, node_ip: str) -> None:
+        """Makes the host fit, or raises `KernelError` with what is missing."""
+        ...
+
+    async def load(self, ruleset: Ruleset) -> None:
+        """Puts the whole ruleset in place of whatever is there, with no moment of no rules."""
+        ...
+
+    async def change(self, change: Change) -> None:
+        """Raises `KernelError` where the kernel does not hold what the change starts from."""
+        ...
+
+    async def forget(self, stale: Collection[Stale]) -> int:
+        """Ends flows without connections that still go to backends which left."""
+        ...
+
+    async def check(self, ruleset: Ruleset) -> list[str]:
+        """Compares with what is there and repairs it. Returns what was wrong, a sentence each."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what this process holds. The rules stay."""
+        ...

@@ -1,0 +1,159 @@
+"""The kernel's nftables: one table, loaded whole once and then changed by elements.
+
+All work is done by one thread, so transactions follow each other and the event loop never waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from meshkube.clock import Clock, SystemClock
+from meshkube.dataplane import host, libnft, netlink, rules, script, snapshot
+from meshkube.dataplane.kernel import KernelError
+from meshkube.dataplane.rules import Change, Ruleset
+from meshkube.dataplane.services import Settings, Stale
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Reading back every element of a big table costs a second of CPU: not more often than this,
+# though somebody else's change (Docker's, say) may have come with each container.
+THOROUGH_EVERY = 60.0
+_NFT_ERRORS = (libnft.NftError, host.HostError, OSError)
+
+
+class NftKernel:
+    """A `Kernel` over nftables. Errors of nft and of the host come out as `KernelError`."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._nft: libnft.Nft | None = None
+        self._settings: Settings | None = None
+        self._node_ip = ""
+        self._known: int | None = None
+        """The generation whose rules are known to be ours as we left them."""
+        self._shaped: int | None = None
+        """The generation at which chains and rules, but not yet elements, were found right."""
+        self._read_at: float | None = None
+
+    async def open(self, settings: Settings, node_ip: str) -> None:
+        self._settings, self._node_ip = settings, node_ip
+        await self._do(self._open)
+
+    async def load(self, ruleset: Ruleset) -> None:
+        await self._do(partial(self._load, ruleset))
+
+    async def change(self, change: Change) -> None:
+        await self._do(partial(self._change, change))
+
+    async def forget(self, stale: Collection[Stale]) -> int:
+        return await self._do(partial(netlink.forget, stale))
+
+    async def check(self, ruleset: Ruleset) -> list[str]:
+        return await self._do(partial(self._check, ruleset))
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="nft")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work)
+        except _NFT_ERRORS as error:
+            raise KernelError(str(error)) from error
+
+    def _open(self) -> None:
+        assert self._settings is not None
+        self._nft = libnft.find()
+        for change in host.prepare(self._settings, self._node_ip):
+            log.info("host prepared for Services", extra={"set": change})
+        self._let_through()
+
+    def _load(self, ruleset: Ruleset) -> None:
+        assert self._settings is not None
+        self._commit(script.load(ruleset, self._settings), whole=True)
+
+    def _change(self, change: Change) -> None:
+        self._commit(script.change(change))
+
+    def _commit(self, text: str, *, whole: bool = False) -> None:
+        assert self._nft is not None
+        before = netlink.generation()
+        self._nft.run(text)
+        after = netlink.generation()
+        # A whole load leaves nothing of what was there before.
+        ours = after == before + 1 and (whole or before == self._known)
+        self._known = after if ours else None
+
+    def _check(self, ruleset: Ruleset) -> list[str]:
+        assert self._settings is not None
+        found = [f"missing: {change}" for change in host.prepare(self._settings, self._node_ip)]
+        found += self._let_through()
+        generation = netlink.generation()
+        if generation == self._known:
+            return found
+        broken = self._compare(ruleset, generation)
+        if broken is None:
+            return found
+        if not broken:
+            self._known = generation
+        return found + broken
+
+    def _compare(self, ruleset: Ruleset, generation: int) -> list[str] | None:
+        """What was wrong and has been repaired; None where it is too early to read everything."""
+        assert self._settings is not None
+        assert self._nft is not None
+        if generation != self._shaped:
+            items = self._nft.table(script.TABLE, elements=False)
+            if items is None or snapshot.shape(items) != script.shape(ruleset, self._settings):
+                self._load(ruleset)
+                return ["the table is gone" if items is None else "chains or rules were changed"]
+            self._shaped = generation
+        now = self._clock.monotonic()
+        if self._read_at is not None and now - self._read_at < THOROUGH_EVERY:
+            return None
+        self._read_at = now
+        held = snapshot.ruleset(self._nft.table(script.TABLE) or ())
+        change = rules.diff(held, ruleset)
+        if not change:
+            return []
+        self._load(ruleset)
+        count = sum(map(len, change.deleted.values())) + sum(map(len, change.added.values()))
+        return [f"{count} elements were changed"]
+
+    def _let_through(self) -> list[str]:
+        assert self._settings is not None
+        try:
+            return [f"missing: {DOCKER} {rule}" for rule in host.let_through(self._settings.bridge)]
+        except host.HostError as error:
+            log.warning(
+                "Docker may drop traffic from other hosts to pods", extra={"reason": str(error)}
+            )
+            return []
+
+
+DOCKER = host.DOCKER_CHAIN
+
+
+def teardown() -> list[str]:
+    """Removes the table, the routes and the rules among Docker's. Blocking; may be run again, and
+    where only some of it is there. Returns what it removed."""
+    removed = []
+    try:
+        nft = libnft.find()
+        if nft.table(script.TABLE, elements=False) is not None:
+            nft.run(f"delete table {script.TABLE}")
+            removed.append(f"nft table {script.TABLE}")
+    except libnft.NftError as error:
+        log.warning("nftables cannot be reached", extra={"reason": str(error)})
+    return removed + host.teardown()

@@ -1,0 +1,219 @@
+"""The part that keeps this host's rules in step with Services and EndpointSlices."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from meshkube.api import kinds, meta
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.informer import Informers
+from meshkube.clock import Clock, SystemClock
+from meshkube.dataplane.kernel import Kernel, KernelError
+from meshkube.dataplane.rules import Table, service_of
+from meshkube.dataplane.services import Frontends, Settings, frontends
+from meshkube.metrics import REGISTRY
+
+log = logging.getLogger(__name__)
+
+# A burst of changes (a rollout's) becomes one transaction; one change alone waits this long.
+GATHER = 0.002
+CHECK_EVERY = 5.0
+RETRY_AFTER = 1.0
+# How many Services are compiled before the event loop gets its turn again.
+SLICE = 100
+# Above this many flows' fronts in one burst, UDP clients are left to their own time-outs.
+MOST_STALE = 1000
+_INDEX = "service"
+
+SERVICES = Gauge("meshkube_dataplane_services", "Services that have rules.", registry=REGISTRY)
+ELEMENTS = Gauge("meshkube_dataplane_elements", "Elements of all maps.", registry=REGISTRY)
+SYNC = Histogram(
+    "meshkube_dataplane_sync_seconds",
+    "From the first event of a burst until the kernel has it.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+    registry=REGISTRY,
+)
+FAILURES = Counter("meshkube_dataplane_failures", "Refused transactions.", registry=REGISTRY)
+REPAIRS = Counter(
+    "meshkube_dataplane_repairs", "Times somebody else's change was undone.", registry=REGISTRY
+)
+FORGOTTEN = Counter(
+    "meshkube_dataplane_udp_flows_forgotten",
+    "UDP flows ended because their backend left.",
+    registry=REGISTRY,
+)
+
+
+class ServiceProxy:
+    """Turns Services into kernel rules. The rules stay when it stops."""
+
+    name = "dataplane"
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        kernel: Kernel,
+        node_name: str,
+        pod_cidr: str,
+        service_cidr: str,
+        node_ip: str = "",
+        skip: Collection[str] = frozenset(),
+        clock: Clock | None = None,
+    ) -> None:
+        """`pod_cidr` and `service_cidr` are the whole cluster's. `skip`: Service addresses that a
+        process of this host answers itself."""
+        self._client = client
+        self._kernel = kernel
+        self._node_ip = node_ip
+        self._clock = clock or SystemClock()
+        self._settings = Settings(
+            node_name=node_name,
+            pod_cidrs=(pod_cidr,),
+            service_cidrs=(service_cidr,),
+            skip=frozenset(skip),
+        )
+        self._table = Table()
+        self._dirty: dict[str, float] = {}
+        self._wake = asyncio.Event()
+        self._informers = Informers(client)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serves until cancelled. Raises `KernelError` where this host cannot have the rules."""
+        self._table, self._dirty = Table(), {}
+        self._informers = Informers(self._client)
+        services = self._informers.of(kinds.SERVICE)
+        slices = self._informers.of(kinds.ENDPOINT_SLICE)
+        slices.add_index(_INDEX, lambda piece: (service_of(piece),))
+        services.subscribe(self._service_changed)
+        slices.subscribe(self._slice_changed)
+        try:
+            await self._kernel.open(self._settings, self._node_ip)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._informers.run())
+                # Until both are known, the rules of an earlier run serve on.
+                await self._informers.wait_synced()
+                await self._compile()
+                await self._load()
+                # Flows from before this start are as good as any: no backend is known to have left.
+                self._table.take_stale()
+                ready()
+                await self._follow()
+        finally:
+            self._kernel.close()
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        self._touch(meta.key(new or old or {}))
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        for piece in (old, new):
+            if piece is not None:
+                self._touch(service_of(piece))
+
+    def _touch(self, key: str) -> None:
+        self._dirty.setdefault(key, self._clock.monotonic())
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        next_check = self._clock.monotonic() + CHECK_EVERY
+        while True:
+            if not self._dirty:
+                await self._wait(next_check - self._clock.monotonic())
+            if self._dirty:
+                await asyncio.sleep(GATHER)
+                await self._sync()
+            if self._clock.monotonic() >= next_check:
+                await self._check()
+                next_check = self._clock.monotonic() + CHECK_EVERY
+
+    async def _wait(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _sync(self) -> None:
+        since = min(self._dirty.values())
+        await self._compile()
+        change = self._table.take()
+        if change:
+            try:
+                await self._kernel.change(change)
+            except KernelError as error:
+                FAILURES.inc()
+                log.warning("change refused: loads all rules anew", extra={"reason": str(error)})
+                await self._load()
+            SYNC.observe(self._clock.monotonic() - since)
+            self._count()
+        await self._forget()
+
+    async def _compile(self) -> None:
+        """Brings the table up to date with what was touched, in slices."""
+        services = self._informers.of(kinds.SERVICE)
+        slices = self._informers.of(kinds.ENDPOINT_SLICE)
+        while self._dirty:
+            for key in _first(self._dirty, SLICE):
+                del self._dirty[key]
+                service = services.get(key)
+                pieces = slices.by_index(_INDEX, key)
+                self._table.put(key, self._frontends(key, service, pieces))
+            if self._dirty:
+                await asyncio.sleep(0)
+
+    def _frontends(self, key: str, service: Object | None, pieces: Iterable[Object]) -> Frontends:
+        if service is None:
+            return Frontends()
+        try:
+            return frontends(service, pieces, self._settings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("Service left out", extra={"service": key, "reason": repr(error)})
+            return Frontends()
+
+    async def _load(self) -> None:
+        """The whole table, again and again until the kernel takes it."""
+        while True:
+            self._table.take()
+            try:
+                await self._kernel.load(self._table.ruleset)
+                self._count()
+                return
+            except KernelError as error:
+                FAILURES.inc()
+                log.error("rules refused: tries again", extra={"reason": str(error)})
+            await self._clock.sleep(RETRY_AFTER)
+            await self._compile()
+
+    async def _check(self) -> None:
+        try:
+            found = await self._kernel.check(self._table.ruleset)
+        except KernelError as error:
+            FAILURES.inc()
+            log.warning("rules could not be checked", extra={"reason": str(error)})
+            return
+        for fault in found:
+            REPAIRS.inc()
+            log.warning("repaired", extra={"fault": fault})
+
+    async def _forget(self) -> None:
+        stale = self._table.take_stale()
+        if not stale or len(stale) > MOST_STALE:
+            return
+        try:
+            FORGOTTEN.inc(await self._kernel.forget(stale))
+        except KernelError as error:
+            log.warning("UDP flows to old backends stay", extra={"reason": str(error)})
+
+    def _count(self) -> None:
+        SERVICES.set(len(self._table))
+        ELEMENTS.set(sum(map(len, self._table.ruleset.values())))
+
+
+def _first(items: Iterable[str], count: int) -> list[str]:
+    return [key for _, key in zip(range(count), items, strict=False)]
