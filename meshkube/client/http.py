@@ -198,9 +198,10 @@ class HttpClient:
             options["preconditions"] = _given(uid=uid, resourceVersion=resource_version)
         await self._object("DELETE", _path(kind, namespace, name), body=options)
 
-    async def get_raw(self, path: str, params: Params | None = None) -> bytes:
-        """The body of a GET of any path of the server (`/version`, `/metrics`, ...)."""
-        return await self._request("GET", path, params)
+    async def get_raw(self, path: str, params: Params | None = None, *, accept: str = "") -> bytes:
+        """The body of a GET of any path of the server (`/version`, `/metrics`, ...), in the media
+        type `accept` (empty: JSON)."""
+        return await self._request("GET", path, params, accept=accept)
 
     async def stream(self, path: str, params: Params | None = None) -> AsyncGenerator[bytes, None]:
         """The body of a GET in pieces, as they come, for as long as the server sends (a log
@@ -230,8 +231,9 @@ class HttpClient:
         params: Params | None = None,
         body: JSON = None,
         content_type: str = "application/json",
+        accept: str = "",
     ) -> bytes:
-        headers = {}
+        headers = {"Accept": accept} if accept else {}
         data = None
         if body is not None:
             data = orjson.dumps(body)
