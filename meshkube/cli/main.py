@@ -2,10 +2,71 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import sys
+from types import ModuleType
+
+from meshkube.api.errors import ApiError
+from meshkube.config import ConfigError
+
+# Each is a module of this package with HELP, `add_arguments(parser)` and `run(args) -> exit code`.
+# A command's module is imported only when it is the one that runs: `meshkube version` stays quick.
+COMMANDS = {
+    "server": "run this host: control plane and node in one process",
+    "status": "show the parts of the server, its node, leader and listeners",
+    "doctor": "say what this host lacks to run meshkube, and how to get it",
+    "apply": "create or change the objects of manifests",
+    "get": "list objects of a kind, or show one",
+    "delete": "delete objects by name or by manifest",
+    "logs": "print a pod's logs",
+    "image": "load container images without a registry",
+    "kubeconfig": "print the admin kubeconfig",
+    "reset": "remove every trace of meshkube from this host",
+    "version": "print the version",
+    "completion": "print a completion script for the shell",
+}
+
+
+class UsageError(Exception):
+    """Something the user gave is wrong: the message is one line."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line. Arguments of sub-commands are added by their modules."""
+    top = argparse.ArgumentParser(
+        prog="meshkube", description="Kubernetes in one asyncio process per host."
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, help in COMMANDS.items():
+        commands.add_parser(name, help=help, description=help.capitalize() + ".", add_help=False)
+    return top
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs `meshkube ARGUMENTS`; returns the exit code."""
-    print("meshkube: no command yet", file=sys.stderr)
-    return 2
+    """Runs `meshkube ARGUMENTS`; returns the exit code: 0, 1 for a failure, 2 for bad usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen, rest = parser().parse_args(arguments[:1]), arguments[1:]
+    module = _module(chosen.command)
+    command = argparse.ArgumentParser(
+        prog=f"meshkube {chosen.command}", description=COMMANDS[chosen.command].capitalize() + "."
+    )
+    module.add_arguments(command)
+    args = command.parse_args(rest)
+    try:
+        return int(module.run(args))
+    except (ConfigError, UsageError) as error:
+        print(f"meshkube {chosen.command}: {error}", file=sys.stderr)
+        return 2
+    except ApiError as error:
+        print(f"Error from server ({error.reason}): {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"meshkube.cli.{command}")
