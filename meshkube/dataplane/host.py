@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 from meshkube.dataplane.services import Settings, family_of
@@ -51,16 +50,6 @@ def let_through(bridge: str) -> list[str]:
             _run("iptables", "-w", "-I", DOCKER_CHAIN, *rule.split())
             added.append(rule)
     return added
-
-
-def hairpins(bridge: str) -> list[str]:
-    """Lets each pod's bridge port send back what came from it: with bridged packets translated
-    (bridge-nf-call-iptables), a pod that reaches itself stays on the bridge. Returns the ports."""
-    return [
-        port
-        for port in _listed(Path(f"/sys/class/net/{bridge}/brif"))
-        if _write(Path(f"/sys/class/net/{bridge}/brif/{port}/hairpin_mode"), "1")
-    ]
 
 
 def teardown() -> list[str]:
@@ -124,13 +113,6 @@ def _docker_rules() -> list[str] | None:
 
 def _same(rule: str, line: str) -> bool:
     return set(rule.split()) <= set(shlex.split(line))
-
-
-def _listed(directory: Path) -> Iterator[str]:
-    try:
-        yield from sorted(os.listdir(directory))
-    except OSError:
-        return
 
 
 def _write(path: Path, value: str) -> bool:

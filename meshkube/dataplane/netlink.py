@@ -36,10 +36,10 @@ def generation() -> int:
     Raises `OSError`."""
     with _open() as link:
         link.send(_message(_NFTABLES << 8 | _GET_GENERATION, _REQUEST, socket.AF_UNSPEC, b""))
-        for kind, body in _messages(link.recv(65536)):
+        for kind, body in messages(link.recv(65536)):
             if kind == _ERROR:
                 raise OSError(-struct.unpack_from("=i", body)[0], "no nftables generation")
-            return int.from_bytes(_attributes(body[4:])[1], "big")
+            return int.from_bytes(attributes(body[4:])[1], "big")
     raise OSError("no nftables generation")
 
 
@@ -60,7 +60,7 @@ def forget(stale: Iterable[Stale]) -> int:
         ]
         for family, original in found:
             kind = _CTNETLINK << 8 | _DELETE
-            link.send(_message(kind, _REQUEST | _ACK, family, _attribute(0x8001, original)))
+            link.send(_message(kind, _REQUEST | _ACK, family, attribute(0x8001, original)))
             link.recv(65536)
     return len(found)
 
@@ -77,12 +77,12 @@ def _flows(link: socket.socket, family: int) -> Iterator[tuple[bytes, _Flow]]:
     """Each tracked flow: its original tuple as the kernel wrote it, and where it leads."""
     link.send(_message(_CTNETLINK << 8 | _GET, _REQUEST | _DUMP, family, b""))
     while True:
-        for kind, body in _messages(link.recv(1 << 18)):
+        for kind, body in messages(link.recv(1 << 18)):
             if kind == _DONE:
                 return
             if kind == _ERROR:
                 raise OSError(-struct.unpack_from("=i", body)[0], "no connection tracking")
-            entry = _attributes(body[4:])
+            entry = attributes(body[4:])
             original = entry[_TUPLE_ORIGINAL]
             _, destination, protocol, port = _tuple(original)
             source, _, _, _ = _tuple(entry[_TUPLE_REPLY])
@@ -91,8 +91,8 @@ def _flows(link: socket.socket, family: int) -> Iterator[tuple[bytes, _Flow]]:
 
 def _tuple(data: bytes) -> tuple[str, str, int, int]:
     """Source, destination, protocol, destination port."""
-    parts = _attributes(data)
-    addresses, protocol = _attributes(parts[1]), _attributes(parts[2])
+    parts = attributes(data)
+    addresses, protocol = attributes(parts[1]), attributes(parts[2])
     source = addresses.get(1) or addresses[3]
     destination = addresses.get(2) or addresses[4]
     port = int.from_bytes(protocol.get(3, b""), "big")
@@ -115,19 +115,19 @@ def _message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
     return header + struct.pack("=BBH", family, 0, 0) + attributes
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
     padded = data + bytes(-len(data) % 4)
     return struct.pack("=HH", 4 + len(data), kind) + padded
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     while len(data) >= 16:
         size, kind = struct.unpack_from("=IH", data)
         yield kind, data[16:size]
         data = data[(size + 3) & ~3 :]
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
     found = {}
     offset = 0
     while offset + 4 <= len(data):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
 from meshkube.clock import Clock, SystemClock
-from meshkube.dataplane import host, libnft, netlink, rules, script, snapshot
+from meshkube.dataplane import bridge, host, libnft, netlink, rules, script, snapshot
 from meshkube.dataplane.kernel import KernelError
 from meshkube.dataplane.rules import Change, Ruleset
 from meshkube.dataplane.services import Settings, Stale
@@ -36,6 +37,7 @@ class NftKernel:
         self._nft: libnft.Nft | None = None
         self._settings: Settings | None = None
         self._node_ip = ""
+        self._links: socket.socket | None = None
         self._known: int | None = None
         """The generation whose rules are known to be ours as we left them."""
         self._shaped: int | None = None
@@ -45,6 +47,9 @@ class NftKernel:
     async def open(self, settings: Settings, node_ip: str) -> None:
         self._settings, self._node_ip = settings, node_ip
         await self._do(self._open)
+        self._links = bridge.watch()
+        asyncio.get_running_loop().add_reader(self._links, self._links_changed)
+        self._links_changed()
 
     async def load(self, ruleset: Ruleset) -> None:
         await self._do(partial(self._load, ruleset))
@@ -59,6 +64,10 @@ class NftKernel:
         return await self._do(partial(self._check, ruleset))
 
     def close(self) -> None:
+        if self._links is not None:
+            asyncio.get_running_loop().remove_reader(self._links)
+            self._links.close()
+            self._links = None
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
@@ -71,6 +80,21 @@ class NftKernel:
             return await loop.run_in_executor(self._thread, work)
         except _NFT_ERRORS as error:
             raise KernelError(str(error)) from error
+
+    def _links_changed(self) -> None:
+        """A pod may have come: its port of the bridge is made ready at once."""
+        if self._links is not None and self._thread is not None:
+            bridge.drain(self._links)
+            self._thread.submit(self._allow_hairpins)
+
+    def _allow_hairpins(self) -> None:
+        assert self._settings is not None
+        try:
+            bridge.allow_hairpins(self._settings.bridge)
+        except OSError as error:
+            log.warning(
+                "a pod may not reach itself through its Service", extra={"reason": str(error)}
+            )
 
     def _open(self) -> None:
         assert self._settings is not None
