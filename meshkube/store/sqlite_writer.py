@@ -27,9 +27,12 @@ from meshkube.store.sqlite_rows import Write
 log = logging.getLogger(__name__)
 
 LARGEST_GROUP = 1000
-# One bite of a compaction, in revisions, and of giving pages back to the file system.
-COMPACTION_BITE = 1000
-VACUUM_BITE = 500
+# One bite of a compaction, in revisions, and of giving pages back to the file system: some 20 ms
+# each, for which writes wait.
+COMPACTION_BITE = 200
+VACUUM_BITE = 250
+# Revisions above the retention that gather before the next compaction.
+SURPLUS_REVISIONS = 1000
 # Free pages that stay in the file for the next writes.
 SPARE_PAGES = 500
 
@@ -99,6 +102,7 @@ class Writer:
         self._head = 0
         self._compacted = 0
         self._target = 0
+        self._giving_back = False
         self._compactions: list[Compaction] = []
         # When each revision was the head: (seconds on the steady clock, revision).
         self._samples: deque[tuple[float, int]] = deque()
@@ -121,7 +125,7 @@ class Writer:
         # Ten looks at the clock in the time that history is kept.
         interval = self._retention.seconds / 10
         while True:
-            pending = self._target > self._compacted
+            pending = self._target > self._compacted or self._giving_back
             group, others = self._gather(0.0 if pending else interval)
             if group:
                 self._commit(group)
@@ -204,37 +208,47 @@ class Writer:
             self._target = max(self._target, samples[0][1])
         # In steps, so that a busy store does not compact after every group.
         surplus = self._head - self._retention.revisions - max(self._target, self._compacted)
-        if surplus >= COMPACTION_BITE:
+        if surplus >= SURPLUS_REVISIONS:
             self._target = self._head - self._retention.revisions
 
     def _bite(self) -> None:
-        """Compacts a little, and answers those who waited for it."""
+        """Compacts or gives back a little, and answers those who waited for it."""
         try:
             connection = self._connected()
             if self._target > self._compacted:
-                upto = min(self._target, self._compacted + COMPACTION_BITE)
-                connection.execute("BEGIN IMMEDIATE")
-                sqlite_rows.compact(connection, upto)
-                connection.execute("COMMIT")
-                self._compacted = upto
+                self._compact(connection)
+            elif self._giving_back:
                 self._give_back(connection)
         except (sqlite3.Error, StoreError) as error:
             log.warning("compaction failed", extra={"reason": str(error)})
             self._disconnect()
             self._target = self._compacted
-            for waiting in self._compactions:
-                self._call(_reject, waiting.future, StoreUnavailable(str(error)))
-            self._compactions.clear()
-            return
-        if self._compactions and self._compacted >= self._target:
-            for waiting in self._compactions:
-                self._call(_resolve, waiting.future)
-            self._compactions.clear()
+            self._giving_back = False
+            self._answer(StoreUnavailable(str(error)))
+        if self._compacted >= self._target:
+            self._answer(None)
+
+    def _compact(self, connection: sqlite3.Connection) -> None:
+        upto = min(self._target, self._compacted + COMPACTION_BITE)
+        connection.execute("BEGIN IMMEDIATE")
+        sqlite_rows.compact(connection, upto)
+        connection.execute("COMMIT")
+        self._compacted = upto
+        self._giving_back = True
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
+        """Free pages go back to the file system, but for some that the next writes will take."""
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-        if free > SPARE_PAGES + VACUUM_BITE or (self._compacted == self._target and free):
-            connection.execute(f"PRAGMA incremental_vacuum({VACUUM_BITE})").fetchall()
+        surplus = free - SPARE_PAGES
+        if surplus > 0:
+            # As a script: sqlite3 takes one step only, so one page, of a statement without columns.
+            connection.executescript(f"PRAGMA incremental_vacuum({min(surplus, VACUUM_BITE)});")
+        self._giving_back = surplus > VACUUM_BITE
+
+    def _answer(self, error: StoreError | None) -> None:
+        for waiting in self._compactions:
+            self._call(_settle, waiting.future, error)
+        self._compactions.clear()
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -272,11 +286,10 @@ class Writer:
             log.debug("nobody waits for this result any more")
 
 
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
+def _settle(future: asyncio.Future[None], error: StoreError | None) -> None:
+    if future.done():
+        return
+    if error is None:
         future.set_result(None)
-
-
-def _reject(future: asyncio.Future[None], error: StoreError) -> None:
-    if not future.done():
+    else:
         future.set_exception(error)
