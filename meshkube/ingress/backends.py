@@ -1,0 +1,131 @@
+"""From a Service and its EndpointSlices to the addresses one port of it has now. Pure.
+
+Source: Kubernetes' API reference, Service v1 and EndpointSlice discovery.k8s.io/v1 ("conditions").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from meshkube.api.types import Object
+
+Address: TypeAlias = tuple[str, int]
+"""A pod's address and port."""
+
+PortRef: TypeAlias = int | str
+"""A Service port as an Ingress names it: by number or by name."""
+
+
+@dataclass(slots=True, eq=False)
+class Backend:
+    """One port of one Service. It lives as long as a rule names it; what it holds is replaced in
+    place when pods come and go, so that no route has to be built again."""
+
+    namespace: str
+    service: str
+    port: PortRef
+    addresses: tuple[Address, ...] = ()
+    problem: str = ""
+    """Why there is no address, in a person's words; empty while there is one."""
+    balancer: Any = None
+    """What the proxy keeps beside it; nothing here looks at it."""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.service}"
+
+    def __str__(self) -> str:
+        return f"{self.key}:{self.port}"
+
+
+@dataclass(slots=True)
+class _Found:
+    """The endpoints of one port and one address family."""
+
+    ready: set[Address] = field(default_factory=set)
+    draining: set[Address] = field(default_factory=set)
+    not_ready: int = 0
+
+
+def resolve(backend: Backend, service: Object | None, slices: Iterable[Object]) -> None:
+    """Brings `backend` up to date: ready endpoints, or, where there is none, those that still
+    serve while they terminate, or the reason why there are none at all."""
+    addresses: tuple[Address, ...] = ()
+    port, problem = _service_port(backend, service)
+    if port is not None and service is not None:
+        addresses, problem = _addresses(backend, service, port, slices)
+    backend.problem = problem
+    # The balancer sees a change by identity: an equal tuple keeps its state.
+    if addresses != backend.addresses:
+        backend.addresses = addresses
+
+
+def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str, Any] | None, str]:
+    if service is None:
+        return None, f"service {backend.key} not found"
+    spec = service.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return None, f"service {backend.key} is of type ExternalName, which has no endpoints"
+    wanted = "name" if isinstance(backend.port, str) else "port"
+    for port in spec.get("ports") or ():
+        if port.get(wanted) == backend.port:
+            if port.get("protocol", "TCP") != "TCP":
+                return None, f"port {backend.port} of service {backend.key} is not TCP"
+            return port, ""
+    named = f"port named {backend.port}" if wanted == "name" else f"port {backend.port}"
+    return None, f"service {backend.key} has no {named}"
+
+
+def _addresses(
+    backend: Backend, service: Object, port: Mapping[str, Any], slices: Iterable[Object]
+) -> tuple[tuple[Address, ...], str]:
+    families: dict[str, _Found] = {}
+    for piece in slices:
+        number = _slice_port(piece, port)
+        if number is not None:
+            _collect(families.setdefault(piece.get("addressType", ""), _Found()), piece, number)
+    for found in _by_preference(families, service):
+        if found.ready:
+            return tuple(sorted(found.ready)), ""
+    for found in _by_preference(families, service):
+        if found.draining:
+            return tuple(sorted(found.draining)), ""
+    not_ready = sum(found.not_ready for found in families.values())
+    if not_ready:
+        pods = "1 pod" if not_ready == 1 else f"{not_ready} pods"
+        return (), f"service {backend.key} has no ready endpoints ({pods} not ready)"
+    if not (service.get("spec") or {}).get("selector"):
+        return (), f"service {backend.key} has no endpoints, and no selector to find pods by"
+    return (), f"service {backend.key} has no endpoints (no pod matches its selector)"
+
+
+def _by_preference(families: Mapping[str, _Found], service: Object) -> list[_Found]:
+    """A pod of a dual-stack Service has an address in each family: take one family, its first."""
+    wanted = [*((service.get("spec") or {}).get("ipFamilies") or ()), "IPv4", "IPv6"]
+    return [families[name] for name in dict.fromkeys(wanted) if name in families]
+
+
+def _slice_port(piece: Object, port: Mapping[str, Any]) -> int | None:
+    for entry in piece.get("ports") or ():
+        same_name = (entry.get("name") or "") == (port.get("name") or "")
+        if same_name and entry.get("protocol", "TCP") == "TCP":
+            number = entry.get("port")
+            return int(number) if number else None
+    return None
+
+
+def _collect(found: _Found, piece: Object, number: int) -> None:
+    for endpoint in piece.get("endpoints") or ():
+        conditions = endpoint.get("conditions") or {}
+        # An absent condition means ready (EndpointSlice v1: "nil should be interpreted as true").
+        ready = conditions.get("ready") is not False
+        serving = conditions.get("serving", ready) is not False
+        addresses = {(str(address), number) for address in (endpoint.get("addresses") or ())[:1]}
+        if ready:
+            found.ready |= addresses
+        elif serving and conditions.get("terminating"):
+            found.draining |= addresses
+        else:
+            found.not_ready += 1

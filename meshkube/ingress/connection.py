@@ -1,0 +1,495 @@
+"""The client's side in HTTP/1: one connection, its requests one after the other.
+
+The hot path is `data_received` -> `_request` -> `Exchange.start`, and back `Exchange.respond` ->
+`respond`: four calls, one write each way, and nothing made for a header that was the same in this
+connection's last request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from meshkube.ingress.chunked import LAST_CHUNK, ChunkedBody, chunk
+from meshkube.ingress.exchange import Exchange
+from meshkube.ingress.forwarded import Peer, lines, sane_id
+from meshkube.ingress.http1 import (
+    CHUNKED,
+    ORIGIN_LINE,
+    UNTIL_CLOSE,
+    Fields,
+    HeadError,
+    check_partial,
+    field_value,
+    parse_fields,
+    parse_request_line,
+)
+from meshkube.ingress.problems import Problem, render
+from meshkube.ingress.proxy import Proxy
+from meshkube.ingress.routes import Miss
+
+if TYPE_CHECKING:
+    from meshkube.ingress.upstream import ResponseHead, Upstream
+
+# States of a connection, by what the next bytes from the client are.
+HEAD, BODY, WAIT, TUNNEL, LINGER = range(5)
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What follows from the header lines alone, and so from one request to the next like it."""
+
+    fields: Fields
+    host: bytes
+    out: bytes
+    """The lines for the pod, up to the value of X-Request-Id."""
+    request_id: bytes
+    """Given by the client; empty: make one."""
+    keep_alive: bool
+    upgrade: bytes
+
+
+class Http1Connection(asyncio.Protocol):
+    """One client."""
+
+    transport: asyncio.Transport
+    peer: Peer
+    takes_chunks = True
+    deadline = 0.0
+    _exchange: Exchange | None = None
+    _state = HEAD
+    _buffer = b""
+    _head_begun = False
+    """The first bytes of a request are there and its head is not whole."""
+    _prepared: Prepared | None = None
+    """Of the current request."""
+    _left = 0
+    """Of the request's body, in bytes."""
+    _chunks: ChunkedBody | None = None
+    _body_seen = 0
+    _keep_alive = True
+    _minor = 1
+    _method = b""
+    _target = b""
+    _request_id = b""
+    _last_block = b""
+    _last_minor = 1
+    _last: Prepared | None = None
+    _length = 0
+    """Of the response's body: bytes (whatever number), `CHUNKED`, `UNTIL_CLOSE`."""
+    _tunnel: Upstream | None = None
+    _stepping = False
+    _write_paused = False
+    _lost = False
+
+    def __init__(self, proxy: Proxy, port: int, scheme: bytes) -> None:
+        self._proxy = proxy
+        self._port = port
+        self._scheme = scheme
+
+    # The event loop's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        proxy = self._proxy
+        self.peer = proxy.peer(transport.get_extra_info("peername"), self._port, self._scheme)
+        proxy.connections += 1
+        # A client must begin at once; only after a first request may it take its time.
+        self.deadline = monotonic() + proxy.settings.head_timeout
+        full = len(proxy.clients) >= proxy.settings.max_connections
+        proxy.clients.add(self)
+        if full:
+            many = proxy.settings.max_connections
+            self.fail(Problem(503, f"the ingress has {many} connections, its limit"))
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == HEAD:
+            if self._buffer:
+                data = self._buffer + data
+                self._buffer = b""
+            self._step(data)
+        elif state == BODY:
+            self._body(data)
+        elif state == TUNNEL:
+            upstream = cast("Upstream", self._tunnel)
+            upstream.last_byte = monotonic()
+            upstream.transport.write(data)
+        elif state == WAIT:
+            # The next request, before this one is answered.
+            self._buffer += data
+            if len(self._buffer) > self._proxy.settings.max_head:
+                self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        """A client that closes its half is gone (RFC 9112, section 9.6 lets a proxy say so)."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._proxy.clients.discard(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        if self._tunnel is not None:
+            self._tunnel.transport.close()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        if self._tunnel is not None:
+            self._tunnel.transport.pause_reading()
+        elif self._exchange is not None:
+            self._exchange.pause_response()
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._tunnel is not None:
+            self._tunnel.transport.resume_reading()
+        elif self._exchange is not None:
+            self._exchange.resume_response()
+        elif self._state == HEAD:
+            self._go_on()
+
+    # The request
+
+    def _step(self, data: bytes) -> None:
+        """Takes requests out of `data` while they can be begun."""
+        self._stepping = True
+        try:
+            while data and self._state == HEAD and not self._write_paused:
+                data = self._request(data)
+        except HeadError as error:
+            self.fail(Problem(error.status, error.reason))
+            data = b""
+        finally:
+            self._stepping = False
+        if data:
+            self._buffer = data
+
+    def _request(self, data: bytes) -> bytes:
+        """Begins the request at the start of `data`; returns what is not used up."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0 or end > self._proxy.settings.max_head:
+            return self._partial(data)
+        match = ORIGIN_LINE.match(data)
+        if match is None:
+            return self._unusual(data)
+        line_end = match.end()
+        block = data[line_end : end + 2]
+        method, target, version = match.groups()
+        minor = self._minor = 1 if version == b"1" else 0
+        self._method = method
+        self._target = target
+        prepared = self._last
+        if prepared is None or block != self._last_block or minor != self._last_minor:
+            prepared = self._prepare(block, minor, None)
+        line = data[:line_end] if minor else data[: line_end - 3] + b"1\r\n"
+        return self._begin(prepared, line, data, end + 4)
+
+    def _unusual(self, data: bytes) -> bytes:
+        """A first line that is not `METHOD /path HTTP/1.x`."""
+        if data.startswith(b"\r\n"):
+            # Sent after a body by old clients (RFC 9112, section 2.2).
+            return data[2:]
+        line = parse_request_line(data)
+        end = data.index(b"\r\n\r\n", line.end - 2)
+        self._minor, self._method, self._target = line.minor, line.method, line.target
+        prepared = self._prepare(data[line.end : end + 2], line.minor, line.authority)
+        out = b"%b %b HTTP/1.1\r\n" % (line.method, line.target)
+        return self._begin(prepared, out, data, end + 4)
+
+    def _partial(self, data: bytes) -> bytes:
+        if data.startswith(b"\r\n") and len(data) > 2:
+            return data[2:]
+        if data not in (b"\r", b"\r\n"):
+            check_partial(data, self._proxy.settings.max_head)
+        if not self._head_begun:
+            self._head_begun = True
+            self.deadline = monotonic() + self._proxy.settings.head_timeout
+        self._buffer = data
+        return b""
+
+    def _prepare(self, block: bytes, minor: int, authority: bytes | None) -> Prepared:
+        fields = parse_fields(block, minor)
+        host = fields.host or b""
+        kept = fields.kept
+        if authority is not None and authority != host:
+            host = authority
+            kept = _with_host(kept, authority)
+        elif fields.host is None:
+            kept += b"Host: \r\n"
+        options = fields.connection
+        upgrade = fields.upgrade if b"upgrade" in options and minor else b""
+        if upgrade.lower() == b"h2c" or fields.length:
+            upgrade = b""
+        extra = b"Transfer-Encoding: chunked\r\n" if fields.length == CHUNKED else b""
+        if upgrade:
+            extra += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
+        if fields.expects_continue and minor:
+            extra += b"Expect: 100-continue\r\n"
+        out = b"".join((kept, extra, lines(self.peer, fields, host), b"X-Request-Id: "))
+        keep_alive = b"close" not in options if minor else b"keep-alive" in options
+        prepared = Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade)
+        if authority is None:
+            self._last, self._last_block, self._last_minor = prepared, block, minor
+        return prepared
+
+    def _begin(self, prepared: Prepared, line: bytes, data: bytes, start: int) -> bytes:
+        proxy = self._proxy
+        self._keep_alive = prepared.keep_alive and not proxy.draining
+        self.takes_chunks = self._minor == 1
+        request_id = self._request_id = prepared.request_id or proxy.new_id()
+        self._prepared = prepared
+        self._head_begun = False
+        found = proxy.lookup(prepared.host, self._target)
+        length = prepared.fields.length
+        if isinstance(found, Miss):
+            self._state = BODY if length else WAIT
+            self.fail(Problem(404, found.reason))
+            return data[start:]
+        head = b"".join((line, prepared.out, request_id, b"\r\n\r\n"))
+        exchange = self._exchange = Exchange(
+            proxy, self, found, head, self._method, prepared.upgrade
+        )
+        if length == 0:
+            self._state = WAIT
+            exchange.start(b"", True)
+            return data[start:] if len(data) > start else b""
+        return self._begin_body(exchange, length, data[start:])
+
+    def _begin_body(self, exchange: Exchange, length: int, data: bytes) -> bytes:
+        limit = self._proxy.settings.max_body
+        if limit and length > limit:
+            exchange.over = True
+            raise HeadError(413, f"the body is larger than {limit} bytes")
+        self._state = BODY
+        self._body_seen = 0
+        self._chunks = ChunkedBody() if length == CHUNKED else None
+        self._left = length
+        used = self._count_body(data)
+        if self._state == BODY:
+            exchange.start(data, False)
+            return b""
+        exchange.start(data[:used], True)
+        return data[used:]
+
+    def _body(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        try:
+            used = self._count_body(data)
+        except HeadError as error:
+            self._keep_alive = False
+            exchange.refuse(error.status, error.reason)
+            return
+        if used < len(data):
+            self._buffer = data[used:]
+            data = data[:used]
+        exchange.more(data, self._state == WAIT)
+
+    def _count_body(self, data: bytes) -> int:
+        """How much of `data` belongs to the body; moves to WAIT at its end. Raises `HeadError`."""
+        chunks = self._chunks
+        if chunks is None:
+            used = min(len(data), self._left)
+            self._left -= used
+            if not self._left:
+                self._state = WAIT
+            return used
+        used = chunks.feed(data)
+        self._body_seen += used
+        limit = self._proxy.settings.max_body
+        if limit and self._body_seen > limit:
+            raise HeadError(413, f"the body is larger than {limit} bytes")
+        if chunks.done:
+            self._state = WAIT
+        return used
+
+    def pause_body(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_body(self) -> None:
+        self.transport.resume_reading()
+
+    # The response
+
+    def respond(
+        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
+    ) -> None:
+        if self._keep_alive and self._minor:
+            self._length = length
+            if wire is not None:
+                self.transport.write(wire)
+            elif length != UNTIL_CLOSE:
+                self.transport.write(head.wire + body)
+            else:
+                self.transport.write(
+                    head.wire[:-2]
+                    + b"Transfer-Encoding: chunked\r\n\r\n"
+                    + (chunk(body) if body else b"")
+                )
+        else:
+            self._respond_plainly(head, length, body)
+        if end:
+            self._finished()
+        elif self._write_paused and self._exchange is not None:
+            self._exchange.pause_response()
+
+    def _respond_plainly(self, head: ResponseHead, length: int, body: bytes) -> None:
+        """For a client in HTTP/1.0, or one that leaves after this."""
+        connection = b"Connection: close\r\n"
+        framing = b""
+        if self._minor:
+            if length in (CHUNKED, UNTIL_CLOSE):
+                framing = b"Transfer-Encoding: chunked\r\n"
+                if length == UNTIL_CLOSE and body:
+                    body = chunk(body)
+        elif length < 0:
+            self._keep_alive = False
+            length = 0
+        elif self._keep_alive:
+            connection = b"Connection: keep-alive\r\n"
+        self._length = length
+        self.transport.write(b"".join((head.line, head.kept, framing, connection, b"\r\n", body)))
+
+    def more(self, data: bytes, end: bool) -> None:
+        if self._length == UNTIL_CLOSE:
+            data = chunk(data) if data else b""
+            if end:
+                data += LAST_CHUNK
+        if data:
+            self.transport.write(data)
+        if end:
+            self._finished()
+
+    def interim(self, head: ResponseHead) -> None:
+        if self._minor:
+            self.transport.write(b"".join((head.line, head.kept, b"\r\n")))
+
+    def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
+        self._exchange = None
+        self._state = TUNNEL
+        self._tunnel = upstream
+        upstream.peer = self.transport
+        self.transport.write(
+            b"%b%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n%b"
+            % (head.line, head.kept, head.upgrade, first)
+        )
+        if self._buffer:
+            upstream.transport.write(self._buffer)
+            self._buffer = b""
+        self.transport.resume_reading()
+
+    def fail(self, problem: Problem) -> None:
+        self._exchange = None
+        request_id = (self._request_id or self._proxy.new_id()).decode("latin-1")
+        self._proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
+        prepared = self._prepared
+        accept = field_value(prepared.fields.kept, b"accept") if prepared else b""
+        kind, body = render(problem, request_id, accept)
+        if self._state != WAIT:
+            self._keep_alive = False
+        keep = b"" if self._minor else b"Connection: keep-alive\r\n"
+        head = (
+            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b"
+            b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n\r\n"
+        ) % (
+            problem.status,
+            HTTPStatus(problem.status).phrase.encode(),
+            kind,
+            len(body),
+            keep if self._keep_alive else b"Connection: close\r\n",
+            request_id.encode("latin-1"),
+        )
+        self.transport.write(head if self._method == b"HEAD" else head + body)
+        self._finished()
+
+    def broken(self, problem: Problem) -> None:
+        """Closing without the end of the body tells an HTTP client that something is missing."""
+        self._exchange = None
+        self._proxy.note_problem(
+            problem, {"request_id": self._request_id.decode("latin-1"), **self.describe()}
+        )
+        self.transport.abort()
+
+    def _finished(self) -> None:
+        """The response is out: on to the next request, or to the end."""
+        self._exchange = None
+        self._prepared = None
+        self._request_id = b""
+        if not self._keep_alive or self._state == BODY or self._proxy.draining:
+            self._leave()
+            return
+        self._state = HEAD
+        self.deadline = monotonic() + self._proxy.settings.keep_alive_timeout
+        if self._write_paused:
+            # A client that sends requests and reads no answers gets nothing more to store.
+            self.transport.pause_reading()
+        elif self._buffer and not self._stepping:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Takes up requests that came early."""
+        data, self._buffer = self._buffer, b""
+        self.transport.resume_reading()
+        self._step(data)
+
+    def _leave(self) -> None:
+        """Closes. What the client is still sending is read and dropped for a moment first: a
+        reset would take the answer away from it (RFC 9112, section 9.6)."""
+        if self._state == WAIT and not self._buffer:
+            self._state = LINGER
+            self.transport.close()
+            return
+        self._state = LINGER
+        self._buffer = b""
+        self.deadline = monotonic() + self._proxy.settings.linger
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.transport.resume_reading()
+
+    # What the proxy asks
+
+    def describe(self) -> dict[str, str]:
+        """The request's facts, for a log line."""
+        prepared = self._prepared
+        return {
+            "client": self.peer.address.decode(),
+            "host": prepared.host.decode("latin-1") if prepared else "",
+            "path": self._target.decode("latin-1") if prepared else "",
+        }
+
+    def check(self, now: float) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            if exchange.deadline < now:
+                exchange.expire()
+        elif self._state == TUNNEL:
+            upstream = cast("Upstream", self._tunnel)
+            if upstream.last_byte + self._proxy.settings.tunnel_timeout < now:
+                self.transport.close()
+        elif self.deadline < now:
+            if self._state == HEAD and self._buffer:
+                seconds = self._proxy.settings.head_timeout
+                self.fail(Problem(408, f"the request's head did not end within {seconds:g} s"))
+            elif self._state == LINGER:
+                self.transport.abort()
+            else:
+                self.transport.close()
+
+    def drain(self) -> None:
+        self._keep_alive = False
+        if (self._exchange is None and self._state == HEAD and not self._buffer) or self._state == TUNNEL:
+            self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+def _with_host(block: bytes, host: bytes) -> bytes:
+    """The block with this Host in place of its own."""
+    lines_ = [line for line in block.split(b"\r\n") if not line.lower().startswith(b"host:")]
+    return b"Host: " + host + b"\r\n" + b"\r\n".join(lines_)

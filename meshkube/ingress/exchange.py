@@ -1,0 +1,317 @@
+"""One request on its way: from the rule it matched, over a pod's connection, to its answer.
+
+Knows no parsing: the client's side is a `Downstream`, in whatever version of HTTP, the pod's side
+an `Upstream`. Everything is a callback of the event loop; nothing here waits.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from meshkube.ingress.endpoints import Endpoint
+from meshkube.ingress.problems import Problem
+from meshkube.ingress.routes import Route
+
+if TYPE_CHECKING:
+    from meshkube.ingress.proxy import Proxy
+    from meshkube.ingress.upstream import ResponseHead, Upstream
+
+
+class Downstream(Protocol):
+    """The client's side of an exchange."""
+
+    takes_chunks: bool
+    """Whether a chunked body may be handed over in its framing, as it came."""
+
+    def respond(
+        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
+    ) -> None:
+        """The response begins. `length` is of the body: bytes, `CHUNKED` (then `body` is framed
+        if `takes_chunks`) or `UNTIL_CLOSE`. `wire` holds head and body as an HTTP/1.1 message that
+        may be sent as it is."""
+
+    def more(self, data: bytes, end: bool) -> None:
+        """The body goes on."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx response."""
+
+    def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
+        """The pod agreed to switch protocols: from here both sides are pipes."""
+
+    def fail(self, problem: Problem) -> None:
+        """There is no response: say why."""
+
+    def broken(self, problem: Problem) -> None:
+        """The response stops before its end: the client must be able to tell."""
+
+    def pause_body(self) -> None:
+        """The pod cannot take more of the request's body for now."""
+
+    def resume_body(self) -> None:
+        """It can again."""
+
+    def describe(self) -> dict[str, str]:
+        """The request's facts, for a log line."""
+
+
+class Exchange:
+    """The state of one request. Class attributes are the defaults: most requests set few."""
+
+    upstream: Upstream | None = None
+    endpoint: Endpoint | None = None
+    tried: tuple[Endpoint, ...] = ()
+    status = 0
+    request_done = True
+    over = False
+    parts: list[bytes] | None = None
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        downstream: Downstream,
+        route: Route,
+        head: bytes,
+        method: bytes,
+        upgrade: bytes,
+    ) -> None:
+        self.proxy = proxy
+        self.downstream = downstream
+        self.route = route
+        self.sent = head
+        """What the pod was sent, as long as that is all of the request so far."""
+        self.method = method
+        self.upgrade = upgrade
+        self.started = now = monotonic()
+        self.deadline = now + proxy.settings.response_timeout
+
+    # The request
+
+    def start(self, body: bytes, done: bool) -> None:
+        """Sends the head and what has come of the body; `done` when that is all of it."""
+        if body:
+            self.sent += body
+        if not done:
+            self.request_done = False
+            self.deadline = self.started + self.proxy.settings.body_timeout
+        self._choose()
+
+    def more(self, data: bytes, done: bool) -> None:
+        """The request's body goes on, framed as it came."""
+        upstream = self.upstream
+        if upstream is None:
+            if self.parts is None:
+                self.parts = []
+            self.parts.append(data)
+        else:
+            self.sent = b""
+            upstream.transport.write(data)
+        settings = self.proxy.settings
+        if done:
+            self.request_done = True
+        self.deadline = monotonic() + (settings.response_timeout if done else settings.body_timeout)
+
+    def _choose(self) -> None:
+        proxy = self.proxy
+        backend = self.route.backend
+        if not backend.addresses:
+            self._fail(503, backend.problem)
+            return
+        balancer = backend.balancer
+        if balancer is None or balancer.addresses is not backend.addresses:
+            balancer = proxy.pool.balancer(backend)
+        endpoint = balancer.pick(self.started, self.tried)
+        if endpoint is None:
+            self._fail(502, self._why_all_failed())
+            return
+        endpoint.active += 1
+        self.endpoint = endpoint
+        idle = endpoint.idle
+        if idle and not self.tried:
+            upstream = idle.pop()
+            if (
+                self.may_repeat
+                or self.started - upstream.idle_since < proxy.settings.upstream_fresh
+            ):
+                self._send(upstream)
+                return
+            idle.append(upstream)
+        proxy.pool.connect(endpoint, self)
+        if not self.request_done:
+            self.downstream.pause_body()
+
+    @property
+    def may_repeat(self) -> bool:
+        """Idempotent methods of RFC 9110 section 9.2.2: sending one twice does no harm."""
+        return self.method in _IDEMPOTENT
+
+    def _send(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        upstream.exchange = self
+        upstream.transport.write(self.sent)
+
+    def connected(self, upstream: Upstream) -> None:
+        """The connection that was asked for is there."""
+        if self.over:
+            upstream.release(True)
+            return
+        self._send(upstream)
+        if self.parts:
+            self.sent = b""
+            upstream.transport.write(b"".join(self.parts))
+            self.parts = None
+        if not self.request_done:
+            self.downstream.resume_body()
+
+    def connect_failed(self, reason: str) -> None:
+        """Nothing was sent, so the next pod may be asked whatever the method is."""
+        if self.over:
+            return
+        endpoint = self._leave()
+        assert endpoint is not None
+        self.tried += (endpoint,)
+        self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
+        if len(self.tried) > self.proxy.settings.retries:
+            self._fail(502, f"{self._why_all_failed()}: {reason}")
+            return
+        self._choose()
+
+    def _why_all_failed(self) -> str:
+        pods = ", ".join(str(endpoint) for endpoint in self.tried)
+        many = "no pod" if len(self.tried) > 1 else "the pod"
+        answer = "could be connected to" if len(self.tried) > 1 else "could not be connected to"
+        return f"{many} of service {self.route.backend.key} {answer} (tried {pods})"
+
+    # The response
+
+    def respond(
+        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
+    ) -> None:
+        self.status = head.status
+        if end:
+            self._count()
+        else:
+            self.deadline = monotonic() + self.proxy.settings.body_timeout
+        self.downstream.respond(head, length, body, end, wire)
+
+    def respond_more(self, data: bytes, end: bool) -> None:
+        if end:
+            self._count()
+        else:
+            self.deadline = monotonic() + self.proxy.settings.body_timeout
+        self.downstream.more(data, end)
+
+    def interim(self, head: ResponseHead) -> None:
+        self.deadline = monotonic() + self.proxy.settings.response_timeout
+        self.downstream.interim(head)
+
+    def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
+        self.status = head.status
+        self._count()
+        self.downstream.tunnel(head, upstream, first)
+
+    def upstream_failed(self, status: int, reason: str, *, silent: bool) -> None:
+        """The pod's connection ended or broke the protocol. `silent`: it was a reused connection
+        and not one byte of a response came, so an idempotent request is sent again."""
+        if self.over:
+            return
+        endpoint = self._leave()
+        if self.status:
+            self._count(broken=True)
+            self.downstream.broken(self._problem(502, f"pod {endpoint} {reason}"))
+            return
+        if silent and self.sent and self.request_done and self.may_repeat:
+            self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
+            assert endpoint is not None
+            endpoint.active += 1
+            self.endpoint = endpoint
+            self.proxy.pool.connect(endpoint, self)
+            return
+        self._fail(status, f"pod {endpoint} {reason}")
+
+    def pause_response(self) -> None:
+        """The client reads too slowly."""
+        if self.upstream is not None:
+            self.upstream.transport.pause_reading()
+
+    def resume_response(self) -> None:
+        if self.upstream is not None:
+            self.upstream.transport.resume_reading()
+        self.deadline = monotonic() + self.proxy.settings.body_timeout
+
+    # The end
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        upstream, endpoint = self.upstream, self.endpoint
+        if upstream is None or self.over:
+            return
+        settings = self.proxy.settings
+        if self.status:
+            reason = f"the response made no progress for {settings.body_timeout:g} s"
+            self.cancel(broken=True)
+            self.downstream.broken(self._problem(504, reason))
+        elif self.request_done:
+            self._drop_upstream()
+            seconds = f"{settings.response_timeout:g} s"
+            self._fail(504, f"pod {endpoint} did not answer within {seconds}")
+        else:
+            stuck = upstream.write_paused
+            self._drop_upstream()
+            seconds = f"{settings.body_timeout:g} s"
+            if stuck:
+                self._fail(504, f"pod {endpoint} took nothing of the request for {seconds}")
+            else:
+                self._fail(408, f"the client sent nothing of the request's body for {seconds}")
+
+    def cancel(self, broken: bool = True) -> None:
+        """The client is gone, or refused: stop whatever the pod does for it."""
+        if self.over:
+            return
+        self._drop_upstream()
+        self._count(broken=broken)
+
+    def refuse(self, status: int, reason: str) -> None:
+        """The request turned out to be bad after its beginning had been sent."""
+        if self.over:
+            return
+        self._drop_upstream()
+        if self.status:
+            self._count(broken=True)
+            self.downstream.broken(self._problem(status, reason))
+        else:
+            self._fail(status, reason)
+
+    def _problem(self, status: int, reason: str) -> Problem:
+        return Problem(status, reason, self.route)
+
+    def _fail(self, status: int, reason: str) -> None:
+        self.status = status
+        self._count()
+        self.downstream.fail(self._problem(status, reason))
+
+    def _leave(self) -> Endpoint | None:
+        """Lets go of the pod; the request itself may go on elsewhere."""
+        endpoint = self.endpoint
+        if endpoint is not None:
+            endpoint.active -= 1
+            self.endpoint = None
+        self.upstream = None
+        return endpoint
+
+    def _drop_upstream(self) -> None:
+        upstream = self.upstream
+        self._leave()
+        if upstream is not None:
+            upstream.exchange = None
+            upstream.transport.abort()
+
+    def _count(self, broken: bool = False) -> None:
+        self.over = True
+        if self.endpoint is not None:
+            self.endpoint.active -= 1
+        self.proxy.finished(self, 0 if broken else self.status)
+
+
+_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})

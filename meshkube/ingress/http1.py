@@ -1,0 +1,369 @@
+"""The heads of HTTP/1 messages, parsed strictly. Pure.
+
+One regular expression holds the whole grammar of a head, so what does not match it exactly is
+refused: bare LF, folded lines, blanks before a colon, control characters, odd versions. A head that
+passes can be sent on as the bytes that came, with the hop-by-hop lines cut out: there is no object
+per header. Sources: RFC 9110, RFC 9112 (sections 2.2, 3, 5, 6 for what must be refused).
+
+Header lines are `bytes` of the form `Name: value\\r\\n`, one after the other: a *block*.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_LINE = rb"%b++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n" % _TOKEN
+
+# The usual request line, and the one whose target takes any form.
+ORIGIN_LINE = re.compile(rb"([A-Z][A-Z_-]*+) (/[!-~]*+) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]*+) ([!-~]++) HTTP/1\.([01])\r\n")
+_ANY_REQUEST_LINE = re.compile(rb"%b+ [^\r\n]+ HTTP/(\d\.\d)\r\n" % _TOKEN)
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n")
+_BLOCK = re.compile(rb"(?:%b)*+" % _LINE)
+_BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?#].*)?")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)?(?::\d{0,5})?")
+_LENGTH = re.compile(rb"\d{1,18}")
+
+
+def _named(*names: str) -> re.Pattern[bytes]:
+    """Finds the lines of these headers. A dash may be an underscore: many servers cannot tell
+    `X_Forwarded_For` from `X-Forwarded-For`, so neither may pass."""
+    by_letter: dict[str, list[str]] = {}
+    for name in names:
+        by_letter.setdefault(name[0], []).append(name[1:].replace("-", "[-_]"))
+    choices = "|".join(
+        f"[{letter.upper()}{letter}](?i:{'|'.join(rests)})" for letter, rests in by_letter.items()
+    )
+    # The CRLF at the end is not taken in: it is also the beginning of the next line.
+    return re.compile(rf"\n({choices}):([^\r]*)\r".encode())
+
+
+_REQUEST_SPECIALS = _named(
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authorization",
+    "proxy",
+    "te",
+    "upgrade",
+    "expect",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+    "forwarded",
+    "http2-settings",
+)
+_RESPONSE_SPECIALS = _named(
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "upgrade",
+)
+# What a Connection header may not name: cutting these would change how the message is read.
+_PROTECTED = frozenset({b"host", b"content-length", b"transfer-encoding", b"te", b"trailer"})
+# Named in Connection by everybody, and cut in any case.
+_USUAL_OPTIONS = frozenset({b"", b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings"})
+
+CHUNKED = -1
+UNTIL_CLOSE = -2
+
+
+class HeadError(Exception):
+    """A head that is refused: `status` is what a client gets, `reason` says why."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Fields:
+    """What the header lines of a request say, and the lines that go on to the backend."""
+
+    kept: bytes
+    """The block without what is hop-by-hop or ours to say."""
+    host: bytes | None = None
+    length: int = 0
+    """Of the body, in bytes; `CHUNKED`."""
+    connection: frozenset[bytes] = frozenset()
+    upgrade: bytes = b""
+    expects_continue: bool = False
+    request_id: bytes = b""
+    forwarded_for: bytes = b""
+    forwarded_proto: bytes = b""
+    forwarded_host: bytes = b""
+    forwarded_port: bytes = b""
+
+
+@dataclass(slots=True)
+class ResponseFields:
+    """What the header lines of a response say, and the lines that go on to the client."""
+
+    kept: bytes
+    """The block without hop-by-hop lines; Content-Length stays in, Transfer-Encoding does not."""
+    length: int | None = None
+    """`CHUNKED`; None where no header says."""
+    close: bool = False
+    keep_alive: bool = False
+    upgrade: bytes = b""
+    verbatim: bool = True
+    """Whether the block can go to an HTTP/1.1 client as it is."""
+
+
+@dataclass(slots=True)
+class RequestLine:
+    method: bytes
+    target: bytes
+    """As it goes to the backend: origin-form (or `*`)."""
+    minor: int
+    """Of the version: HTTP/1.`minor`."""
+    end: int
+    """Where the line ends in the bytes it was read from, past its CRLF."""
+    authority: bytes | None = None
+    """Of a target in absolute-form: it takes the place of Host (RFC 9112 section 3.2.2)."""
+
+
+def parse_request_line(data: bytes) -> RequestLine:
+    """The first line of `data`. Raises `HeadError`."""
+    match = _REQUEST_LINE.match(data)
+    if match is None:
+        raise _bad_request_line(data)
+    method, target, minor = match.groups()
+    line = RequestLine(method, target, 1 if minor == b"1" else 0, match.end())
+    if target[0] != 47:  # "/"
+        _other_forms(line)
+    return line
+
+
+def _other_forms(line: RequestLine) -> None:
+    if line.method == b"CONNECT":
+        raise HeadError(405, "the method CONNECT is not served here")
+    if line.target == b"*" and line.method == b"OPTIONS":
+        return
+    match = _ABSOLUTE.fullmatch(line.target)
+    if match is None:
+        raise HeadError(400, "the request target is neither a path nor a URL")
+    line.authority = match[1]
+    rest = match[2] or b""
+    line.target = rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _bad_request_line(data: bytes) -> HeadError:
+    if data[:2] == b"\x16\x03":
+        return HeadError(400, "a TLS connection was opened on the port for plain HTTP")
+    match = _ANY_REQUEST_LINE.match(data)
+    if match is not None and match[1] not in (b"1.0", b"1.1"):
+        version = match[1].decode()
+        return HeadError(505, f"HTTP version {version} is not served here")
+    return HeadError(400, "the request line is malformed")
+
+
+def check_partial(data: bytes, limit: int) -> None:
+    """Refuses the beginning of a head that can never become a good one, so that nobody waits for
+    its end. `limit` is in bytes. Raises `HeadError`."""
+    if _BARE_LF.search(data):
+        raise HeadError(400, "a line of the head ends without CR LF")
+    line_end = data.find(b"\r\n")
+    if line_end >= 0:
+        parse_request_line(data)
+    elif data[:1] and not 65 <= data[0] <= 90:
+        raise _bad_request_line(data)
+    if len(data) > limit:
+        if line_end < 0:
+            raise HeadError(414, f"the request target is longer than {limit} bytes")
+        raise HeadError(431, f"the header fields are larger than {limit} bytes")
+
+
+def parse_fields(block: bytes, minor: int) -> Fields:
+    """Reads the header lines of a request in HTTP/1.`minor`. Raises `HeadError`."""
+    if _BLOCK.fullmatch(block) is None:
+        raise HeadError(400, _why_malformed(block))
+    fields = Fields(block)
+    # A line feed in front lets the first line be found like the others.
+    text = b"\n" + block
+    cuts: list[tuple[int, int]] = []
+    seen_encoding = seen_length = False
+    for match in _REQUEST_SPECIALS.finditer(text):
+        name = match[1].lower()
+        value = match[2].strip(b" \t")
+        if name == b"host":
+            if fields.host is not None:
+                raise HeadError(400, "the request has more than one Host")
+            fields.host = value
+            continue
+        if name == b"content-length":
+            if seen_length:
+                raise HeadError(400, "the request has more than one Content-Length")
+            seen_length = True
+            fields.length = _length(value)
+            continue
+        cuts.append((match.start(), match.end()))
+        if name == b"transfer-encoding":
+            if seen_encoding:
+                raise HeadError(400, "the request has more than one Transfer-Encoding")
+            seen_encoding = True
+            if value.lower() != b"chunked":
+                raise HeadError(501, "a Transfer-Encoding other than chunked is not served")
+        else:
+            _take(fields, name, value)
+    if seen_encoding:
+        if seen_length:
+            raise HeadError(400, "the request has both Content-Length and Transfer-Encoding")
+        if minor == 0:
+            raise HeadError(400, "an HTTP/1.0 request has a Transfer-Encoding")
+        fields.length = CHUNKED
+    if fields.host is None and minor == 1:
+        raise HeadError(400, "the request has no Host")
+    if fields.host is not None and _HOST.fullmatch(fields.host) is None:
+        raise HeadError(400, "the Host is malformed")
+    if cuts:
+        fields.kept = _without(text, cuts)[1:]
+        if fields.connection - _USUAL_OPTIONS:
+            fields.kept = _without_named(fields.kept, fields.connection)
+    return fields
+
+
+def _take(fields: Fields, name: bytes, value: bytes) -> None:
+    if name == b"connection":
+        fields.connection |= _options(value)
+    elif name == b"upgrade":
+        fields.upgrade = fields.upgrade + b", " + value if fields.upgrade else value
+    elif name == b"expect":
+        if value.lower() != b"100-continue":
+            raise HeadError(417, "an expectation other than 100-continue is not served")
+        fields.expects_continue = True
+    elif name == b"x-request-id":
+        fields.request_id = value
+    elif name == b"x-forwarded-for":
+        fields.forwarded_for += b", " + value if fields.forwarded_for else value
+    elif name == b"x-forwarded-proto":
+        fields.forwarded_proto = value
+    elif name == b"x-forwarded-host":
+        fields.forwarded_host = value
+    elif name == b"x-forwarded-port":
+        fields.forwarded_port = value
+
+
+def parse_status_line(data: bytes) -> tuple[int, int, int]:
+    """`(status, minor version, end of the line)`. Raises `HeadError`."""
+    match = _STATUS_LINE.match(data)
+    if match is None:
+        raise HeadError(502, "it sent a malformed status line")
+    return int(match[2]), 1 if match[1] == b"1" else 0, match.end()
+
+
+def parse_response_fields(block: bytes) -> ResponseFields:
+    """Reads the header lines of a response. Raises `HeadError`."""
+    if _BLOCK.fullmatch(block) is None:
+        raise HeadError(502, "it sent a malformed header: " + _why_malformed(block))
+    fields = ResponseFields(block)
+    text = b"\n" + block
+    cuts: list[tuple[int, int]] = []
+    options: frozenset[bytes] = frozenset()
+    lengths: list[tuple[int, int]] = []
+    chunked = False
+    for match in _RESPONSE_SPECIALS.finditer(text):
+        name = match[1].lower()
+        value = match[2].strip(b" \t")
+        if name == b"content-length":
+            length = _length(value, 502, "it sent a malformed Content-Length")
+            if fields.length not in (None, length):
+                raise HeadError(502, "it sent two different values of Content-Length")
+            if fields.length is not None:
+                cuts.append((match.start(), match.end()))
+            fields.length = length
+            lengths.append((match.start(), match.end()))
+            continue
+        cuts.append((match.start(), match.end()))
+        if name == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked":
+                raise HeadError(502, "it sent a Transfer-Encoding other than chunked")
+            chunked = True
+        elif name == b"connection":
+            options |= _options(value)
+        elif name == b"upgrade":
+            fields.upgrade = value
+    if chunked:
+        # Transfer-Encoding wins, and the connection is not to be trusted further (RFC 9112, 6.3).
+        fields.close = fields.length is not None
+        fields.length = CHUNKED
+        cuts = sorted({*cuts, *lengths})
+    fields.verbatim = not cuts or (chunked and len(cuts) == 1)
+    fields.close = fields.close or b"close" in options
+    fields.keep_alive = b"keep-alive" in options
+    if cuts:
+        fields.kept = _without(text, cuts)[1:]
+        if options - _USUAL_OPTIONS:
+            fields.kept = _without_named(fields.kept, options)
+    return fields
+
+
+def check_trailers(block: bytes) -> None:
+    """Trailer lines may not change how the message is read. Raises `HeadError`."""
+    if _BLOCK.fullmatch(block) is None:
+        raise HeadError(400, "a trailer is malformed")
+    if _REQUEST_SPECIALS.search(b"\n" + block):
+        raise HeadError(400, "a trailer holds a field that is not allowed there")
+
+
+def host_name(host: bytes) -> str:
+    """The name to look up of a Host: lower case, without port and final dot."""
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text.partition("]")[0] + "]"
+    return text.partition(":")[0].rstrip(".")
+
+
+def field_value(block: bytes, name: bytes) -> bytes:
+    """The first value of any header in a block, empty where there is none: for rare needs."""
+    match = re.search(rb"(?i)(?:\A|\n)" + re.escape(name) + rb":[ \t]*([^\r]*?)[ \t]*\r", block)
+    return match[1] if match else b""
+
+
+def _length(value: bytes, status: int = 400, reason: str = "") -> int:
+    if _LENGTH.fullmatch(value) is None:
+        raise HeadError(status, reason or "the Content-Length is malformed")
+    return int(value)
+
+
+def _options(value: bytes) -> frozenset[bytes]:
+    return frozenset(option.strip(b" \t").lower() for option in value.split(b","))
+
+
+def _without(text: bytes, cuts: list[tuple[int, int]]) -> bytes:
+    pieces = []
+    start = 0
+    for begin, end in cuts:
+        pieces.append(text[start:begin])
+        start = end
+    pieces.append(text[start:])
+    return b"".join(pieces)
+
+
+def _without_named(block: bytes, options: frozenset[bytes]) -> bytes:
+    """Cuts the headers that Connection lists (RFC 9110, 7.6.1)."""
+    if options & _PROTECTED - {b"te"}:
+        raise HeadError(400, "Connection names a header that frames the message")
+    lines = block.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in options)
+
+
+def _why_malformed(block: bytes) -> str:
+    if _BARE_LF.search(block):
+        return "a line of the head ends without CR LF"
+    if re.search(rb"(?:\A|\n)[ \t]", block):
+        return "a header line is folded"
+    return "a header line is malformed"

@@ -1,0 +1,149 @@
+"""What all connections share: the table, the pool, ids, counts, the log and the clock's sweep."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from contextlib import suppress
+from ipaddress import ip_address
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshkube.ingress import paths
+from meshkube.ingress.exchange import Exchange
+from meshkube.ingress.forwarded import Peer, id_maker
+from meshkube.ingress.http1 import HeadError, host_name
+from meshkube.ingress.problems import Problem
+from meshkube.ingress.routes import Miss, Route, RouteTable
+from meshkube.ingress.settings import Settings
+from meshkube.ingress.stats import RouteStats
+from meshkube.ingress.upstream import Pool, Spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = logging.getLogger(__name__)
+
+_LOOKUPS_KEPT = 8192
+
+
+class ClientConnection(Protocol):
+    """A client's connection, in any version of HTTP, as the proxy looks after it."""
+
+    def check(self, now: float) -> None:
+        """Acts on whatever deadline has passed."""
+
+    def drain(self) -> None:
+        """Finish what is under way, take nothing new."""
+
+    def abort(self) -> None:
+        """End now."""
+
+
+class Proxy:
+    """The core that client connections of every kind work through."""
+
+    def __init__(self, table: RouteTable, settings: Settings, spawn: Spawn) -> None:
+        self.table = table
+        self.settings = settings
+        self.pool = Pool(settings, spawn)
+        self.clients: set[ClientConnection] = set()
+        self.new_id = id_maker()
+        self.draining = False
+        self.refused = RouteStats("", "", "", "")
+        """Requests that no rule took, or that were bad."""
+        self.retries = 0
+        self.connections = 0
+        self._lookups: dict[tuple[bytes, bytes], Route | Miss] = {}
+        self._lookups_of = -1
+        # Off is the common case, and then costs one look at a variable.
+        self._sampled = settings.access_log > 0
+
+    def peer(self, address: Any, port: int, scheme: bytes) -> Peer:
+        """The client at a socket's address, come in by `port`."""
+        host = str(address[0]).removeprefix("::ffff:") if address else ""
+        trusted = False
+        if self.settings.trusted_proxies:
+            with suppress(ValueError):
+                ip = ip_address(host.partition("%")[0])
+                trusted = any(ip in network for network in self.settings.trusted_proxies)
+        return Peer(host.encode(), port, scheme, trusted)
+
+    def lookup(self, host: bytes, target: bytes) -> Route | Miss:
+        """The route of a request as it came: the Host header and the target. Raises `HeadError`."""
+        if self._lookups_of != self.table.version or len(self._lookups) > _LOOKUPS_KEPT:
+            self._lookups.clear()
+            self._lookups_of = self.table.version
+        found = self._lookups.get((host, target))
+        if found is None:
+            try:
+                path = paths.normal(target.decode("ascii"))
+            except paths.BadPath as error:
+                raise HeadError(400, str(error)) from None
+            found = self.table.match(host_name(host), path)
+            if len(target) < 1024:
+                self._lookups[host, target] = found
+        return found
+
+    def finished(self, exchange: Exchange, status: int) -> None:
+        """A request with a route is over; `status` 0 where its client got no whole response."""
+        seconds = monotonic() - exchange.started
+        exchange.route.stats.count(status, seconds)
+        if self._sampled and random.random() < self.settings.access_log:
+            log.info(
+                "request",
+                extra={
+                    "method": exchange.method.decode("latin-1"),
+                    "status": exchange.status,
+                    "seconds": round(seconds, 6),
+                    "ingress": exchange.route.ingress,
+                    "rule": exchange.route.rule,
+                    "service": str(exchange.route.backend),
+                    "pod": str(exchange.endpoint or ""),
+                    **exchange.downstream.describe(),
+                },
+            )
+
+    def note_problem(self, problem: Problem, facts: dict[str, str]) -> None:
+        """The one log line of a request that failed; counts it where no route did."""
+        if problem.route is None:
+            self.refused.count(problem.status, 0.0)
+        level = logging.WARNING if problem.status >= 500 else logging.INFO
+        log.log(
+            level,
+            "request failed",
+            extra={"status": problem.status, "reason": problem.reason, **problem.facts(), **facts},
+        )
+
+    def note_retry(self, exchange: Exchange, reason: str) -> None:
+        """A request is tried again, or at another pod."""
+        self.retries += 1
+        log.info("request retried", extra={"reason": reason, "rule": exchange.route.rule})
+
+    async def sweep(self) -> None:
+        """Enforces every time-out, for as long as it runs. One pass in place of a timer per
+        request: a time-out is late by at most the pause between two passes."""
+        settings = self.settings
+        shortest = min(settings.head_timeout, settings.body_timeout, settings.response_timeout)
+        pause = max(0.02, min(1.0, shortest / 4, settings.keep_alive_timeout / 4))
+        while True:
+            await asyncio.sleep(pause)
+            now = monotonic()
+            for client in tuple(self.clients):
+                client.check(now)
+            self.pool.sweep(now)
+
+    async def drain(self) -> None:
+        """Lets requests in flight finish, then ends what is left after the time for it."""
+        self.draining = True
+        self._each(tuple(self.clients), "drain")
+        end = monotonic() + self.settings.drain_timeout
+        while self.clients and monotonic() < end:
+            await asyncio.sleep(0.05)
+        self._each(tuple(self.clients), "abort")
+        self.pool.close()
+
+    def _each(self, clients: Iterable[ClientConnection], what: str) -> None:
+        for client in clients:
+            getattr(client, what)()

@@ -1,0 +1,375 @@
+"""The table of routes: what host and path lead to which Service port. Pure.
+
+Every change is applied in place and costs what the changed object holds: an Ingress its own paths,
+a Service or slice the backends of that Service. A lookup costs one dictionary get per element of
+the longest path known for the host.
+
+Precedence (Kubernetes' "Ingress" page, "Multiple matches" and "Hostname wildcards"): an exact
+host, then a wildcard, then rules without a host; within each the longest path, Exact before
+Prefix. Where two Ingresses claim the same host and path, the older one has it.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.ingress.backends import Backend, PortRef, resolve
+from meshkube.ingress.rules import (
+    PathType,
+    Row,
+    TlsRow,
+    is_ours,
+    owned_classes,
+    prefix_key,
+    rows,
+    tls_rows,
+)
+from meshkube.ingress.stats import RouteStats
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """Where a request goes, and all that an error message needs to say why it could not."""
+
+    ingress: str
+    """`namespace/name`"""
+    host: str
+    path: str
+    type: PathType
+    backend: Backend
+    age: tuple[str, str]
+    """Creation time and key: the smaller one wins a conflict."""
+    stats: RouteStats
+
+    @property
+    def rule(self) -> str:
+        host = self.host or "*"
+        return f"{host} default backend" if self.type == "Default" else f"{host}{self.path}"
+
+    def __lt__(self, other: Route) -> bool:
+        return self.age < other.age
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No rule takes the request; `reason` says what came closest."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """`loser` asks for what the older `winner` has (both `namespace/name`)."""
+
+    loser: str
+    winner: str
+    host: str
+    path: str
+
+
+@dataclass(slots=True)
+class _Host:
+    """The paths of one host. Each holds its claims, oldest first; the first is the route."""
+
+    exact: dict[str, list[Route]] = field(default_factory=dict)
+    prefix: dict[str, list[Route]] = field(default_factory=dict)
+    default: list[Route] = field(default_factory=list)
+    depth: int = 0
+    """Elements of the longest prefix so far: no deeper part of a request's path can match."""
+
+    def claims(self, type: PathType, path: str) -> list[Route]:
+        if type == "Exact":
+            return self.exact.setdefault(path, [])
+        if type == "Prefix":
+            key = prefix_key(path)
+            self.depth = max(self.depth, key.count("/"))
+            return self.prefix.setdefault(key, [])
+        return self.default
+
+    def forget(self, route: Route) -> None:
+        if route.type == "Default":
+            self.default.remove(route)
+            return
+        paths, key = (
+            (self.exact, route.path)
+            if route.type == "Exact"
+            else (self.prefix, prefix_key(route.path))
+        )
+        paths[key].remove(route)
+        if not paths[key]:
+            del paths[key]
+
+    def find(self, path: str) -> Route | None:
+        claims = self.exact.get(path)
+        if claims:
+            return claims[0]
+        if not self.prefix:
+            return None
+        elements = path.split("/", self.depth + 1)
+        if len(elements) > self.depth + 1:
+            elements.pop()
+        head = "/".join(elements)
+        while True:
+            claims = self.prefix.get(head)
+            if claims:
+                return claims[0]
+            if not head:
+                return None
+            head = head[: head.rindex("/")] if "/" in head else ""
+
+    @property
+    def empty(self) -> bool:
+        return not (self.exact or self.prefix or self.default)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """An Ingress of ours as it stands in the table."""
+
+    object: Object
+    routes: list[Route]
+    tls: list[TlsRow]
+
+
+class RouteTable:
+    """The routes of every Ingress that is ours, kept up to date object by object."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, _Host] = {}
+        self._classes: dict[str, Object] = {}
+        self._ingresses: dict[str, Object] = {}
+        self._entries: dict[str, _Entry] = {}
+        self._backends: dict[str, dict[PortRef, tuple[Backend, dict[Route, None]]]] = {}
+        self._services: dict[str, Object] = {}
+        self._slices: dict[str, dict[str, Object]] = {}
+        self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
+        self.version = 0
+        """Moves when a rule changes, and not when only endpoints do: lookups may be kept."""
+
+    # Changes
+
+    def set_ingress(self, key: str, ingress: Object | None) -> None:
+        """An Ingress was made or changed, or (None) deleted."""
+        if ingress is None:
+            self._ingresses.pop(key, None)
+        else:
+            self._ingresses[key] = ingress
+        self._place(key, ingress)
+
+    def set_class(self, name: str, ingress_class: Object | None) -> None:
+        """An IngressClass was made or changed, or (None) deleted."""
+        if ingress_class is None:
+            self._classes.pop(name, None)
+        else:
+            self._classes[name] = ingress_class
+        owned = owned_classes(self._classes.values())
+        if owned == self._owned:
+            return
+        self._owned = owned
+        for key, ingress in self._ingresses.items():
+            self._place(key, ingress)
+
+    def set_service(self, key: str, service: Object | None) -> None:
+        """A Service was made or changed, or (None) deleted."""
+        if service is None:
+            self._services.pop(key, None)
+        else:
+            self._services[key] = service
+        self._resolve(key)
+
+    def set_slice(self, key: str, old: Object | None, new: Object | None) -> None:
+        """An EndpointSlice was made or changed, or (`new` None) deleted."""
+        before, after = _service_of(old), _service_of(new)
+        if before and before != after:
+            self._slices.get(before, {}).pop(key, None)
+            self._resolve(before)
+        if after and new is not None:
+            self._slices.setdefault(after, {})[key] = new
+            self._resolve(after)
+
+    # Lookups
+
+    def match(self, host: str, path: str) -> Route | Miss:
+        """The route of a request: `host` in lower case without port, `path` as `paths.normal`
+        makes it."""
+        candidates = self._candidates(host)
+        for candidate in candidates:
+            route = candidate.find(path)
+            if route is not None:
+                return route
+        for candidate in candidates:
+            if candidate.default:
+                return candidate.default[0]
+        if not self._entries:
+            return Miss("there is no Ingress of class meshkube yet")
+        if candidates:
+            return Miss(f"no path of host {host or '*'} matches {path}")
+        return Miss(f"no Ingress has a rule for host {host or '(none given)'}")
+
+    def _candidates(self, host: str) -> list[_Host]:
+        hosts = self._hosts
+        found = [hosts[host]] if host and host in hosts else []
+        # A wildcard stands for exactly one label.
+        dot = host.find(".")
+        if dot > 0 and (wildcard := hosts.get("*" + host[dot:])) is not None:
+            found.append(wildcard)
+        if (anyone := hosts.get("")) is not None:
+            found.append(anyone)
+        return found
+
+    def has_host(self, host: str) -> bool:
+        """Whether any rule is for this very host (not a wildcard)."""
+        return host in self._hosts
+
+    @property
+    def routes(self) -> Iterable[Route]:
+        """Every route, also those that an older Ingress keeps from being used."""
+        return (route for entry in self._entries.values() for route in entry.routes)
+
+    @property
+    def ingresses(self) -> Mapping[str, Object]:
+        """The Ingresses that are ours, by key."""
+        return {key: entry.object for key, entry in self._entries.items()}
+
+    def tls(self) -> dict[str, str]:
+        """Which Secret (`namespace/name`) serves which host: the oldest Ingress decides. An entry
+        without hosts is for the hosts of its Ingress' rules."""
+        chosen: dict[str, str] = {}
+        for entry in sorted(self._entries.values(), key=lambda e: _age(e.object)):
+            own = tuple(dict.fromkeys(route.host for route in entry.routes))
+            for row in entry.tls:
+                for host in row.hosts or own:
+                    chosen.setdefault(host, row.secret)
+        return chosen
+
+    def users_of_secret(self, secret: str) -> list[Object]:
+        """The Ingresses whose `tls` names this Secret."""
+        return [
+            entry.object
+            for entry in self._entries.values()
+            if any(row.secret == secret for row in entry.tls)
+        ]
+
+    def conflicts(self, key: str) -> list[Conflict]:
+        """What this Ingress asks for and an older one has, with another backend."""
+        found = []
+        for route in self._entries[key].routes if key in self._entries else ():
+            winner = self._hosts[route.host].claims(route.type, route.path)[0]
+            if winner.ingress != key and winner.backend is not route.backend:
+                found.append(Conflict(key, winner.ingress, route.host, route.path))
+        return found
+
+    def routes_of(self, key: str) -> list[Route]:
+        """The routes of one Ingress; empty where it is not ours."""
+        return list(self._entries[key].routes) if key in self._entries else []
+
+    def ingresses_of_service(self, key: str) -> set[str]:
+        """The Ingresses with a rule for this Service."""
+        ports = self._backends.get(key, {}).values()
+        return {route.ingress for _, routes in ports for route in routes}
+
+    # The inside
+
+    def _place(self, key: str, ingress: Object | None) -> None:
+        if ingress is not None and not is_ours(ingress, *self._owned):
+            ingress = None
+        old = self._entries.pop(key, None)
+        if old is None and ingress is None:
+            return
+        self.version += 1
+        kept = {_identity(route): route.stats for route in old.routes} if old else {}
+        if ingress is not None:
+            entry = _Entry(ingress, [], tls_rows(ingress))
+            self._entries[key] = entry
+            for row in rows(ingress):
+                entry.routes.append(self._claim(key, ingress, row, kept))
+        for route in old.routes if old else ():
+            self._forget(route)
+
+    def _claim(
+        self, key: str, ingress: Object, row: Row, kept: Mapping[tuple[str, ...], RouteStats]
+    ) -> Route:
+        backend = self._backend(meta.namespace(ingress), row)
+        path = "(default)" if row.type == "Default" else row.path
+        stats = RouteStats(key, row.host, path, str(backend))
+        route = Route(key, row.host, row.path, row.type, backend, _age(ingress), stats)
+        route.stats = kept.get(_identity(route), stats)
+        if row.backend.service:
+            self._backends[backend.key][row.backend.port][1][route] = None
+        insort(self._hosts.setdefault(row.host, _Host()).claims(row.type, row.path), route)
+        return route
+
+    def _backend(self, namespace: str, row: Row) -> Backend:
+        ref = row.backend
+        backend = Backend(namespace, ref.service, ref.port)
+        if not ref.service:
+            backend.problem = f"the backend is {ref.other}, and only Services are served"
+            return backend
+        ports = self._backends.setdefault(backend.key, {})
+        if ref.port not in ports:
+            ports[ref.port] = (backend, {})
+            self._resolve_one(backend)
+        return ports[ref.port][0]
+
+    def _forget(self, route: Route) -> None:
+        host = self._hosts[route.host]
+        host.forget(route)
+        if host.empty:
+            del self._hosts[route.host]
+        key, port = route.backend.key, route.backend.port
+        held = self._backends.get(key, {}).get(port)
+        if held is None or route not in held[1]:
+            return
+        del held[1][route]
+        if not held[1]:
+            del self._backends[key][port]
+        if not self._backends[key]:
+            del self._backends[key]
+
+    def _resolve(self, key: str) -> None:
+        for backend, _ in self._backends.get(key, {}).values():
+            self._resolve_one(backend)
+
+    def _resolve_one(self, backend: Backend) -> None:
+        slices = self._slices.get(backend.key, {}).values()
+        resolve(backend, self._services.get(backend.key), slices)
+
+
+def compile(
+    ingresses: Iterable[Object],
+    classes: Iterable[Object],
+    services: Iterable[Object],
+    slices: Iterable[Object],
+) -> RouteTable:
+    """The table of a whole cluster at once."""
+    table = RouteTable()
+    for each in classes:
+        table.set_class(meta.name(each), each)
+    for each in services:
+        table.set_service(meta.key(each), each)
+    for each in slices:
+        table.set_slice(meta.key(each), None, each)
+    for each in ingresses:
+        table.set_ingress(meta.key(each), each)
+    return table
+
+
+def _service_of(piece: Object | None) -> str:
+    if piece is None:
+        return ""
+    service = meta.labels(piece).get(SERVICE_LABEL)
+    return f"{meta.namespace(piece)}/{service}" if service else ""
+
+
+def _age(ingress: Object) -> tuple[str, str]:
+    return str(meta.metadata(ingress).get("creationTimestamp") or "~"), meta.key(ingress)
+
+
+def _identity(route: Route) -> tuple[str, ...]:
+    return route.host, route.path, route.type, str(route.backend)

@@ -1,0 +1,367 @@
+"""The pod's side: an HTTP/1.1 client connection, and the pool of them.
+
+A connection is made when none is free, kept while it may be used again, and given out last in,
+first out, so that those too many grow old and are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
+
+from meshkube.ingress.backends import Address, Backend
+from meshkube.ingress.chunked import ChunkedBody
+from meshkube.ingress.endpoints import Balancer, Endpoint, balancer_of
+from meshkube.ingress.http1 import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    HeadError,
+    parse_response_fields,
+    parse_status_line,
+)
+from meshkube.ingress.settings import Settings
+
+if TYPE_CHECKING:
+    from meshkube.ingress.exchange import Exchange
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+"""Runs a coroutine in the TaskGroup of the ingress."""
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A response's head, parsed once for as long as the pod repeats it byte for byte."""
+
+    status: int
+    line: bytes
+    """The status line, in HTTP/1.1, with its CRLF."""
+    kept: bytes
+    length: int | None
+    close: bool
+    upgrade: bytes
+    verbatim: bool
+    """The head as it came may go to an HTTP/1.1 client."""
+    wire: bytes
+    """The head for an HTTP/1.1 client that stays connected."""
+
+
+def _parse_head(data: bytes, end: int) -> ResponseHead:
+    status, minor, line_end = parse_status_line(data)
+    block = data[line_end : end + 2]
+    fields = parse_response_fields(block)
+    line = data[:line_end] if minor else b"HTTP/1.1 " + data[9:line_end]
+    framing = b"Transfer-Encoding: chunked\r\n" if fields.length == CHUNKED else b""
+    return ResponseHead(
+        status,
+        line,
+        fields.kept,
+        fields.length,
+        fields.close or (minor == 0 and not fields.keep_alive),
+        fields.upgrade,
+        bool(minor) and fields.verbatim,
+        b"".join((line, fields.kept, framing, b"\r\n")),
+    )
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a pod."""
+
+    transport: asyncio.Transport
+    exchange: Exchange | None = None
+    peer: asyncio.Transport | None = None
+    """The client's transport, once this is a tunnel."""
+    idle_since = 0.0
+    last_byte = 0.0
+    write_paused = False
+    _reused = False
+    _closed = False
+    _buffer = b""
+    _left = 0
+    """Of the response's body; `CHUNKED`, `UNTIL_CLOSE`."""
+    _in_body = False
+    _chunks: ChunkedBody | None = None
+    _reusable = True
+    _last_bytes = b""
+    _last_head: ResponseHead | None = None
+
+    def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
+        self.endpoint = endpoint
+        self._settings = settings
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_body:
+            self._body(data)
+        elif self.peer is not None:
+            self.last_byte = monotonic()
+            self.peer.write(data)
+        elif self.exchange is not None:
+            if self._buffer:
+                data = self._buffer + data
+            self._head(data)
+        else:
+            # Nobody asked: whatever this is, it must not become the next one's answer.
+            self._closed = True
+            self.transport.abort()
+
+    def _head(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._buffer = data
+            if len(data) > self._settings.max_head:
+                self._break(f"sent a head larger than {self._settings.max_head} bytes")
+            return
+        last = self._last_bytes
+        if last and data.startswith(last):
+            head = cast(ResponseHead, self._last_head)
+            start = len(last)
+        else:
+            try:
+                head = _parse_head(data, end)
+            except HeadError as error:
+                self._break(error.reason.removeprefix("it "))
+                return
+            start = end + 4
+            self._last_bytes = data[:start]
+            self._last_head = head
+        self._buffer = b""
+        if head.status < 200:
+            self._interim(head, data[start:])
+        else:
+            self._begin(head, data, start)
+
+    def _begin(self, head: ResponseHead, data: bytes, start: int) -> None:
+        exchange = cast("Exchange", self.exchange)
+        length = head.length
+        if head.status in _NO_BODY or exchange.method == b"HEAD":
+            length = 0
+        elif length is None:
+            length = UNTIL_CLOSE
+        self._reusable = not head.close
+        size = len(data) - start
+        if length >= 0 and size >= length:
+            if size > length:
+                self._reusable = False
+                data = data[: start + length]
+            wire = data if head.verbatim else None
+            body = data[start:] if wire is None else b""
+            self._finish(exchange)
+            exchange.respond(head, length, body, True, wire)
+            return
+        self._in_body = True
+        self._left = length
+        if length == CHUNKED:
+            self._chunks = ChunkedBody()
+            if not exchange.downstream.takes_chunks:
+                exchange.respond(head, length, b"", False, None)
+                if data[start:]:
+                    self._body(data[start:])
+                return
+            self._begin_chunked(exchange, head, data, start)
+            return
+        if length > 0:
+            self._left = length - size
+        wire = data if head.verbatim and length >= 0 else None
+        exchange.respond(head, length, data[start:], False, wire)
+
+    def _begin_chunked(
+        self, exchange: Exchange, head: ResponseHead, data: bytes, start: int
+    ) -> None:
+        chunks = cast(ChunkedBody, self._chunks)
+        try:
+            used = chunks.feed(data[start:])
+        except HeadError as error:
+            self._break(f"sent a malformed body: {error.reason}")
+            return
+        if start + used < len(data):
+            self._reusable = False
+            data = data[: start + used]
+        wire = data if head.verbatim else None
+        if chunks.done:
+            self._finish(exchange)
+        exchange.respond(head, CHUNKED, data[start:], chunks.done, wire)
+
+    def _body(self, data: bytes) -> None:
+        exchange = cast("Exchange", self.exchange)
+        left = self._left
+        if left == CHUNKED:
+            self._chunked(exchange, data)
+        elif left == UNTIL_CLOSE:
+            exchange.respond_more(data, False)
+        elif len(data) < left:
+            self._left = left - len(data)
+            exchange.respond_more(data, False)
+        else:
+            if len(data) > left:
+                self._reusable = False
+                data = data[:left]
+            self._finish(exchange)
+            exchange.respond_more(data, True)
+
+    def _chunked(self, exchange: Exchange, data: bytes) -> None:
+        chunks = cast(ChunkedBody, self._chunks)
+        payload: list[bytes] | None = None if exchange.downstream.takes_chunks else []
+        try:
+            used = chunks.feed(data, payload)
+        except HeadError as error:
+            self._break(f"sent a malformed body: {error.reason}")
+            return
+        if used < len(data):
+            self._reusable = False
+            data = data[:used]
+        if payload is not None:
+            data = b"".join(payload)
+        if chunks.done:
+            self._finish(exchange)
+        exchange.respond_more(data, chunks.done)
+
+    def _interim(self, head: ResponseHead, rest: bytes) -> None:
+        exchange = cast("Exchange", self.exchange)
+        if head.status == 101:
+            if not exchange.upgrade:
+                self._break("switched protocols without having been asked to")
+                return
+            self._in_body = False
+            self.exchange = None
+            self.last_byte = monotonic()
+            exchange.tunnel(head, self, rest)
+            return
+        exchange.interim(head)
+        if rest and self.exchange is exchange:
+            self._head(rest)
+
+    def _finish(self, exchange: Exchange) -> None:
+        """The response is whole: free the connection before the client's next request needs it."""
+        self._in_body = False
+        self._chunks = None
+        self.exchange = None
+        exchange.upstream = None
+        self.release(self._reusable and exchange.request_done)
+
+    def release(self, reusable: bool) -> None:
+        """Back to the pool, or closed."""
+        idle = self.endpoint.idle
+        if not reusable or self._closed or len(idle) >= self._settings.max_idle:
+            self._closed = True
+            self.transport.close()
+            return
+        self._reused = True
+        self.idle_since = monotonic()
+        idle.append(self)
+
+    def _break(self, reason: str) -> None:
+        self._closed = True
+        exchange, self.exchange = self.exchange, None
+        self._in_body = False
+        self.transport.abort()
+        if exchange is not None:
+            exchange.upstream_failed(502, reason, silent=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        exchange, self.exchange = self.exchange, None
+        if self.peer is not None:
+            self.peer.close()
+        elif exchange is None:
+            if self in self.endpoint.idle:
+                self.endpoint.idle.remove(self)
+        elif self._in_body and self._left == UNTIL_CLOSE and exc is None:
+            exchange.upstream = None
+            exchange.respond_more(b"", True)
+        elif self._in_body:
+            exchange.upstream_failed(502, "closed the connection in its response", silent=False)
+        else:
+            silent = self._reused and not self._buffer
+            how = "closed the connection without an answer"
+            if self._buffer:
+                how = "closed the connection in the head of its response"
+            exchange.upstream_failed(502, how, silent=silent)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        if self.peer is not None:
+            self.peer.pause_reading()
+        elif self.exchange is not None:
+            self.exchange.downstream.pause_body()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.peer is not None:
+            self.peer.resume_reading()
+        elif self.exchange is not None:
+            self.exchange.downstream.resume_body()
+
+
+class Pool:
+    """Every connection to every pod."""
+
+    def __init__(self, settings: Settings, spawn: Spawn) -> None:
+        self._settings = settings
+        self._spawn = spawn
+        # Balancers and connections keep an endpoint alive; with the last of them it goes.
+        self._endpoints: WeakValueDictionary[Address, Endpoint] = WeakValueDictionary()
+
+    def balancer(self, backend: Backend) -> Balancer:
+        """The backend's balancer, up to date."""
+        return balancer_of(backend, self._endpoint)
+
+    def _endpoint(self, address: Address) -> Endpoint:
+        endpoint = self._endpoints.get(address)
+        if endpoint is None:
+            endpoint = self._endpoints[address] = Endpoint(address)
+        return endpoint
+
+    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Makes a connection, and tells the exchange how that went."""
+        self._spawn(self._connect(endpoint, exchange))
+
+    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = endpoint.address
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                _, upstream = await loop.create_connection(
+                    lambda: Upstream(endpoint, self._settings), host, port
+                )
+        except TimeoutError:
+            seconds = self._settings.connect_timeout
+            self._connect_failed(endpoint, exchange, f"no connection within {seconds:g} s")
+        except OSError as error:
+            self._connect_failed(endpoint, exchange, _reason(error))
+        else:
+            endpoint.connected()
+            exchange.connected(upstream)
+
+    def _connect_failed(self, endpoint: Endpoint, exchange: Exchange, reason: str) -> None:
+        endpoint.failed(monotonic(), self._settings)
+        exchange.connect_failed(reason)
+
+    def sweep(self, now: float) -> None:
+        """Closes what was unused for too long."""
+        oldest = now - self._settings.upstream_idle
+        for endpoint in list(self._endpoints.values()):
+            while endpoint.idle and endpoint.idle[0].idle_since < oldest:
+                endpoint.idle.pop(0).release(False)
+
+    def close(self) -> None:
+        """Closes every unused connection."""
+        for endpoint in list(self._endpoints.values()):
+            while endpoint.idle:
+                endpoint.idle.pop().release(False)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error) or type(error).__name__
+    return os.strerror(error.errno).lower()
+
+
+_NO_BODY = frozenset({204, 304})
