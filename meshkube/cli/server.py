@@ -22,9 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def settings(args: argparse.Namespace) -> config.Config:
+    """The Config that these arguments, the environment and `--config` make. Raises `ConfigError`."""
+    flags = {setting.name: getattr(args, setting.name) for setting in fields(config.Config)}
+    return config.load(flags, os.environ, args.config)
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT; workloads keep running afterwards."""
-    flags = {setting.name: getattr(args, setting.name) for setting in fields(config.Config)}
-    settings = config.load(flags, os.environ, args.config)
-    log.set_up(settings.log_format, settings.log_level.upper())
-    return daemon.main(settings)
+    chosen = settings(args)
+    log.set_up(chosen.log_format, chosen.log_level.upper())  # type: ignore[arg-type]
+    return daemon.main(chosen)

@@ -1,0 +1,75 @@
+"""Settings: where they come from, which source wins, and what a bad one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshkube.config import Config, ConfigError, load
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text("ingress-http: 81\ningress-https: 444\nnode-name: from-file\n")
+    environ = {"MESHKUBE_INGRESS_HTTPS": "445", "MESHKUBE_NODE_NAME": "from-env"}
+    config = load({"node_name": "from-flag", "listen": None}, environ, file)
+    assert (config.ingress_http, config.ingress_https) == (81, 445)
+    assert config.node_name == "from-flag"
+    assert config.listen_address == ("0.0.0.0", 6443)
+
+
+def test_a_list_may_be_written_with_commas_or_as_yaml(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text("disable: [dns, ingress]\n")
+    assert load({}, {}, file).disable == ("dns", "ingress")
+    assert load({"disable": "dns, node"}, {}).disable == ("dns", "node")
+
+
+BAD = [
+    ({"listen": "6443"}, {}, "--listen: '6443' is not ADDRESS:PORT"),
+    ({"ingress_http": "eighty"}, {}, "--ingress-http: 'eighty' is not a whole number"),
+    ({"ingress_http": "0"}, {}, "--ingress-http: 0 is not a port (1-65535)"),
+    ({"node_name": "Web_1"}, {}, "--node-name: 'Web_1' is not a DNS name in lower case"),
+    ({"pod_cidr": "10.42.0.1/16"}, {}, "--pod-cidr: 10.42.0.1/16 has host bits set"),
+    ({"pod_cidr": "10.43.128.0/17"}, {}, "--pod-cidr: 10.43.128.0/17 overlaps 10.43.0.0/16"),
+    ({"cluster_dns": "10.44.0.10"}, {}, "--cluster-dns: 10.44.0.10 is not in 10.43.0.0/16"),
+    ({"runtime": "podman"}, {}, "--runtime: 'podman' is none of docker, hollow"),
+    ({"disable": "dns,web"}, {}, "--disable: 'web' is none of"),
+    ({"node_ports": "40000-30000"}, {}, "--node-ports: '40000-30000' is not a range"),
+    ({}, {"MESHKUBE_INGRESS_HTTP": "x"}, "MESHKUBE_INGRESS_HTTP: 'x' is not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("flags", "environ", "message"), BAD)
+def test_a_bad_setting_is_named_in_one_line(flags, environ, message):
+    with pytest.raises(ConfigError) as raised:
+        load(flags, environ)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+BAD_FILES = [
+    ("colour: blue", "unknown setting 'colour'"),
+    ("- a\n- b", "is not a mapping of settings"),
+    ("a: [1", "while parsing"),
+    ("node-port: many", "node-port: 'many' is not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES)
+def test_a_bad_file_is_named_in_one_line(tmp_path: Path, content, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as raised:
+        load({}, {}, file)
+    assert message in str(raised.value)
+    assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_is_an_error_and_an_empty_one_is_not(tmp_path: Path):
+    with pytest.raises(ConfigError, match="No such file"):
+        load({}, {}, tmp_path / "none.yaml")
+    (tmp_path / "empty.yaml").touch()
+    assert load({}, {}, tmp_path / "empty.yaml") == Config()

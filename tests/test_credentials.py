@@ -1,0 +1,91 @@
+"""Keys and certificates: kept, renewed when they must be, and good for real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshkube import credentials, pki
+from meshkube.client import kubeconfig
+
+
+def ensure(directory: Path, addresses=("127.0.0.1",)) -> credentials.Credentials:
+    return credentials.ensure(
+        directory, node_name="n1", addresses=list(addresses), domain="cluster.local"
+    )
+
+
+def test_what_was_made_is_kept(tmp_path: Path):
+    assert ensure(tmp_path) == ensure(tmp_path)
+
+
+def test_a_new_address_makes_new_certificates_of_the_same_authority(tmp_path: Path):
+    before, after = ensure(tmp_path), ensure(tmp_path, ("127.0.0.1", "192.0.2.9"))
+    assert before.ca == after.ca
+    assert before.admin == after.admin
+    assert "192.0.2.9" in pki.alternative_names(after.api_server.certificate)
+
+
+def test_a_certificate_near_its_end_is_made_again(tmp_path: Path, monkeypatch):
+    before = ensure(tmp_path)
+    monkeypatch.setattr(credentials, "RENEW_BEFORE", timedelta(days=366))
+    after = ensure(tmp_path)
+    assert before.admin != after.admin
+    assert before.ca == after.ca
+
+
+def test_only_the_owner_reads_keys_and_kubeconfig(tmp_path: Path):
+    made = ensure(tmp_path / "pki")
+    path = tmp_path / "kubeconfig.yaml"
+    credentials.write_kubeconfig(path, made, "https://127.0.0.1:6443")
+    for file in (path, tmp_path / "pki/ca.key", tmp_path / "pki/admin.key"):
+        assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+
+
+async def test_server_and_client_of_one_authority_trust_each_other(tmp_path: Path):
+    made = ensure(tmp_path / "pki")
+    path = tmp_path / "kubeconfig.yaml"
+    credentials.write_kubeconfig(path, made, "https://127.0.0.1:6443")
+    access = kubeconfig.load(path)
+    users = []
+
+    async def handle(reader, writer):
+        users.append(writer.get_extra_info("peercert"))
+        writer.write(b"hi")
+        await writer.drain()
+        writer.close()
+
+    context = made.server_context("api-server", require_client=True)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=access.ssl_context)
+        assert await reader.read() == b"hi"
+        writer.close()
+    subject = dict(entry[0] for entry in users[0]["subject"])
+    assert subject == {"organizationName": "system:masters", "commonName": "meshkube-admin"}
+
+
+async def test_a_stranger_is_not_let_in(tmp_path: Path):
+    made, other = ensure(tmp_path / "ours"), ensure(tmp_path / "theirs")
+    context = made.server_context("api-server", require_client=True)
+    server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.open_connection("127.0.0.1", port, ssl=other.client_context("admin"))
+
+
+def test_the_kubeconfig_is_one_complete_file(tmp_path: Path):
+    path = tmp_path / "kubeconfig.yaml"
+    credentials.write_kubeconfig(path, ensure(tmp_path / "pki"), "https://127.0.0.1:6443")
+    content = yaml.safe_load(path.read_text())
+    assert content["current-context"] == "meshkube"
+    assert content["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:6443"
