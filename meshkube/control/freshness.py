@@ -1,0 +1,192 @@
+"""Read your own writes: a controller acts on a key only once its caches show what it wrote for it.
+
+This is what keeps a ReplicaSet from making its pods twice on a cache that lags. client-go counts
+expected creations per controller; here every write is remembered by its revision, for them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from meshkube.api import meta
+from meshkube.api.kinds import Kind
+from meshkube.api.types import JSON, Object
+from meshkube.client.base import Client, ObjectList, PatchType, Propagation, WatchEvent
+
+Lookup = Callable[[Kind, str], Object | None]
+"""The cached object of a kind by its key."""
+Version = Callable[[Kind], str]
+"""The resourceVersion up to which the cache of a kind has followed the API."""
+
+
+class Freshness:
+    """What the writes for each key still wait to see in the caches of `kinds`."""
+
+    def __init__(self, kinds: frozenset[Kind], lookup: Lookup, version: Version) -> None:
+        self._kinds = kinds
+        self._lookup = lookup
+        self._version = version
+        self._seen: dict[Kind, int] = {}
+        self._owed: dict[str, dict[Kind, int]] = {}
+        self._deleted: dict[str, dict[tuple[Kind, str], str]] = {}
+
+    def observe(self, kind: Kind, old: Object | None, new: Object | None) -> None:
+        """A cache changed. Watches are in revision order, so what came before has been seen."""
+        obj = new if new is not None else old
+        self._seen[kind] = max(self._seen.get(kind, 0), _revision(meta.resource_version(obj or {})))
+
+    def wrote(self, key: str, kind: Kind, obj: Object) -> None:
+        """The work on `key` got `obj` back from a create, update or patch."""
+        if kind in self._kinds:
+            owed = self._owed.setdefault(key, {})
+            owed[kind] = max(owed.get(kind, 0), _revision(meta.resource_version(obj)))
+
+    def deleted(self, key: str, kind: Kind, object_key: str, uid: str) -> None:
+        """The work on `key` deleted an object."""
+        if kind in self._kinds:
+            self._deleted.setdefault(key, {})[(kind, object_key)] = uid
+
+    def stale(self, key: str) -> bool:
+        """True while a cache does not yet show the writes for the key."""
+        owed = self._owed.get(key)
+        if owed:
+            for kind in [k for k, revision in owed.items() if self._shown(k) >= revision]:
+                del owed[kind]
+        gone = self._deleted.get(key)
+        if gone:
+            for target in [t for t, uid in gone.items() if self._shows_deletion(*t, uid)]:
+                del gone[target]
+        if owed or gone:
+            return True
+        self.forget(key)
+        return False
+
+    def forget(self, key: str) -> None:
+        self._owed.pop(key, None)
+        self._deleted.pop(key, None)
+
+    def _shown(self, kind: Kind) -> int:
+        return max(self._seen.get(kind, 0), _revision(self._version(kind)))
+
+    def _shows_deletion(self, kind: Kind, object_key: str, uid: str) -> bool:
+        cached = self._lookup(kind, object_key)
+        if cached is None or meta.deleting(cached):
+            return True
+        return bool(uid) and meta.uid(cached) != uid
+
+
+def _revision(version: str) -> int:
+    return int(version) if version.isdigit() else 0
+
+
+class RecordingClient:
+    """A Client that tells a Freshness what was written while working on `key`."""
+
+    def __init__(self, client: Client, freshness: Freshness, key: str) -> None:
+        self._client = client
+        self.freshness = freshness
+        self.key = key
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
+        return await self._client.get(kind, name, namespace)
+
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = 0,
+        continue_token: str = "",
+        resource_version: str = "",
+    ) -> ObjectList:
+        return await self._client.list(
+            kind,
+            namespace,
+            labels=labels,
+            fields=fields,
+            limit=limit,
+            continue_token=continue_token,
+            resource_version=resource_version,
+        )
+
+    def watch(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        resource_version: str = "",
+        bookmarks: bool = True,
+    ) -> AsyncIterator[WatchEvent]:
+        return self._client.watch(
+            kind,
+            namespace,
+            labels=labels,
+            fields=fields,
+            resource_version=resource_version,
+            bookmarks=bookmarks,
+        )
+
+    async def create(
+        self, kind: Kind, obj: Object, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        made = await self._client.create(kind, obj, namespace, subresource=subresource)
+        if not subresource:
+            self.freshness.wrote(self.key, kind, made)
+        return made
+
+    async def update(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
+        stored = await self._client.update(kind, obj, subresource=subresource)
+        self.freshness.wrote(self.key, kind, stored)
+        return stored
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: JSON,
+        namespace: str | None = None,
+        *,
+        type: PatchType = "merge",
+        subresource: str = "",
+        field_manager: str = "",
+        force: bool = False,
+    ) -> Object:
+        stored = await self._client.patch(
+            kind,
+            name,
+            patch,
+            namespace,
+            type=type,
+            subresource=subresource,
+            field_manager=field_manager,
+            force=force,
+        )
+        self.freshness.wrote(self.key, kind, stored)
+        return stored
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str | None = None,
+        *,
+        propagation: Propagation | None = None,
+        grace_period: int | None = None,
+        uid: str = "",
+        resource_version: str = "",
+    ) -> None:
+        await self._client.delete(
+            kind,
+            name,
+            namespace,
+            propagation=propagation,
+            grace_period=grace_period,
+            uid=uid,
+            resource_version=resource_version,
+        )
+        object_key = f"{namespace}/{name}" if namespace else name
+        self.freshness.deleted(self.key, kind, object_key, uid)

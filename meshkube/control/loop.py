@@ -1,0 +1,246 @@
+"""The one reconcile loop. A controller is a value that says whose keys it reconciles, what else
+wakes them, and how; queues, workers, retries, resync and metrics are here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from meshkube.api import meta
+from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
+from meshkube.client.informer import Informers
+from meshkube.clock import Clock
+from meshkube.control.freshness import Freshness, RecordingClient
+from meshkube.control.queue import WorkQueue
+from meshkube.metrics import REGISTRY
+
+log = logging.getLogger(__name__)
+
+STALE_LIMIT = 30.0
+"""Seconds after which a key is worked on although a cache does not show its last writes."""
+LOOK_AGAIN = 1.0
+AFTER_UNKNOWN = 1.0
+"""Least seconds to the next try where a write's outcome is unknown: it may still show up."""
+
+DEPTH = Gauge("meshkube_control_queue_depth", "Keys that wait", ["controller"], registry=REGISTRY)
+SECONDS = Histogram(
+    "meshkube_control_reconcile_seconds", "Time of one reconcile", ["controller"],
+    registry=REGISTRY,
+)  # fmt: skip
+ERRORS = Counter(
+    "meshkube_control_reconcile_errors", "Failed reconciles", ["controller"], registry=REGISTRY
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What controllers are told about the cluster."""
+
+    cluster_ca: str = ""
+    """PEM; empty: no `kube-root-ca.crt` is published."""
+    pod_cidr: str = ""
+    """Each node gets a /24 of it; empty: none."""
+    node_grace: float = 40.0
+    """Seconds without a heartbeat before a node counts as unreachable."""
+    event_ttl: float = 3600.0
+
+
+@dataclass(slots=True)
+class Context:
+    """What one reconcile works with. `client` remembers its writes for the key."""
+
+    client: RecordingClient
+    caches: Informers
+    events: EventRecorder
+    clock: Clock
+    settings: Settings
+    memory: dict[str, Any]
+    """The controller's own, for one term of leadership."""
+
+
+MapFn = Callable[[Informers, Object | None, Object | None], Iterable[str]]
+"""Which keys a change of another object (old, new) wakes."""
+Reconcile = Callable[[Context, str], Awaitable[float | None]]
+"""Makes the world of one key right; returns seconds after which to look again, or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Controller:
+    """One controller, as data."""
+
+    name: str
+    kind: Kind
+    """Whose keys it reconciles; each change of such an object queues its key."""
+    reconcile: Reconcile
+    watches: Mapping[Kind, MapFn] = field(default_factory=dict)
+    reads: tuple[Kind, ...] = ()
+    """Kinds whose caches it reads without being woken by them."""
+    component: str = ""
+    """The source of its Events; empty: `<name>-controller`."""
+    workers: int = 5
+    resync: float = 0.0
+    """Seconds between two looks at every key; 0: only on changes."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        return frozenset({self.kind, *self.watches, *self.reads})
+
+
+class ControllerLoop:
+    """Runs one controller. Made once; each `run` is one term of leadership."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        client: Client,
+        caches: Informers,
+        events: EventRecorder,
+        clock: Clock,
+        settings: Settings,
+    ) -> None:
+        self.controller = controller
+        self._client = client
+        self._caches = caches
+        self._events = events.named(controller.component or f"{controller.name}-controller")
+        self._clock = clock
+        self._settings = settings
+        self._queue = WorkQueue()
+        self._active = False
+        self._freshness = self._fresh()
+        self._parked: dict[str, float] = {}
+        self._memory: dict[str, Any] = {}
+        for kind in controller.kinds:
+            caches.of(kind).subscribe(self._subscriber(kind))
+
+    def _fresh(self) -> Freshness:
+        return Freshness(
+            self.controller.kinds,
+            lambda kind, key: self._caches.of(kind).get(key),
+            lambda kind: self._caches.of(kind).resource_version,
+        )
+
+    def _subscriber(self, kind: Kind) -> Callable[[Object | None, Object | None], None]:
+        def changed(old: Object | None, new: Object | None) -> None:
+            if not self._active:
+                return
+            self._freshness.observe(kind, old, new)
+            for key in [key for key in self._parked if not self._freshness.stale(key)]:
+                del self._parked[key]
+                self._queue.add(key)
+            for key in self._woken(kind, old, new):
+                self._queue.add(key)
+
+        return changed
+
+    def _woken(self, kind: Kind, old: Object | None, new: Object | None) -> list[str]:
+        keys = []
+        obj = new if new is not None else old
+        if kind == self.controller.kind and obj is not None:
+            keys.append(meta.key(obj))
+        wakes = self.controller.watches.get(kind)
+        if wakes is None:
+            return keys
+        try:
+            return [*keys, *wakes(self._caches, old, new)]
+        except Exception:
+            log.exception("a change was not understood", extra=self._about(kind.plural))
+            return keys
+
+    def _about(self, key: str, **more: Any) -> dict[str, Any]:
+        return {"controller": self.controller.name, "key": key, **more}
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        self._queue, self._freshness = WorkQueue(), self._fresh()
+        self._parked, self._memory = {}, {}
+        self._active = True
+        DEPTH.labels(self.controller.name).set_function(lambda: len(self._queue))
+        self._queue_all()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.controller.workers):
+                    group.create_task(self._work())
+                if self.controller.resync:
+                    group.create_task(self._resync())
+        finally:
+            self._active = False
+            self._queue.close()
+
+    def _queue_all(self) -> None:
+        for obj in self._caches.of(self.controller.kind).list():
+            self._queue.add(meta.key(obj))
+
+    async def _resync(self) -> None:
+        while True:
+            await self._clock.sleep(self.controller.resync)
+            self._queue_all()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                if not self._park(key):
+                    await self._once(key)
+            finally:
+                self._queue.done(key)
+
+    def _park(self, key: str) -> bool:
+        """True where the key must wait for the caches; a change there wakes it."""
+        if not self._freshness.stale(key):
+            self._parked.pop(key, None)
+            return False
+        since = self._parked.setdefault(key, self._clock.monotonic())
+        if self._clock.monotonic() - since < STALE_LIMIT:
+            self._queue.add_after(key, LOOK_AGAIN)
+            return True
+        log.warning("the cache does not show our own writes", extra=self._about(key))
+        self._parked.pop(key)
+        self._freshness.forget(key)
+        return False
+
+    async def _once(self, key: str) -> None:
+        context = Context(
+            RecordingClient(self._client, self._freshness, key),
+            self._caches,
+            self._events,
+            self._clock,
+            self._settings,
+            self._memory,
+        )
+        began = perf_counter()
+        try:
+            again = await self.controller.reconcile(context, key)
+        except Exception as error:
+            self._failed(key, error)
+        else:
+            self._queue.forget(key)
+            if again is not None:
+                self._queue.add_after(key, again)
+        finally:
+            SECONDS.labels(self.controller.name).observe(perf_counter() - began)
+
+    def _failed(self, key: str, error: Exception) -> None:
+        api = error if isinstance(error, ApiError) else None
+        unknown = api is not None and api.code >= 500
+        delay = self._queue.failed(key, at_least=AFTER_UNKNOWN if unknown else 0.0)
+        failures = self._queue.failures(key)
+        if api is not None and api.code in (404, 409) and failures < 8:
+            # The cache was behind: the next look is at what holds now.
+            log.debug("reconcile is repeated", extra=self._about(key, error=api.message))
+            return
+        ERRORS.labels(self.controller.name).inc()
+        if failures & (failures - 1) == 0:
+            about = self._about(key, error=str(error), failures=failures, again_in=round(delay, 3))
+            log.error("reconcile failed", extra=about, exc_info=None if api else error)

@@ -1,0 +1,130 @@
+"""The control plane of one server: warm caches always, controllers and scheduler while it leads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
+from meshkube.client.informer import Informers
+from meshkube.clock import Clock, SystemClock
+from meshkube.control import indexes
+from meshkube.control.controllers import CONTROLLERS
+from meshkube.control.election import Election, Timing
+from meshkube.control.loop import Controller, ControllerLoop, Settings
+from meshkube.control.scheduler.loop import Scheduler
+
+log = logging.getLogger(__name__)
+
+CATCH_UP = 2.0
+"""Seconds a new leader waits at most for its caches to show what the last leader wrote."""
+
+
+class ControlPlane:
+    """A Part. Contends for the Lease kube-system/meshkube as `identity` (one per data directory),
+    and leads when it gets it. Losing it stops the controllers, never the process.
+
+    `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes.
+    """
+
+    name = "controllers"
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        identity: str,
+        clock: Clock | None = None,
+        cluster_ca: str = "",
+        pod_cidr: str = "",
+        controllers: bool = True,
+        scheduler: bool = True,
+        settings: Settings | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._client = client
+        self._identity = identity
+        self._clock = clock or SystemClock()
+        self._settings = settings or Settings(cluster_ca=cluster_ca, pod_cidr=pod_cidr)
+        self._controllers: tuple[Controller, ...] = CONTROLLERS if controllers else ()
+        self._schedules = scheduler
+        self._timing = timing
+        self._election: Election | None = None
+
+    @property
+    def leading(self) -> bool:
+        """True while this server's controllers run."""
+        return self._election is not None and self._election.leading
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Works until cancelled; ready once the caches are full, leading or not."""
+        caches = Informers(self._client)
+        indexes.install(caches)
+        events = EventRecorder(self._client, "meshkube", self._identity, self._clock)
+        loops = [
+            ControllerLoop(
+                controller,
+                client=self._client,
+                caches=caches,
+                events=events,
+                clock=self._clock,
+                settings=self._settings,
+            )
+            for controller in self._controllers
+        ]
+        scheduler = Scheduler(self._client, caches, events, self._clock)
+        election = self._election = Election(
+            client=self._client,
+            identity=self._identity,
+            clock=self._clock,
+            events=events,
+            timing=self._timing,
+        )
+
+        async def work() -> None:
+            await self._catch_up(caches)
+            async with asyncio.TaskGroup() as group:
+                for loop in loops:
+                    group.create_task(loop.run(), name=f"controller {loop.controller.name}")
+                if self._schedules:
+                    group.create_task(scheduler.run(), name="scheduler")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(caches.run())
+            group.create_task(events.run())
+            await caches.wait_synced()
+            ready()
+            await election.run(work)
+
+    async def _catch_up(self, caches: Informers) -> None:
+        """What is made with random names must be seen before more of it is made."""
+        try:
+            async with asyncio.timeout(CATCH_UP):
+                for kind in (kinds.REPLICA_SET, kinds.POD):
+                    await self._caught_up(caches, kind)
+        except (TimeoutError, ApiError) as error:
+            log.warning("leads on caches that may be behind", extra={"reason": str(error)})
+
+    async def _caught_up(self, caches: Informers, kind: Kind) -> None:
+        cache = caches.of(kind)
+        listed = (await self._client.list(kind)).items
+        newest = max((_version(meta.resource_version(obj)) for obj in listed), default=0)
+        behind = {meta.key(obj): _version(meta.resource_version(obj)) for obj in listed}
+        while _version(cache.resource_version) < newest:
+            behind = {
+                key: version
+                for key, version in behind.items()
+                if _version(meta.resource_version(cache.get(key) or {})) < version
+            }
+            if not behind:
+                return
+            await asyncio.sleep(0.01)
+
+
+def _version(text: str) -> int:
+    return int(text) if text.isdigit() else 0

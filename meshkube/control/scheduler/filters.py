@@ -1,0 +1,158 @@
+"""Which nodes can take a pod, and in Kubernetes' words why the others cannot.
+
+A filter answers None where the node is fine. The first one that objects speaks for its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from meshkube.control.scheduler.model import NodeInfo, PodInfo, Port
+
+UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a node is out; `final`: ending other pods on it would not help."""
+
+    reasons: tuple[str, ...]
+    final: bool = True
+
+
+Filter = Callable[[PodInfo, NodeInfo], Refusal | None]
+
+_UNSCHEDULABLE = Refusal(("node(s) were unschedulable",))
+_NODE_NAME = Refusal(("node(s) didn't match the requested node name",))
+_AFFINITY = Refusal(("node(s) didn't match Pod's node affinity/selector",))
+_PORTS = Refusal(("node(s) didn't have free ports for the requested pod ports",), final=False)
+
+
+def tolerates(tolerations: Iterable[Mapping[str, Any]], taint: Mapping[str, Any]) -> bool:
+    """True where one of them covers the taint (key, value and effect)."""
+    return any(_covers(toleration, taint) for toleration in tolerations)
+
+
+def _covers(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    effect = toleration.get("effect")
+    if effect and effect != taint.get("effect"):
+        return False
+    key = toleration.get("key") or ""
+    exists = toleration.get("operator") == "Exists"
+    if key != taint.get("key"):
+        return not key and exists
+    return exists or (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+def schedulable(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    if not node.unschedulable:
+        return None
+    taint = {"key": UNSCHEDULABLE_TAINT, "effect": "NoSchedule"}
+    return None if tolerates(pod.tolerations, taint) else _UNSCHEDULABLE
+
+
+def node_name(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    return _NODE_NAME if pod.node and pod.node != node.name else None
+
+
+def taints(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    for taint in node.taints:
+        if not tolerates(pod.tolerations, taint):
+            described = f"{{{taint.get('key')}: {taint.get('value') or ''}}}"
+            return Refusal((f"node(s) had untolerated taint {described}",))
+    return None
+
+
+def affinity(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    for key, value in pod.node_selector.items():
+        if node.labels.get(key) != value:
+            return _AFFINITY
+    if pod.required is None:
+        return None
+    terms = pod.required.get("nodeSelectorTerms") or ()
+    return None if any(term_matches(term, node) for term in terms) else _AFFINITY
+
+
+def term_matches(term: Mapping[str, Any], node: NodeInfo) -> bool:
+    """All of its expressions and fields; a term without any matches nothing."""
+    expressions = term.get("matchExpressions") or ()
+    fields = term.get("matchFields") or ()
+    if not expressions and not fields:
+        return False
+    named = {"metadata.name": node.name}
+    return all(_matches(e, node.labels) for e in expressions) and all(
+        _matches(e, named) for e in fields
+    )
+
+
+def _matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    held = labels.get(expression["key"])
+    values = expression.get("values") or ()
+    match expression.get("operator"):
+        case "In":
+            return held is not None and held in values
+        case "NotIn":
+            return held not in values
+        case "Exists":
+            return held is not None
+        case "DoesNotExist":
+            return held is None
+        case "Gt":
+            return _compared(held, values) > 0
+        case "Lt":
+            return _compared(held, values) < 0
+    return False
+
+
+def _compared(held: str | None, values: Any) -> int:
+    """-1, 0, 1 as whole numbers; 0 also where one is none."""
+    try:
+        one, other = int(held or ""), int(values[0])
+    except (ValueError, IndexError):
+        return 0
+    return (one > other) - (one < other)
+
+
+def ports(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    if not pod.ports or not node.ports:
+        return None
+    taken = [port for port, count in node.ports.items() if count > 0]
+    clash = any(_clash(one, other) for one in pod.ports for other in taken)
+    return _PORTS if clash else None
+
+
+def _clash(one: Port, other: Port) -> bool:
+    if one[1:] != other[1:]:
+        return False
+    return one[0] == other[0] or "0.0.0.0" in (one[0], other[0])
+
+
+def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    """Enough is left of each resource, and of places for pods."""
+    short: list[str] = []
+    final = False
+    places = node.allocatable.get("pods", 0)
+    if len(node.pods) + 1 > places:
+        short.append("Too many pods")
+    for name, count in pod.requests.items():
+        if count <= 0:
+            continue
+        has = node.allocatable.get(name, 0)
+        if count > has - node.requested.get(name, 0):
+            short.append(f"Insufficient {name}")
+            final = final or count > has
+    return Refusal(tuple(short), final) if short else None
+
+
+FILTERS: tuple[Filter, ...] = (schedulable, node_name, taints, affinity, ports, fits)
+
+
+def refusal(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    """The first objection against the node; None where the pod can go there."""
+    for check in FILTERS:
+        objection = check(pod, node)
+        if objection is not None:
+            return objection
+    return None

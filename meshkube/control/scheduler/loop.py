@@ -1,0 +1,265 @@
+"""The scheduler's shell: takes pending pods in turn, decides, binds, says why not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
+from meshkube.client.informer import Informers
+from meshkube.clock import Clock
+from meshkube.control import pods
+from meshkube.control.queue import WorkQueue
+from meshkube.control.scheduler.model import PodInfo, Snapshot, place_all
+from meshkube.control.scheduler.schedule import schedule
+from meshkube.metrics import REGISTRY
+
+log = logging.getLogger(__name__)
+
+NAME = "default-scheduler"
+BINDS = 32
+"""Bindings in flight; the store commits them in groups."""
+FIRST_BACKOFF, LONGEST_BACKOFF = 1.0, 10.0
+"""Seconds a pod that fitted nowhere waits, at the first and at later changes of the cluster."""
+LOOK_AGAIN = 300.0
+TURN = 0.01
+"""Seconds of deciding after which other tasks get their turn."""
+
+SECONDS = Histogram(
+    "meshkube_control_scheduling_seconds",
+    "Time of one decision",
+    registry=REGISTRY,
+    buckets=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1),
+)
+RESULTS = Counter("meshkube_control_scheduling_results", "Decisions", ["result"], registry=REGISTRY)
+PENDING = Gauge("meshkube_control_scheduling_pending", "Pods that wait", registry=REGISTRY)
+
+
+class Scheduler:
+    """Places pods whose `schedulerName` is `default-scheduler`. Made once; each `run` is one term
+    of leadership."""
+
+    def __init__(
+        self, client: Client, caches: Informers, events: EventRecorder, clock: Clock
+    ) -> None:
+        self._client = client
+        self._pods = caches.of(kinds.POD)
+        self._nodes = caches.of(kinds.NODE)
+        self._events = events.named(NAME)
+        self._clock = clock
+        self._active = False
+        self._reset()
+        self._pods.subscribe(self._pod_changed)
+        self._nodes.subscribe(self._node_changed)
+
+    def _reset(self) -> None:
+        self._snapshot = Snapshot()
+        self._known = self._snapshot.known()
+        self._queue = WorkQueue()
+        self._unschedulable: dict[str, int] = {}
+        """How often each pod has fitted nowhere."""
+        self._parked: set[str] = set()
+        self._start = 0
+        self._outbox: asyncio.Queue[tuple[Object, str, str]] = asyncio.Queue()
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        self._reset()
+        live = [pod for pod in self._pods.list() if not pods.finished(pod)]
+        place_all(self._snapshot, self._nodes.list(), live)
+        self._known = self._snapshot.known()
+        PENDING.set_function(lambda: len(self._queue) + len(self._parked))
+        self._active = True
+        for pod in live:
+            if _wants_node(pod):
+                self._queue.add(meta.key(pod))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._decide())
+                group.create_task(self._look_again())
+                for _ in range(BINDS):
+                    group.create_task(self._deliver())
+        finally:
+            self._active = False
+            self._queue.close()
+
+    # What changes around it.
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if not self._active:
+            return
+        if old is not None and (new is None or meta.uid(new) != meta.uid(old)):
+            self._gone(old)
+        if new is None:
+            return
+        if pods.finished(new):
+            self._gone(new)
+        elif pods.node_name(new):
+            self._snapshot.set_pod(PodInfo.of(new))
+            self._forget(meta.key(new))
+        elif _wants_node(new) and _changed(old, new):
+            self._parked.discard(meta.key(new))
+            self._queue.add(meta.key(new))
+
+    def _gone(self, pod: Object) -> None:
+        uid = meta.uid(pod)
+        frees = self._snapshot.placed(uid)
+        self._snapshot.remove_pod(uid)
+        self._forget(meta.key(pod))
+        if frees:
+            self._wake()
+
+    def _forget(self, key: str) -> None:
+        self._unschedulable.pop(key, None)
+        self._parked.discard(key)
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if not self._active:
+            return
+        if new is None:
+            self._snapshot.remove_node(meta.name(old or {}))
+        else:
+            if old is not None and _as_seen(old) == _as_seen(new):
+                return
+            self._snapshot.set_node(new)
+        self._known = self._snapshot.known()
+        if new is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Something may fit now that did not before."""
+        parked, self._parked = self._parked, set()
+        for key in parked:
+            tries = self._unschedulable.get(key, 1)
+            self._queue.add_after(key, min(FIRST_BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF))
+
+    async def _look_again(self) -> None:
+        while True:
+            await self._clock.sleep(LOOK_AGAIN)
+            self._wake()
+
+    # One decision after the other, each on what the ones before it took.
+
+    async def _decide(self) -> None:
+        began = perf_counter()
+        while True:
+            key = await self._queue.get()
+            self._queue.done(key)
+            pod = self._pods.get(key)
+            if pod is not None and _wants_node(pod) and not self._snapshot.placed(meta.uid(pod)):
+                self._one(key, pod)
+            if perf_counter() - began > TURN:
+                await asyncio.sleep(0)
+                began = perf_counter()
+
+    def _one(self, key: str, pod: Object) -> None:
+        began = perf_counter()
+        info = PodInfo.of(pod)
+        decision = schedule(info, self._known, self._start)
+        if self._known:
+            self._start = (self._start + decision.looked_at) % len(self._known)
+        if decision.node:
+            self._snapshot.assume(info, decision.node)
+            self._outbox.put_nowait((pod, decision.node, ""))
+        else:
+            self._unschedulable[key] = self._unschedulable.get(key, 0) + 1
+            self._parked.add(key)
+            self._outbox.put_nowait((pod, "", decision.message))
+        RESULTS.labels("scheduled" if decision.node else "unschedulable").inc()
+        SECONDS.observe(perf_counter() - began)
+
+    # Decisions become writes.
+
+    async def _deliver(self) -> None:
+        while True:
+            pod, node, message = await self._outbox.get()
+            try:
+                if node:
+                    await self._bind(pod, node)
+                else:
+                    await self._explain(pod, message)
+            except Exception:
+                log.exception("a decision was not written", extra={"pod": meta.key(pod)})
+
+    async def _bind(self, pod: Object, node: str) -> None:
+        name, space = meta.name(pod), meta.namespace(pod)
+        binding = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name, "namespace": space, "uid": meta.uid(pod)},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        try:
+            await self._client.create(kinds.POD, binding, space, subresource="binding")
+        except BaseException as error:
+            self._unbound(pod, error)
+            if not isinstance(error, ApiError):
+                raise
+            return
+        message = f"Successfully assigned {space}/{name} to {node}"
+        self._events.event(pod, "Normal", "Scheduled", message)
+
+    def _unbound(self, pod: Object, error: BaseException) -> None:
+        key = meta.key(pod)
+        current = self._pods.get(key)
+        if current is None or not pods.node_name(current):
+            self._snapshot.remove_pod(meta.uid(pod))
+            self._queue.add_after(key, FIRST_BACKOFF)
+        log.debug("pod not bound", extra={"pod": key, "error": str(error)})
+
+    async def _explain(self, pod: Object, message: str) -> None:
+        self._events.event(pod, "Warning", "FailedScheduling", message)
+        before = pods.condition(pod, "PodScheduled")
+        if before and before.get("status") == "False" and before.get("message") == message:
+            return
+        entry: Object = {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": message,
+            "lastProbeTime": None,
+            "lastTransitionTime": meta.timestamp(self._clock.now()),
+        }
+        changed = meta.copy(pod)
+        pods.set_condition(changed.setdefault("status", {}).setdefault("conditions", []), entry)
+        try:
+            await self._client.update(kinds.POD, changed, subresource="status")
+        except ApiError as error:
+            log.debug("reason not written", extra={"pod": meta.key(pod), "error": error.message})
+
+
+def _wants_node(pod: Object) -> bool:
+    spec = pod.get("spec") or {}
+    return (
+        not spec.get("nodeName")
+        and (spec.get("schedulerName") or NAME) == NAME
+        and not spec.get("schedulingGates")
+        and not meta.deleting(pod)
+        and not pods.finished(pod)
+    )
+
+
+def _changed(old: Object | None, new: Object) -> bool:
+    """Apart from its status, which is our own word on it."""
+    if old is None or meta.uid(old) != meta.uid(new):
+        return True
+    return old.get("spec") != new.get("spec") or meta.labels(old) != meta.labels(new)
+
+
+def _as_seen(node: Object) -> tuple[object, ...]:
+    """What placing depends on: heartbeats and conditions do not count."""
+    spec, status = node.get("spec") or {}, node.get("status") or {}
+    return (
+        meta.labels(node),
+        spec.get("taints"),
+        spec.get("unschedulable"),
+        status.get("allocatable"),
+        status.get("images"),
+    )

@@ -1,0 +1,263 @@
+"""Pods and nodes as the scheduler counts them: projected once, when they change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshkube.api import meta
+from meshkube.api.quantities import milli, value
+from meshkube.api.types import Object
+
+Resources = dict[str, int]
+"""cpu in thousandths of a core, everything else in units (bytes, pieces)."""
+Port = tuple[str, str, int]
+"""Host address, protocol, port."""
+
+# What a container without requests counts as when nodes are compared, as in Kubernetes.
+SCORED_CPU = 100
+SCORED_MEMORY = 200 * 1024 * 1024
+
+
+def amount(resource: str, quantity: Any) -> int:
+    return milli(quantity) if resource == "cpu" else value(quantity)
+
+
+def resources(quantities: Mapping[str, Any] | None) -> Resources:
+    return {name: amount(name, quantity) for name, quantity in (quantities or {}).items()}
+
+
+def _add(total: Resources, more: Mapping[str, int]) -> None:
+    for name, count in more.items():
+        total[name] = total.get(name, 0) + count
+
+
+def _raise_to(total: Resources, least: Mapping[str, int]) -> None:
+    for name, count in least.items():
+        total[name] = max(total.get(name, 0), count)
+
+
+def requests(spec: Mapping[str, Any], defaults: Mapping[str, int] | None = None) -> Resources:
+    """What a pod takes of a node: its containers together, or its largest init container with the
+    sidecars that started before it, and the overhead. `defaults` stand for absent requests."""
+
+    def of(container: Mapping[str, Any]) -> Resources:
+        asked = resources((container.get("resources") or {}).get("requests"))
+        return {**(defaults or {}), **asked}
+
+    running: Resources = {}
+    for container in spec.get("containers") or ():
+        _add(running, of(container))
+    sidecars: Resources = {}
+    starting: Resources = {}
+    for container in spec.get("initContainers") or ():
+        asked = of(container)
+        if container.get("restartPolicy") == "Always":
+            _add(running, asked)
+            _add(sidecars, asked)
+            _raise_to(starting, sidecars)
+        else:
+            together = dict(sidecars)
+            _add(together, asked)
+            _raise_to(starting, together)
+    _raise_to(running, starting)
+    _add(running, resources(spec.get("overhead")))
+    return running
+
+
+def host_ports(spec: Mapping[str, Any]) -> tuple[Port, ...]:
+    """The ports of the host that its containers ask for."""
+    containers = [
+        *(spec.get("containers") or ()),
+        *(c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"),
+    ]
+    return tuple(
+        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))
+        for container in containers
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    )
+
+
+@dataclass(slots=True)
+class PodInfo:
+    """A pod, as far as placing it goes."""
+
+    uid: str
+    namespace: str
+    name: str
+    labels: Mapping[str, str]
+    owner: str
+    requests: Resources
+    scored: tuple[int, int]
+    """cpu and memory for the comparison of nodes."""
+    ports: tuple[Port, ...]
+    node: str
+    node_selector: Mapping[str, str]
+    required: Mapping[str, Any] | None
+    """`requiredDuringSchedulingIgnoredDuringExecution` of its node affinity."""
+    preferred: tuple[Mapping[str, Any], ...]
+    tolerations: tuple[Mapping[str, Any], ...]
+    images: tuple[str, ...]
+    never_preempts: bool = False
+
+    @classmethod
+    def of(cls, pod: Object) -> PodInfo:
+        spec = pod.get("spec") or {}
+        affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+        asked = requests(spec)
+        scored = requests(spec, {"cpu": SCORED_CPU, "memory": SCORED_MEMORY})
+        owner = meta.controller_of(pod)
+        return cls(
+            uid=meta.uid(pod) or meta.key(pod),
+            namespace=meta.namespace(pod),
+            name=meta.name(pod),
+            labels=meta.labels(pod),
+            owner=owner["uid"] if owner else "",
+            requests=asked,
+            scored=(scored.get("cpu", 0), scored.get("memory", 0)),
+            ports=host_ports(spec),
+            node=spec.get("nodeName") or "",
+            node_selector=spec.get("nodeSelector") or {},
+            required=affinity.get("requiredDuringSchedulingIgnoredDuringExecution"),
+            preferred=tuple(affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()),
+            tolerations=tuple(spec.get("tolerations") or ()),
+            images=tuple(c["image"] for c in spec.get("containers") or () if c.get("image")),
+            never_preempts=spec.get("preemptionPolicy") == "Never",
+        )
+
+
+@dataclass(slots=True)
+class NodeInfo:
+    """A node and what the pods on it take."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Mapping[str, Any], ...] = ()
+    """Those that keep pods away (NoSchedule, NoExecute)."""
+    soft_taints: tuple[Mapping[str, Any], ...] = ()
+    unschedulable: bool = False
+    allocatable: Resources = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Sizes in bytes by name."""
+    known: bool = True
+    """False while only its pods have been seen."""
+    requested: Resources = field(default_factory=dict)
+    scored_cpu: int = 0
+    scored_memory: int = 0
+    pods: dict[str, PodInfo] = field(default_factory=dict)
+    ports: Counter[Port] = field(default_factory=Counter)
+    owners: Counter[str] = field(default_factory=Counter)
+
+    def take(self, node: Object) -> None:
+        """Reads the Node object anew; its pods stay."""
+        spec, status = node.get("spec") or {}, node.get("status") or {}
+        taints = spec.get("taints") or ()
+        self.known = True
+        self.labels = meta.labels(node)
+        self.taints = tuple(t for t in taints if t.get("effect") != "PreferNoSchedule")
+        self.soft_taints = tuple(t for t in taints if t.get("effect") == "PreferNoSchedule")
+        self.unschedulable = bool(spec.get("unschedulable"))
+        self.allocatable = resources(status.get("allocatable") or status.get("capacity"))
+        self.images = {
+            name: int(image.get("sizeBytes") or 0)
+            for image in status.get("images") or ()
+            for name in image.get("names") or ()
+        }
+
+    def add(self, pod: PodInfo) -> None:
+        self.pods[pod.uid] = pod
+        self._count(pod, 1)
+
+    def remove(self, uid: str) -> None:
+        pod = self.pods.pop(uid, None)
+        if pod is not None:
+            self._count(pod, -1)
+
+    def _count(self, pod: PodInfo, sign: int) -> None:
+        for name, count in pod.requests.items():
+            self.requested[name] = self.requested.get(name, 0) + sign * count
+        self.scored_cpu += sign * pod.scored[0]
+        self.scored_memory += sign * pod.scored[1]
+        for port in pod.ports:
+            self.ports[port] += sign
+        if pod.owner:
+            self.owners[pod.owner] += sign
+
+
+class Snapshot:
+    """Every node with its pods, kept up to date change by change; placements that were decided but
+    not seen yet (`assume`) count as made."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, NodeInfo] = {}
+        self._where: dict[str, str] = {}
+        self._assumed: set[str] = set()
+
+    def known(self) -> list[NodeInfo]:
+        """The nodes that exist."""
+        return [node for node in self.nodes.values() if node.known]
+
+    def set_node(self, node: Object) -> None:
+        self._node(meta.name(node)).take(node)
+
+    def remove_node(self, name: str) -> None:
+        node = self.nodes.get(name)
+        if node is None:
+            return
+        node.known = False
+        self._drop_if_empty(node)
+
+    def set_pod(self, pod: PodInfo) -> None:
+        """A pod as the API has it. Without a node it changes nothing of an assumed placement."""
+        if not pod.node:
+            if pod.uid not in self._assumed:
+                self.remove_pod(pod.uid)
+            return
+        self._assumed.discard(pod.uid)
+        self._place(pod, pod.node)
+
+    def assume(self, pod: PodInfo, node: str) -> None:
+        """Counts the pod on the node before the API says so."""
+        self._assumed.add(pod.uid)
+        self._place(pod, node)
+
+    def remove_pod(self, uid: str) -> None:
+        """It is gone, has ended, or was not bound after all."""
+        self._assumed.discard(uid)
+        name = self._where.pop(uid, None)
+        if name is not None:
+            node = self.nodes[name]
+            node.remove(uid)
+            self._drop_if_empty(node)
+
+    def placed(self, uid: str) -> bool:
+        return uid in self._where
+
+    def _place(self, pod: PodInfo, name: str) -> None:
+        before = self._where.get(pod.uid)
+        if before is not None:
+            self.nodes[before].remove(pod.uid)
+        self._node(name).add(pod)
+        self._where[pod.uid] = name
+
+    def _node(self, name: str) -> NodeInfo:
+        node = self.nodes.get(name)
+        if node is None:
+            node = self.nodes[name] = NodeInfo(name, known=False)
+        return node
+
+    def _drop_if_empty(self, node: NodeInfo) -> None:
+        if not node.known and not node.pods:
+            self.nodes.pop(node.name, None)
+
+
+def place_all(snapshot: Snapshot, nodes: Iterable[Object], pods: Iterable[Object]) -> Snapshot:
+    """Fills a snapshot; returns it."""
+    for node in nodes:
+        snapshot.set_node(node)
+    for pod in pods:
+        snapshot.set_pod(PodInfo.of(pod))
+    return snapshot
