@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from meshkube.dataplane.netlink import attribute, attributes, messages
 
 _ROUTE = 0
-_LINK_GROUP = 1
+# Links, IPv4 routes, IPv6 routes.
+_GROUPS = (1, 7, 11)
 _NEW_LINK, _GET_LINK, _SET_LINK = 16, 18, 19
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
@@ -26,9 +27,9 @@ _TIMEOUT = 2.0
 
 
 def watch() -> socket.socket:
-    """A socket that can be read, and drained, when a link was added or changed."""
+    """A socket that can be read, and drained, when a link or a route was added or changed."""
     link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE)
-    link.bind((0, 1 << (_LINK_GROUP - 1)))
+    link.bind((0, sum(1 << (group - 1) for group in _GROUPS)))
     link.setblocking(False)
     return link
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 # Reading back every element of a big table costs a second of CPU: not more often than this,
 # though somebody else's change (Docker's, say) may have come with each container.
 THOROUGH_EVERY = 60.0
+LOOK_EVERY = 60.0
 _NFT_ERRORS = (libnft.NftError, host.HostError, OSError)
 
 
@@ -38,6 +39,10 @@ class NftKernel:
         self._settings: Settings | None = None
         self._node_ip = ""
         self._links: socket.socket | None = None
+        self._moved = False
+        """A link or a route has changed since the last look at the host."""
+        self._seen: int | None = None
+        self._look_at = 0.0
         self._known: int | None = None
         """The generation whose rules are known to be ours as we left them."""
         self._shaped: int | None = None
@@ -85,6 +90,7 @@ class NftKernel:
         """A pod may have come: its port of the bridge is made ready at once."""
         if self._links is not None and self._thread is not None:
             bridge.drain(self._links)
+            self._moved = True
             self._thread.submit(self._allow_hairpins)
 
     def _allow_hairpins(self) -> None:
@@ -120,10 +126,8 @@ class NftKernel:
         self._known = after if ours else None
 
     def _check(self, ruleset: Ruleset) -> list[str]:
-        assert self._settings is not None
-        found = [f"missing: {change}" for change in host.prepare(self._settings, self._node_ip)]
-        found += self._let_through()
         generation = netlink.generation()
+        found = self._check_host(generation)
         if generation == self._known:
             return found
         broken = self._compare(ruleset, generation)
@@ -132,6 +136,17 @@ class NftKernel:
         if not broken:
             self._known = generation
         return found + broken
+
+    def _check_host(self, generation: int) -> list[str]:
+        """Looks when there was a sign of change (`iptables` writes nftables rules as well), and
+        now and then without one."""
+        assert self._settings is not None
+        now = self._clock.monotonic()
+        if generation == self._seen and not self._moved and now < self._look_at:
+            return []
+        self._seen, self._moved, self._look_at = generation, False, now + LOOK_EVERY
+        found = host.prepare(self._settings, self._node_ip)
+        return [f"missing: {change}" for change in found] + self._let_through()
 
     def _compare(self, ruleset: Ruleset, generation: int) -> list[str] | None:
         """What was wrong and has been repaired; None where it is too early to read everything."""
@@ -158,15 +173,15 @@ class NftKernel:
     def _let_through(self) -> list[str]:
         assert self._settings is not None
         try:
-            return [f"missing: {DOCKER} {rule}" for rule in host.let_through(self._settings.bridge)]
+            return [
+                f"missing: {host.DOCKER_CHAIN} {rule}"
+                for rule in host.let_through(self._settings.bridge)
+            ]
         except host.HostError as error:
             log.warning(
                 "Docker may drop traffic from other hosts to pods", extra={"reason": str(error)}
             )
             return []
-
-
-DOCKER = host.DOCKER_CHAIN
 
 
 def teardown() -> list[str]:
