@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from meshkube import credentials
+from meshkube.client.http import HttpClient
 from meshkube.clock import Clock, SystemClock
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.server import ApiServer
 from meshkube.store.sqlite import SqliteStore
 
 
@@ -42,3 +47,49 @@ async def running_api(
     """A Client of such a registry."""
     async with running_registry(tmp_path, clock, **settings) as registry:
         yield LocalClient(registry)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An API over HTTPS on loopback."""
+
+    url: str
+    registry: Registry
+    kubeconfig: Path
+    tls: ssl.SSLContext
+    """With the admin's certificate."""
+    credentials: credentials.Credentials
+
+    def client(self) -> HttpClient:
+        """Close it, or use it in `async with`."""
+        return HttpClient(self.url, self.tls)
+
+
+@contextlib.asynccontextmanager
+async def serving_api(
+    tmp_path: Path, clock: Clock | None = None, *, server: Any = None, **settings: Any
+) -> AsyncIterator[Served]:
+    """An API server on a free port; `server` are further arguments of `ApiServer`."""
+    keys = await asyncio.to_thread(
+        credentials.ensure, tmp_path / "pki", node_name="test", addresses=[], domain="cluster.local"
+    )
+    async with running_registry(tmp_path, clock, **settings) as registry:
+        api = ApiServer(
+            registry=registry,
+            listen=("127.0.0.1", 0),
+            tls=keys.server_context("api-server", require_client=False),
+            node_tls=keys.client_context("api-client"),
+            **(server or {}),
+        )
+        ready = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(api.run(ready.set))
+            async with asyncio.timeout(10):
+                await ready.wait()
+            url = f"https://127.0.0.1:{api.port}"
+            kubeconfig = tmp_path / "kubeconfig.yaml"
+            credentials.write_kubeconfig(kubeconfig, keys, url)
+            try:
+                yield Served(url, registry, kubeconfig, keys.client_context("admin"), keys)
+            finally:
+                task.cancel()

@@ -116,7 +116,7 @@ class LocalClient:
         force: bool = False,
     ) -> Object:
         options = self._options(field_manager, force)
-        done = await patching.run(
+        done, _ = await patching.run(
             self._registry, kind, name, namespace or "", type, patch, options, subresource
         )
         return done.object

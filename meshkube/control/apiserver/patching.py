@@ -22,10 +22,11 @@ async def run(
     patch: JSON,
     options: WriteOptions,
     subresource: str = "",
-) -> Cached:
-    """Raises `ApiError`."""
+) -> tuple[Cached, bool]:
+    """The object, and whether the patch (an apply) made it. Raises `ApiError`."""
     function = _function(kind, type, patch, subresource)
-    return await registry.patch(kind, name, namespace, function, options, subresource)
+    done = await registry.patch(kind, name, namespace, function, options, subresource)
+    return done, False
 
 
 def _function(

@@ -50,6 +50,11 @@ class Watcher:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    @property
+    def waiting(self) -> int:
+        """Notices not yet taken."""
+        return len(self._backlog)
+
     async def take(self, timeout: float | None = None) -> list[Notice]:
         """Everything waiting; else waits for it up to `timeout` seconds. Empty after that, and
         once the watch has ended."""

@@ -1,0 +1,147 @@
+"""What every handler of the HTTP server shares: the call as it came, and answers to it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+from aiohttp import web
+
+from meshkube.api import errors
+from meshkube.api.errors import ApiError
+from meshkube.control.apiserver.identity import User
+from meshkube.control.apiserver.negotiation import to_yaml
+from meshkube.control.apiserver.routing import Route
+
+JSON = "application/json"
+LARGEST_BODY = 3 * 1024 * 1024
+GZIP_FROM = 128 * 1024
+"""Bytes from which an answer is worth compressing (as in kube-apiserver)."""
+_THREAD_FROM = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, read as far as all handlers need it."""
+
+    request: web.BaseRequest
+    user: User
+    method: str
+    path: str
+    query: Mapping[str, str]
+    route: Route | None
+    verb: str = ""
+    warnings: list[str] = field(default_factory=list)
+    started: bool = False
+    """The head of a streamed answer is out: no Status can follow it."""
+
+    def header(self, name: str) -> str:
+        return self.request.headers.get(name, "")
+
+    def flag(self, name: str) -> bool:
+        """A boolean of the query. Raises `ApiError` 400."""
+        value = self.query.get(name, "")
+        if value.lower() in ("", "0", "f", "false"):
+            return False
+        if value.lower() in ("1", "t", "true"):
+            return True
+        raise errors.bad_request(f"query parameter {name}: {value!r} is not a boolean")
+
+    def number(self, name: str) -> int | None:
+        """A whole number of the query. Raises `ApiError` 400."""
+        value = self.query.get(name, "")
+        if not value:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            raise errors.bad_request(
+                f"query parameter {name}: {value!r} is not a whole number"
+            ) from None
+
+    async def body(self) -> bytes:
+        """Raises `ApiError` 413."""
+        try:
+            return await self.request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise errors.too_large(f"Request entity too large: limit is {LARGEST_BODY}") from None
+
+
+def split_target(target: str) -> tuple[str, dict[str, str]]:
+    """Path and query of a request target; of a repeated key the first value counts."""
+    path, mark, query = target.partition("?")
+    if not mark:
+        return path, {}
+    values: dict[str, str] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        values.setdefault(key, value)
+    return path, values
+
+
+def all_values(target: str, key: str) -> list[str]:
+    """Every value of a repeated key of the query."""
+    return [value for name, value in parse_qsl(target.partition("?")[2], True) if name == key]
+
+
+async def answer(
+    call: Call,
+    body: bytes,
+    status: int = 200,
+    content_type: str = JSON,
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """A whole body, compressed where it is big and the client can read that."""
+    sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private", **(headers or {})}
+    response = web.Response(body=body, status=status, headers=sent)
+    for warning in call.warnings:
+        response.headers.add("Warning", _warning(warning))
+    if len(body) >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):
+        if len(body) >= _THREAD_FROM:
+            response.body = await asyncio.to_thread(gzip.compress, body, 1)
+        else:
+            response.body = gzip.compress(body, 1)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Vary"] = "Accept-Encoding"
+    return response
+
+
+async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
+    """The head of an answer without a known end."""
+    response = web.StreamResponse(
+        headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
+    )
+    response.enable_chunked_encoding()
+    await response.prepare(call.request)
+    call.started = True
+    return response
+
+
+async def document(
+    call: Call, content: Any, status: int = 200, *, yaml: bool = False
+) -> web.Response:
+    """Any JSON document."""
+    if yaml:
+        return await answer(call, to_yaml(content), status, "application/yaml")
+    return await answer(call, orjson.dumps(content) + b"\n", status)
+
+
+def failure(error: ApiError) -> web.Response:
+    """A Status."""
+    headers = {"Content-Type": JSON, "Cache-Control": "no-cache, private"}
+    retry = error.details.get("retryAfterSeconds")
+    if retry:
+        headers["Retry-After"] = str(retry)
+    return web.Response(
+        body=orjson.dumps(error.status()) + b"\n", status=error.code, headers=headers
+    )
+
+
+def _warning(text: str) -> str:
+    """RFC 7234 section 5.5, as Kubernetes writes it."""
+    escaped = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
+    return f'299 - "{escaped}"'

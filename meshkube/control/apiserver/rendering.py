@@ -1,0 +1,118 @@
+"""Answers as bytes: lists joined from what is encoded already, tables, metadata alone. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import orjson
+
+from meshkube.api.kinds import Kind
+from meshkube.api.printing import Include, table
+from meshkube.api.types import Object
+from meshkube.control.apiserver.cache import Cached, Notice
+from meshkube.control.apiserver.negotiation import Accepted
+from meshkube.control.apiserver.reading import Listing
+
+INITIAL_END = "k8s.io/initial-events-end"
+
+
+def list_metadata(listing: Listing) -> Object:
+    metadata: Object = {"resourceVersion": str(listing.revision)}
+    if listing.continue_token:
+        metadata["continue"] = listing.continue_token
+    if listing.remaining:
+        metadata["remainingItemCount"] = listing.remaining
+    return metadata
+
+
+def list_body(kind: Kind, listing: Listing) -> bytes:
+    """The whole list: a join of the objects' bytes."""
+    return b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}\n' % (
+        kind.list_kind.encode(),
+        kind.api_version.encode(),
+        orjson.dumps(list_metadata(listing)),
+        b",".join([item.raw for item in listing.items]),
+    )
+
+
+def metadata_of(item: Cached, version: str) -> Object:
+    """PartialObjectMetadata."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": item.object["metadata"],
+    }
+
+
+def metadata_list(listing: Listing, version: str) -> Object:
+    """PartialObjectMetadataList."""
+    return {
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": list_metadata(listing),
+        "items": [metadata_of(item, version) for item in listing.items],
+    }
+
+
+def bookmark(kind: Kind, revision: int, initial_end: bool = False) -> bytes:
+    """One line of a watch stream that only says how far the watcher has come."""
+    metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if initial_end:
+        metadata["annotations"] = {INITIAL_END: "true"}
+    obj = {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": metadata}
+    return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+
+def table_bookmark(revision: int, version: str, initial_end: bool = False) -> bytes:
+    api_version = f"meta.k8s.io/{version}"
+    metadata: Object = {"resourceVersion": str(revision)}
+    if initial_end:
+        metadata["annotations"] = {INITIAL_END: "true"}
+    about = {"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": metadata}
+    obj = {
+        "kind": "Table",
+        "apiVersion": api_version,
+        "metadata": {"resourceVersion": str(revision)},
+        "columnDefinitions": None,
+        "rows": [{"cells": [], "object": about}],
+    }
+    return orjson.dumps({"type": "BOOKMARK", "object": obj}) + b"\n"
+
+
+class Lines:
+    """Turns notices into the lines of one watch stream, in the form the client asked for."""
+
+    def __init__(self, kind: Kind, accepted: Accepted, include: Include) -> None:
+        self._kind = kind
+        self._accepted = accepted
+        self._include = include
+        self._first = True
+
+    def of(self, notices: list[Notice], now: datetime) -> bytes:
+        if self._accepted.form == "object":
+            return b"".join([notice.frame for notice in notices])
+        return b"".join([self._line(notice, now) for notice in notices])
+
+    def _line(self, notice: Notice, now: datetime) -> bytes:
+        version = self._accepted.version
+        obj: Object
+        if self._accepted.form == "metadata":
+            obj = metadata_of(notice.cached, version)
+        else:
+            # Clients keep the columns of the first event.
+            obj = table(
+                self._kind,
+                [notice.cached.object],
+                now,
+                include_object=self._include,
+                headers=self._first,
+                metadata={"resourceVersion": str(notice.cached.revision)},
+                version=version,
+            )
+            self._first = False
+        return orjson.dumps({"type": notice.type, "object": obj}) + b"\n"
+
+    def bookmark(self, revision: int, initial_end: bool = False) -> bytes:
+        if self._accepted.form == "table":
+            return table_bookmark(revision, self._accepted.version, initial_end)
+        return bookmark(self._kind, revision, initial_end)

@@ -1,0 +1,272 @@
+"""HTTP requests on resources: each becomes one call of the registry."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import orjson
+from aiohttp import web
+
+from meshkube.api import errors, kinds, meta
+from meshkube.api.printing import Include, table
+from meshkube.api.types import Object
+from meshkube.control.apiserver import negotiation, patching, rendering
+from meshkube.control.apiserver.cache import Cached
+from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.control.apiserver.negotiation import Accepted
+from meshkube.control.apiserver.options import DeleteOptions, FieldValidation, WriteOptions
+from meshkube.control.apiserver.reading import Listing, Match, Query
+from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.routing import Route
+
+_STREAMS = ("log", "exec", "attach", "portforward", "proxy")
+
+
+def verb_of(method: str, route: Route, watch: bool) -> str:
+    """The verb of Kubernetes' own that a request means; empty where it means none."""
+    if method in ("GET", "HEAD"):
+        if route.name and not watch:
+            return "get"
+        return "watch" if watch else "list"
+    if method == "POST":
+        return "create" if not route.name or route.subresource else ""
+    if method == "DELETE":
+        return "delete" if route.name else "deletecollection"
+    named = {"PUT": "update", "PATCH": "patch"}
+    return named.get(method, "") if route.name else ""
+
+
+class Resources:
+    """The requests that are answered with one whole body."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def handle(self, call: Call, route: Route) -> web.StreamResponse:
+        """Raises `ApiError`."""
+        handlers = {
+            "get": self._get,
+            "list": self._list,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+        handler = handlers.get(call.verb)
+        if handler is None or not _allowed(call.verb, route):
+            raise errors.method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
+        if route.kind.namespaced and not route.namespace and call.verb != "list":
+            raise errors.method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
+        return await handler(call, route)
+
+    async def _get(self, call: Call, route: Route) -> web.StreamResponse:
+        accepted = negotiation.accept(call.header("Accept"))
+        found = await self._registry.get(route.kind, route.name, route.namespace, route.subresource)
+        return await self._one(call, route, found, accepted)
+
+    async def _one(
+        self, call: Call, route: Route, found: Cached, accepted: Accepted, status: int = 200
+    ) -> web.StreamResponse:
+        if accepted == Accepted():
+            return await answer(call, found.raw + b"\n", status)
+        if accepted.form == "metadata":
+            content = rendering.metadata_of(found, accepted.version)
+        elif accepted.form == "table" and route.subresource != "scale":
+            content = table(
+                route.kind,
+                [found.object],
+                self._registry.clock.now(),
+                include_object=include(call),
+                metadata={"resourceVersion": str(found.revision)},
+                version=accepted.version,
+            )
+        else:
+            content = found.object
+        return await document(call, content, status, yaml=accepted.yaml)
+
+    async def _list(self, call: Call, route: Route) -> web.StreamResponse:
+        accepted = negotiation.accept(call.header("Accept"))
+        listing = await self._registry.list(query_of(call, route))
+        if accepted == Accepted():
+            return await answer(call, rendering.list_body(route.kind, listing))
+        return await document(
+            call, self._listed(call, route, listing, accepted), yaml=accepted.yaml
+        )
+
+    def _listed(self, call: Call, route: Route, listing: Listing, accepted: Accepted) -> Object:
+        if accepted.form == "table":
+            return table(
+                route.kind,
+                [item.object for item in listing.items],
+                self._registry.clock.now(),
+                include_object=include(call),
+                metadata=rendering.list_metadata(listing),
+                version=accepted.version,
+            )
+        if accepted.form == "metadata":
+            return rendering.metadata_list(listing, accepted.version)
+        content: Object = orjson.loads(rendering.list_body(route.kind, listing))
+        return content
+
+    async def _create(self, call: Call, route: Route) -> web.StreamResponse:
+        accepted = negotiation.accept(call.header("Accept"))
+        obj = negotiation.body(await call.body(), call.header("Content-Type"))
+        if not isinstance(obj, dict):
+            raise errors.bad_request("the object provided is not a JSON object")
+        options = write_options(call)
+        if route.subresource:
+            return await self._create_below(call, route, obj, options)
+        made = await self._registry.create(route.kind, obj, route.namespace, options)
+        return await self._one(call, route, made, accepted, 201)
+
+    async def _create_below(
+        self, call: Call, route: Route, obj: Object, options: WriteOptions
+    ) -> web.StreamResponse:
+        if route.subresource == "binding":
+            await self._registry.bind(obj, route.namespace, route.name, options)
+        elif route.subresource == "eviction":
+            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, options.dry_run)
+            await self._registry.delete(route.kind, route.name, route.namespace, delete)
+        return await document(call, _success(route, 201), 201)
+
+    async def _update(self, call: Call, route: Route) -> web.StreamResponse:
+        accepted = negotiation.accept(call.header("Accept"))
+        obj = negotiation.body(await call.body(), call.header("Content-Type"))
+        if not isinstance(obj, dict):
+            raise errors.bad_request("the object provided is not a JSON object")
+        done = await self._registry.update(
+            route.kind, obj, route.namespace, route.name, write_options(call), route.subresource
+        )
+        return await self._one(call, route, done, accepted)
+
+    async def _patch(self, call: Call, route: Route) -> web.StreamResponse:
+        accepted = negotiation.accept(call.header("Accept"))
+        type_, patch = negotiation.patch_body(await call.body(), call.header("Content-Type"))
+        options = write_options(call)
+        if call.flag("force") and type_ != "apply":
+            raise errors.bad_request("force may only be set on an apply patch")
+        done, made = await patching.run(
+            self._registry,
+            route.kind,
+            route.name,
+            route.namespace,
+            type_,
+            patch,
+            options,
+            route.subresource,
+        )
+        return await self._one(call, route, done, accepted, 201 if made else 200)
+
+    async def _delete(self, call: Call, route: Route) -> web.StreamResponse:
+        options = await self._delete_options(call)
+        left, gone = await self._registry.delete(route.kind, route.name, route.namespace, options)
+        if not gone or route.kind is kinds.POD:
+            return await answer(call, left.raw + b"\n")
+        return await document(call, _success(route, 200, meta.uid(left.object)))
+
+    async def _delete_collection(self, call: Call, route: Route) -> web.StreamResponse:
+        options = await self._delete_options(call)
+        listing = await self._registry.delete_collection(query_of(call, route), options)
+        return await answer(call, rendering.list_body(route.kind, listing))
+
+    async def _delete_options(self, call: Call) -> DeleteOptions:
+        content = await call.body()
+        body: Object = {}
+        if content:
+            body = negotiation.body(content, call.header("Content-Type")) or {}
+            if not isinstance(body, dict) or body.get("kind", "DeleteOptions") != "DeleteOptions":
+                raise errors.bad_request("the body of a delete must be DeleteOptions")
+        if "gracePeriodSeconds" in call.query:
+            body["gracePeriodSeconds"] = call.number("gracePeriodSeconds")
+        if call.query.get("propagationPolicy"):
+            body["propagationPolicy"] = call.query["propagationPolicy"]
+        if "orphanDependents" in call.query:
+            body["orphanDependents"] = call.flag("orphanDependents")
+        return DeleteOptions.of(body, _dry_run(call))
+
+
+def _allowed(verb: str, route: Route) -> bool:
+    if not route.subresource:
+        return verb in route.kind.verbs
+    if route.subresource in ("binding", "eviction"):
+        return verb == "create"
+    if route.subresource == "finalize":
+        return verb == "update"
+    return route.subresource not in _STREAMS and verb in ("get", "update", "patch")
+
+
+def query_of(call: Call, route: Route) -> Query:
+    """Raises `ApiError` 400."""
+    query = call.query
+    match = query.get("resourceVersionMatch", "")
+    if match not in ("", "NotOlderThan", "Exact"):
+        raise errors.bad_request(
+            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", '
+            '"NotOlderThan"'
+        )
+    limit = call.number("limit") or 0
+    fields = query.get("fieldSelector", "")
+    if route.name:
+        fields = f"metadata.name={route.name}" + (f",{fields}" if fields else "")
+    return Query(
+        route.kind,
+        route.namespace or None,
+        labels=query.get("labelSelector", ""),
+        fields=fields,
+        resource_version=query.get("resourceVersion", ""),
+        match=cast(Match, match),
+        limit=max(0, limit),
+        continue_token=query.get("continue", ""),
+    )
+
+
+def write_options(call: Call) -> WriteOptions:
+    """Raises `ApiError` 400."""
+    validation = call.query.get("fieldValidation", "Warn")
+    if validation not in ("Strict", "Warn", "Ignore"):
+        raise errors.bad_request(
+            f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", '
+            '"Strict", "Warn"'
+        )
+    manager = call.query.get("fieldManager") or call.header("User-Agent").partition("/")[0]
+    return WriteOptions(
+        dry_run=_dry_run(call),
+        field_manager=manager or "unknown",
+        field_validation=cast(FieldValidation, validation),
+        force=call.flag("force"),
+        warnings=call.warnings,
+    )
+
+
+def _dry_run(call: Call) -> bool:
+    value = call.query.get("dryRun", "")
+    if value not in ("", "All"):
+        raise errors.bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
+    return value == "All"
+
+
+def include(call: Call) -> Include:
+    """What each row of a table carries. Raises `ApiError` 400."""
+    value = call.query.get("includeObject") or "Metadata"
+    if value not in ("None", "Metadata", "Object"):
+        raise errors.bad_request(f"includeObject: {value!r} is none of None, Metadata, Object")
+    return cast(Include, value)
+
+
+def _success(route: Route, code: int, uid: str = "") -> Object:
+    details = {"name": route.name, "group": route.kind.group, "kind": route.kind.plural}
+    if uid:
+        details["uid"] = uid
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {key: value for key, value in details.items() if value},
+        "code": code,
+    }

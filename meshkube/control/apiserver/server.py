@@ -1,0 +1,158 @@
+"""The HTTP server: TLS, who asks, what is asked, one answer, and a Status for all that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+from aiohttp import web
+
+from meshkube.api import errors
+from meshkube.api.errors import ApiError
+from meshkube.control.apiserver import identity, routing
+from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
+from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.relay import Relay
+from meshkube.control.apiserver.resources import Resources, verb_of
+from meshkube.control.apiserver.streams import Streams
+from meshkube.control.apiserver.surface import HealthOf, Surface
+from meshkube.control.apiserver.telemetry import TELEMETRY
+from meshkube.parts import Health
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5.0
+BACKLOG = 1024
+_RELAYED = frozenset({"log", "exec", "attach"})
+
+
+def _no_parts() -> Mapping[str, Health]:
+    return {}
+
+
+class ApiServer:
+    """The part `api`: serves a registry over HTTPS.
+
+    `tls` asks clients for a certificate of the cluster CA and does not insist on one; `node_tls` is
+    what nodes are reached with, for logs and exec; `health` feeds `/readyz`.
+    """
+
+    name = "api"
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        listen: tuple[str, int],
+        tls: ssl.SSLContext,
+        node_tls: ssl.SSLContext | None = None,
+        health: HealthOf = _no_parts,
+    ) -> None:
+        self._registry = registry
+        self._listen = listen
+        self._tls = tls
+        self._resources = Resources(registry)
+        self._streams = Streams(registry)
+        self._relay = Relay(registry, node_tls)
+        self._surface = Surface(f"{listen[0]}:{listen[1]}", health)
+        self.port = listen[1]
+        """The port in use, once ready: another than asked for where that was 0."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """See `parts.Part`. When cancelled: no new connections, watches end, requests finish."""
+        server = web.Server(
+            self._handle,
+            request_factory=_request,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=620,
+            logger=log,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=DRAIN_SECONDS)
+        await runner.setup()
+        TELEMETRY.sources.append(self)
+        try:
+            site = web.TCPSite(runner, *self._listen, ssl_context=self._tls, backlog=BACKLOG)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            await self._registry.feed.synced.wait()
+            log.info("serving", extra={"address": f"{self._listen[0]}:{self.port}"})
+            ready()
+            await asyncio.Event().wait()
+        finally:
+            TELEMETRY.sources.remove(self)
+            self._streams.end()
+            await runner.cleanup()
+            await self._relay.aclose()
+
+    def watchers(self) -> dict[str, int]:
+        """Open watches by resource, in process too."""
+        return {cache.kind.resource: len(cache.watchers) for cache in self._registry.feed.caches}
+
+    def objects(self) -> dict[str, int]:
+        """Cached objects by resource."""
+        return {cache.kind.resource: len(cache.items) for cache in self._registry.feed.caches}
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        started = perf_counter()
+        path, query = split_target(request.raw_path)
+        user = identity.of_certificate(_certificate(request))
+        route = routing.parse(path)
+        call = Call(request, user, request.method, path, query, route)
+        response = await self._caught(call)
+        resource = route.kind.resource if route is not None else ""
+        if route is not None and route.subresource:
+            resource += "/" + route.subresource
+        TELEMETRY.count(call.verb, resource, response.status, perf_counter() - started)
+        return response
+
+    async def _caught(self, call: Call) -> web.StreamResponse:
+        """The answer, a Status where there is none; a stream that broke is cut off."""
+        try:
+            return await self._answer(call)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            if not isinstance(error, ApiError):
+                log.exception("request failed", extra={"method": call.method, "path": call.path})
+                error = errors.internal(str(error) or type(error).__name__)
+            if not call.started:
+                return failure(error)
+            raise ConnectionAbortedError(error.message) from error
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        route = call.route
+        if route is None:
+            call.verb = call.method.lower()
+            self._authorize(call)
+            return await self._surface.handle(call)
+        if route.subresource in _RELAYED:
+            call.verb = "connect"
+            self._authorize(call)
+            return await self._relay.handle(call, route)
+        call.verb = verb_of(call.method, route, call.flag("watch"))
+        self._authorize(call)
+        if call.verb == "watch":
+            return await self._streams.handle(call, route)
+        return await self._resources.handle(call, route)
+
+    def _authorize(self, call: Call) -> None:
+        if not call.user.known and call.header("Authorization"):
+            raise errors.unauthorized()
+        resource = (call.route.kind.group, call.route.kind.plural) if call.route else None
+        identity.authorize(call.user, call.path, call.verb, resource)
+
+
+def _certificate(request: web.BaseRequest) -> dict[str, object] | None:
+    transport = request.transport
+    return transport.get_extra_info("peercert") if transport is not None else None
+
+
+def _request(*arguments: Any) -> web.BaseRequest:
+    """What the listener makes of a message's head; only the limit of the body is ours."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(*arguments, loop, client_max_size=LARGEST_BODY)

@@ -1,0 +1,158 @@
+"""Every path that is not a resource: discovery, schemas, version, health, metrics, reviews."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from aiohttp import web
+
+from meshkube import metrics
+from meshkube.api import errors
+from meshkube.control.apiserver import discovery, negotiation, reviews
+from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.parts import Health
+
+HealthOf = Callable[[], Mapping[str, Health]]
+"""How the daemon's parts are doing, by name."""
+_PLATFORM = f"{platform.system().lower()}/" + {"x86_64": "amd64", "aarch64": "arm64"}.get(
+    platform.machine(), platform.machine()
+)
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+class Surface:
+    """`address` is what `/api` tells clients; `health` answers `/readyz`."""
+
+    def __init__(self, address: str, health: HealthOf) -> None:
+        self._address = address
+        self._health = health
+        self._fixed: dict[str, Handler] = {
+            "/": self._paths,
+            "/api": self._api,
+            "/apis": self._apis,
+            "/version": self._version,
+            "/metrics": self._metrics,
+        }
+        self._reviews = {
+            "/".join(("/apis", kind.group, kind.version, kind.plural)): kind
+            for kind in discovery.REVIEWS
+        }
+
+    async def handle(self, call: Call) -> web.StreamResponse:
+        """Raises `ApiError` 404 for a path that nothing serves."""
+        path = call.path.rstrip("/") or "/"
+        if path in self._reviews:
+            return await self._review(call, self._reviews[path].kind)
+        if call.method not in ("GET", "HEAD"):
+            raise not_served()
+        handler = self._fixed.get(path)
+        if handler is not None:
+            return await handler(call)
+        for check in ("/healthz", "/livez", "/readyz"):
+            if path == check or path.startswith(check + "/"):
+                return await self._health_of(call, check, path[len(check) + 1 :])
+        return await self._group(call, path)
+
+    async def _paths(self, call: Call) -> web.StreamResponse:
+        paths = [*self._fixed, "/healthz", "/livez", "/readyz"]
+        for group, versions in discovery.groups().items():
+            root = f"/apis/{group}" if group else "/api"
+            paths += [root, *(f"{root}/{version}" for version in versions)]
+        return await document(call, {"paths": sorted(set(paths) - {"/"})})
+
+    async def _api(self, call: Call) -> web.StreamResponse:
+        if self._aggregated(call):
+            return await self._discovery(call, core=True)
+        return await document(call, discovery.api_versions(self._address))
+
+    async def _apis(self, call: Call) -> web.StreamResponse:
+        if self._aggregated(call):
+            return await self._discovery(call, core=False)
+        return await document(call, discovery.api_group_list())
+
+    def _aggregated(self, call: Call) -> bool:
+        accepted = negotiation.accept(call.header("Accept"), ("object", "discovery"))
+        return accepted.form == "discovery"
+
+    async def _discovery(self, call: Call, *, core: bool) -> web.StreamResponse:
+        body = orjson.dumps(discovery.aggregated(core))
+        tag = etag(body)
+        headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
+        if call.header("If-None-Match") == tag:
+            return web.Response(status=304, headers=headers)
+        return await answer(call, body, content_type=discovery.AGGREGATED, headers=headers)
+
+    async def _group(self, call: Call, path: str) -> web.StreamResponse:
+        parts = path.split("/")[1:]
+        found = None
+        if parts[0] == "api" and len(parts) == 2:
+            found = discovery.api_resource_list("", parts[1])
+        elif parts[0] == "apis" and len(parts) == 2:
+            found = discovery.api_group(parts[1])
+        elif parts[0] == "apis" and len(parts) == 3:
+            found = discovery.api_resource_list(parts[1], parts[2])
+        if found is None:
+            raise not_served()
+        return await document(call, found)
+
+    async def _version(self, call: Call) -> web.StreamResponse:
+        return await document(call, discovery.version(_PLATFORM))
+
+    async def _metrics(self, call: Call) -> web.StreamResponse:
+        return await answer(call, metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+
+    async def _health_of(self, call: Call, check: str, part: str) -> web.StreamResponse:
+        """`/livez` says that this process answers; `/readyz` that every part serves."""
+        parts = self._health() if check == "/readyz" else {}
+        if part:
+            parts = {name: health for name, health in parts.items() if name == part}
+            if not parts and part != "ping":
+                raise not_served()
+        left_out = {value for key, value in call.query.items() if key == "exclude"}
+        failed = [name for name, one in parts.items() if not one.ready and name not in left_out]
+        status = 500 if failed else 200
+        if "verbose" not in call.query and not failed:
+            return await _text(call, "ok", status)
+        lines = ["[+]ping ok"]
+        for name, one in parts.items():
+            if name in left_out:
+                lines.append(f"[+]{name} excluded: ok")
+            elif one.ready:
+                lines.append(f"[+]{name} ok")
+            else:
+                lines.append(f"[-]{name} failed: {one.message}")
+        lines.append(f"{check[1:]} check {'failed' if failed else 'passed'}")
+        return await _text(call, "\n".join(lines) + "\n", status)
+
+    async def _review(self, call: Call, kind: str) -> web.StreamResponse:
+        if call.method != "POST":
+            raise errors.method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
+        body = negotiation.body(await call.body(), call.header("Content-Type"))
+        if not isinstance(body, dict):
+            raise errors.bad_request("the object provided is not a JSON object")
+        return await document(call, reviews.answer(kind, body, call.user), 201)
+
+
+def etag(body: bytes) -> str:
+    return '"' + hashlib.sha256(body).hexdigest().upper() + '"'
+
+
+def not_served() -> errors.ApiError:
+    return errors.ApiError(
+        404, "NotFound", "the server could not find the requested resource", {"causes": []}
+    )
+
+
+async def _text(call: Call, text: str, status: int) -> web.StreamResponse:
+    return await answer(
+        call,
+        text.encode(),
+        status,
+        "text/plain; charset=utf-8",
+        {"X-Content-Type-Options": "nosniff"},
+    )
