@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 from meshkube.api import meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.backoff import Backoff
-from meshkube.client.base import Client
+from meshkube.client.base import Client, WatchEvent
 from meshkube.client.cache import Handler, IndexFunction, Objects, with_indexes
 from meshkube.clock import Clock, SystemClock
 
@@ -158,9 +158,7 @@ class Informer:
                     self._backoff.reset()
                 self._take(type, obj)
         finally:
-            close = getattr(events, "aclose", None)
-            if close is not None:
-                await close()
+            await _close(events)
         return heard or self._clock.monotonic() - started >= SHORT_WATCH
 
     def _take(self, type: str, obj: Object) -> None:
@@ -169,6 +167,17 @@ class Informer:
         elif type != "BOOKMARK":
             self._cache.put(obj)
         self._version = meta.resource_version(obj) or self._version
+
+
+async def _close(events: AsyncIterator[WatchEvent]) -> None:
+    """Never raises: it must not take the place of the error, or the cancellation, that led here."""
+    close = getattr(events, "aclose", None)
+    if close is None:
+        return
+    try:
+        await close()
+    except Exception:
+        log.exception("a watch did not close cleanly")
 
 
 class Informers:
