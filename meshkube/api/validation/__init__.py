@@ -9,17 +9,62 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from meshkube.api import kinds
 from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.api.validation import (
+    cluster,
+    configuration,
+    endpoints,
+    ingresses,
+    pods,
+    services,
+    workloads,
+)
+from meshkube.api.validation.cluster import validate_binding
 from meshkube.api.validation.faults import Faults
 from meshkube.api.validation.metadata import validate_metadata, validate_metadata_update
 
 Create = Callable[[Object], Faults]
 Update = Callable[[Object, Object], Faults]
 
-_CREATE: Final[dict[Kind, Create]] = {}
-_UPDATE: Final[dict[Kind, Update]] = {}
+_CREATE: Final[dict[Kind, Create]] = {
+    kinds.POD: pods.validate_pod_create,
+    kinds.DEPLOYMENT: workloads.validate_deployment,
+    kinds.REPLICA_SET: workloads.validate_replica_set,
+    kinds.CONTROLLER_REVISION: workloads.validate_controller_revision,
+    kinds.SERVICE: services.validate_service,
+    kinds.ENDPOINTS: endpoints.validate_endpoints,
+    kinds.ENDPOINT_SLICE: endpoints.validate_slice,
+    kinds.INGRESS: ingresses.validate_ingress_create,
+    kinds.INGRESS_CLASS: ingresses.validate_ingress_class,
+    kinds.CONFIG_MAP: configuration.validate_config_map,
+    kinds.SECRET: configuration.validate_secret,
+    kinds.NAMESPACE: cluster.validate_namespace,
+    kinds.NODE: cluster.validate_node,
+    kinds.LEASE: cluster.validate_lease,
+    kinds.EVENT: cluster.validate_event,
+    kinds.EVENTS_EVENT: cluster.validate_events_event,
+}
+# A kind that is not here is checked on update as on creation.
+_UPDATE: Final[dict[Kind, Update]] = {
+    kinds.POD: pods.validate_pod_update,
+    kinds.DEPLOYMENT: workloads.validate_deployment_update,
+    kinds.REPLICA_SET: workloads.validate_replica_set_update,
+    kinds.CONTROLLER_REVISION: workloads.validate_controller_revision_update,
+    kinds.SERVICE: services.validate_service_update,
+    kinds.ENDPOINT_SLICE: endpoints.validate_slice_update,
+    kinds.INGRESS: ingresses.validate_ingress_update,
+    kinds.INGRESS_CLASS: ingresses.validate_ingress_class_update,
+    kinds.CONFIG_MAP: configuration.validate_config_map_update,
+    kinds.SECRET: configuration.validate_secret_update,
+    kinds.NAMESPACE: cluster.validate_namespace_update,
+    kinds.NODE: cluster.validate_node_update,
+    kinds.EVENTS_EVENT: cluster.validate_events_event_update,
+}
+
+__all__ = ["validate_binding", "validate_create", "validate_update"]
 
 
 def validate_create(kind: Kind, obj: Object) -> list[FieldError]:

@@ -254,3 +254,29 @@ def faults(path: str, value: str, reasons: Reasons) -> Iterator[FieldError]:
     """One fault for each reason."""
     for reason in reasons:
         yield invalid(path, value, reason)
+
+
+NOT_A_CIDR: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+
+
+def cidr(text: str) -> Reasons:
+    """An address and the length of its prefix; bits behind the prefix are let pass."""
+    address, slash, length = text.partition("/")
+    parsed = ip_address(address)
+    if not slash or parsed is None or "%" in address or not _matches("[0-9]{1,3}", length):
+        return [NOT_A_CIDR]
+    return [] if int(length) <= parsed.max_prefixlen else [NOT_A_CIDR]
+
+
+def strict_ip(text: str) -> Reasons:
+    """An address in its canonical form."""
+    reasons = ip(text)
+    if reasons:
+        return reasons
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return ["must not have leading 0s"]
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        return ["must not be an IPv4-mapped IPv6 address"]
+    return [] if str(parsed) == text else [f'must be in canonical form ("{parsed}")']
