@@ -1,0 +1,291 @@
+"""The node agent: the part that runs this node's pods.
+
+It follows two things, the API's pods bound to this node and the runtime's containers, and keeps a
+worker for each pod. Either may be away for a while: what runs goes on, and what differs is put
+right when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from meshkube.api import kinds, meta
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
+from meshkube.client.informer import Informers
+from meshkube.clock import Clock, SystemClock
+from meshkube.node import nodestatus
+from meshkube.node.handlers import Handlers
+from meshkube.node.images import Images
+from meshkube.node.kit import Kit
+from meshkube.node.machine import default_address, host_resolver, read_machine
+from meshkube.node.records import Records
+from meshkube.node.references import References
+from meshkube.node.registration import Registration
+from meshkube.node.runtime import NotFound, Runtime, RuntimeFailure
+from meshkube.node.version import KUBELET_VERSION
+from meshkube.node.worker import PodWorker, adopted
+
+log = logging.getLogger(__name__)
+
+NODE_PORT = 10250
+# Everything is listed anew this often, whatever events said.
+RELIST = 60.0
+FIRST_DELAY = 0.25
+LONGEST_DELAY = 10.0
+
+
+class NodeAgent:
+    """Part `node`."""
+
+    name = "node"
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        runtime: Runtime,
+        node_name: str,
+        data_dir: Path,
+        cluster_dns: str,
+        cluster_domain: str = "cluster.local",
+        node_ip: str = "",
+        port: int = NODE_PORT,
+        roles: Iterable[str] = (),
+        version: str = KUBELET_VERSION,
+        clock: Clock | None = None,
+    ) -> None:
+        self._client = client
+        self._runtime = runtime
+        self._clock: Clock = clock or SystemClock()
+        self._name = node_name
+        self._address = node_ip or default_address()
+        self._data_dir = data_dir
+        self._machine = read_machine(data_dir)
+        self._cluster = (cluster_dns, cluster_domain)
+        self._records = Records(self._container_changed)
+        self._workers: dict[str, PodWorker] = {}
+        self._runtime_version = ""
+        self._runtime_trouble = "container runtime is not known yet"
+        self._network_cidr = ""
+        self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
+        self._network_wake = asyncio.Event()
+        self._registration = Registration(
+            client=client,
+            clock=self._clock,
+            name=node_name,
+            address=self._address,
+            port=port,
+            roles=tuple(roles),
+            version=version,
+            machine=self._machine,
+            data_dir=data_dir,
+            not_ready=self._not_ready,
+            runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",
+        )
+
+    @property
+    def address(self) -> str:
+        """The node's own address."""
+        return self._address
+
+    @property
+    def records(self) -> Records:
+        """What runs, for whoever serves logs and exec."""
+        return self._records
+
+    def _not_ready(self) -> str:
+        return self._runtime_trouble or self._network_trouble
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Registers the node and runs its pods, until cancelled; pods go on running then."""
+        self._workers.clear()
+        informers = Informers(self._client)
+        services = informers.of(kinds.SERVICE)
+        pods = informers.of(kinds.POD, fields=f"spec.nodeName={self._name}")
+        node = informers.of(kinds.NODE, fields=f"metadata.name={self._name}")
+        recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._kit = self._make_kit(group, recorder, services.list)
+            node.subscribe(self._node_changed)
+            group.create_task(recorder.run(), name="events")
+            group.create_task(informers.run(), name="informers")
+            group.create_task(self._registration.run(), name="registration")
+            group.create_task(self._follow_runtime(), name="runtime")
+            group.create_task(self._keep_network(), name="network")
+            await informers.wait_synced()
+            self._pods = pods
+            pods.subscribe(self._pod_changed)
+            self._adopt_orphans()
+            ready()
+            await asyncio.Event().wait()
+
+    def _make_kit(
+        self,
+        group: asyncio.TaskGroup,
+        recorder: EventRecorder,
+        services: Callable[[], Iterable[Object]],
+    ) -> Kit:
+        return Kit(
+            client=self._client,
+            runtime=self._runtime,
+            clock=self._clock,
+            recorder=recorder,
+            records=self._records,
+            references=References(self._client, group),
+            images=Images(self._runtime, self._clock),
+            handlers=Handlers(self._runtime),
+            services=services,
+            node_name=self._name,
+            node_ip=self._address,
+            pods_directory=self._data_dir / "pods",
+            cluster_dns=self._cluster[0],
+            cluster_domain=self._cluster[1],
+            host_resolver=host_resolver,
+            allocatable=nodestatus.allocatable(self._machine),
+            memory_capacity=self._machine.memory,
+            network_ready=lambda: not self._network_trouble,
+        )
+
+    # Pods
+
+    def _pod_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and (new is None or meta.uid(new) != meta.uid(old)):
+            worker = self._workers.get(meta.uid(old))
+            if worker is not None:
+                worker.removed()
+        if new is None:
+            return
+        worker = self._workers.get(meta.uid(new))
+        if worker is not None:
+            worker.update(new)
+        else:
+            self._start_worker(new)
+
+    def _start_worker(self, pod: Object) -> PodWorker:
+        worker = self._workers[meta.uid(pod)] = PodWorker(self._kit, pod)
+        self._group.create_task(self._run_worker(worker), name=f"pod {meta.key(pod)}")
+        return worker
+
+    async def _run_worker(self, worker: PodWorker) -> None:
+        delay = FIRST_DELAY
+        while not worker.gone:
+            try:
+                await worker.run()
+            except Exception:
+                log.exception("pod worker failed", extra={"uid": worker.uid})
+                await self._clock.sleep(delay)
+                delay = min(delay * 2, LONGEST_DELAY)
+        if self._workers.get(worker.uid) is worker:
+            del self._workers[worker.uid]
+        self._adopt_orphans()
+
+    def _container_changed(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.look_again()
+        else:
+            self._adopt_orphans()
+
+    def _adopt_orphans(self) -> None:
+        """Ends what runs of pods that are no more. Only once both sides are fully known."""
+        if not self._records.complete or not hasattr(self, "_pods"):
+            return
+        for uid in self._records.uids() - self._workers.keys():
+            record = self._records.of(uid)[0]
+            log.info(
+                "ends an orphaned pod", extra={"pod": f"{record.pod.namespace}/{record.pod.name}"}
+            )
+            self._start_worker(adopted(record)).removed()
+
+    def _all_look_again(self) -> None:
+        for worker in list(self._workers.values()):
+            worker.look_again()
+
+    # The runtime
+
+    async def _follow_runtime(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            try:
+                await self._runtime_session()
+            except* RuntimeFailure as failures:
+                reason = str(failures.exceptions[0])
+            self._runtime_lost(reason)
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY) if not self._runtime_trouble else delay
+
+    async def _runtime_session(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            relist = group.create_task(self._relist_often(), name="relist")
+            try:
+                async for id in self._runtime.watch():
+                    await (self._look_at(id) if id else self._runtime_found())
+            finally:
+                relist.cancel()
+
+    async def _runtime_found(self) -> None:
+        info = await self._runtime.info()
+        self._runtime_version = f"{info.name}://{info.version}"
+        self._records.replace(await self._runtime.list())
+        if self._runtime_trouble:
+            log.info("container runtime answers", extra={"version": self._runtime_version})
+        self._runtime_trouble = ""
+        self._network_wake.set()
+        self._registration.look_again()
+        if hasattr(self, "_pods"):
+            self._adopt_orphans()
+        self._all_look_again()
+
+    def _runtime_lost(self, reason: str) -> None:
+        if not self._runtime_trouble:
+            log.warning("container runtime is away", extra={"reason": reason})
+        self._runtime_trouble = f"container runtime is down: {reason}"
+        self._registration.look_again()
+
+    async def _look_at(self, id: str) -> None:
+        record = await self._runtime.inspect(id)
+        if record is None:
+            self._records.forget(id)
+        else:
+            self._records.put(record)
+
+    async def _relist_often(self) -> None:
+        while True:
+            await self._clock.sleep(RELIST)
+            if not self._runtime_trouble:
+                self._records.replace(await self._runtime.list())
+
+    # The network
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        self._registration.seen(new)
+        cidr = str(((new or {}).get("spec") or {}).get("podCIDR") or "")
+        if cidr and cidr != self._network_cidr:
+            self._network_cidr = cidr
+            self._network_wake.set()
+
+    async def _keep_network(self) -> None:
+        while True:
+            await self._network_wake.wait()
+            self._network_wake.clear()
+            if not self._network_cidr or self._runtime_trouble:
+                continue
+            try:
+                await self._runtime.ensure_network(self._network_cidr)
+                self._network_trouble = ""
+            except NotFound as failure:
+                self._network_trouble = f"container runtime network not ready: {failure}"
+            except RuntimeFailure as failure:
+                self._network_trouble = f"container runtime network not ready: {failure}"
+                log.warning("network not made", extra={"reason": str(failure)})
+            self._registration.look_again()
+            self._all_look_again()
+            if self._network_trouble:
+                await self._clock.sleep(1.0)
+                self._network_wake.set()

@@ -1,0 +1,253 @@
+"""Between the Runtime's terms and the Docker Engine API's: names, labels, bodies. Pure.
+
+Everything an agent must know to adopt a container is in its labels, all under `meshkube.io/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from meshkube.node.runtime import SANDBOX, ContainerSpec, PodRef, Record, SandboxSpec
+
+NETWORK = "meshkube"
+BRIDGE = "meshkube0"
+
+PREFIX = "meshkube.io/"
+POD_NAME = PREFIX + "pod-name"
+POD_NAMESPACE = PREFIX + "pod-namespace"
+POD_UID = PREFIX + "pod-uid"
+CONTAINER = PREFIX + "container-name"
+ATTEMPT = PREFIX + "attempt"
+SANDBOX_ID = PREFIX + "sandbox-id"
+SPEC_HASH = PREFIX + "spec-hash"
+BACKOFF = PREFIX + "backoff-seconds"
+GRACE = PREFIX + "grace-period-seconds"
+IMAGE = PREFIX + "image"
+
+# Small enough to keep `docker ps` quick, large enough for `kubectl logs --previous`.
+LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+
+# The first Docker Engine API (Docker 28) that blocks routes to unpublished ports.
+GATEWAY_MODE_API = (1, 48)
+
+
+def container_name(pod: PodRef, name: str, attempt: int) -> str:
+    """`mk_<container>_<pod>_<namespace>_<uid>`, and `_<attempt>` from the second on."""
+    parts = ["mk", name, pod.name, pod.namespace, pod.uid]
+    if attempt:
+        parts.append(str(attempt))
+    return "_".join(parts)
+
+
+def sandbox_body(spec: SandboxSpec, image: str, lowest_oom_score: int = -1000) -> dict[str, Any]:
+    """The request body that creates a sandbox. No score is set below `lowest_oom_score`."""
+    host: dict[str, Any] = {
+        "NetworkMode": "host" if spec.host_network else NETWORK,
+        "IpcMode": "host" if spec.host_ipc else "shareable",
+        "OomScoreAdj": max(-998, lowest_oom_score),
+        "CpuShares": 2,
+        "LogConfig": {"Type": "none"},
+        "SecurityOpt": ["no-new-privileges"],
+        "RestartPolicy": {"Name": "no"},
+    }
+    if spec.host_pid:
+        host["PidMode"] = "host"
+    if spec.sysctls:
+        host["Sysctls"] = dict(spec.sysctls)
+    body: dict[str, Any] = {
+        "Image": image,
+        "Labels": {
+            **_pod_labels(spec.pod, SANDBOX, spec.attempt),
+            GRACE: str(spec.grace_period),
+        },
+        "HostConfig": host,
+    }
+    if not spec.host_network:
+        body["Hostname"] = spec.hostname
+    return body
+
+
+def container_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[str, Any]:
+    """The request body that creates a container in a sandbox."""
+    body: dict[str, Any] = {
+        "Image": spec.image_id or spec.image,
+        "Env": [f"{name}={value}" for name, value in spec.env],
+        "Labels": {
+            **_pod_labels(spec.pod, spec.name, spec.attempt),
+            SANDBOX_ID: spec.sandbox_id,
+            SPEC_HASH: spec.spec_hash,
+            BACKOFF: f"{spec.backoff:g}",
+            GRACE: str(spec.grace_period),
+            IMAGE: spec.image,
+        },
+        "Tty": spec.tty,
+        "OpenStdin": spec.stdin,
+        "StdinOnce": spec.stdin_once,
+        # The pod's own probes say what is healthy.
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(spec, lowest_oom_score),
+    }
+    if spec.command is not None:
+        body["Entrypoint"] = list(spec.command)
+        # Kubernetes: a command without arguments drops the image's arguments too.
+        body["Cmd"] = []
+    if spec.args is not None:
+        body["Cmd"] = list(spec.args)
+    if spec.working_dir:
+        body["WorkingDir"] = spec.working_dir
+    if spec.security.user:
+        body["User"] = spec.security.user
+    if spec.stop_signal:
+        body["StopSignal"] = spec.stop_signal
+    return body
+
+
+def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
+    joined = f"container:{spec.sandbox_id}"
+    limits, security = spec.resources, spec.security
+    host: dict[str, Any] = {
+        "NetworkMode": "host" if spec.host_network else joined,
+        "IpcMode": "host" if spec.host_ipc else joined,
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": mount.source,
+                "Target": mount.target,
+                "ReadOnly": mount.read_only,
+                "BindOptions": {"Propagation": mount.propagation},
+            }
+            for mount in spec.mounts
+        ],
+        "LogConfig": LOG_CONFIG,
+        "RestartPolicy": {"Name": "no"},
+        "OomScoreAdj": max(limits.oom_score_adj, lowest_oom_score),
+        "CpuShares": limits.cpu_shares,
+        "Privileged": security.privileged,
+        "ReadonlyRootfs": security.read_only_root,
+    }
+    if spec.host_pid:
+        host["PidMode"] = "host"
+    elif spec.share_pid:
+        host["PidMode"] = joined
+    if limits.cpu_quota:
+        host["CpuQuota"], host["CpuPeriod"] = limits.cpu_quota, limits.cpu_period
+    if limits.memory:
+        # Equal to the limit: no swap on top of it.
+        host["Memory"] = host["MemorySwap"] = limits.memory
+    if security.groups:
+        host["GroupAdd"] = list(security.groups)
+    if security.add_capabilities:
+        host["CapAdd"] = list(security.add_capabilities)
+    if security.drop_capabilities:
+        host["CapDrop"] = list(security.drop_capabilities)
+    options = list(security.options)
+    if security.no_new_privileges:
+        options.append("no-new-privileges")
+    if options:
+        host["SecurityOpt"] = options
+    return host
+
+
+def _pod_labels(pod: PodRef, name: str, attempt: int) -> dict[str, str]:
+    return {
+        POD_NAME: pod.name,
+        POD_NAMESPACE: pod.namespace,
+        POD_UID: pod.uid,
+        CONTAINER: name,
+        ATTEMPT: str(attempt),
+    }
+
+
+def network_body(cidr: str, api_version: tuple[int, int]) -> dict[str, Any]:
+    """The request body that creates the pods' network."""
+    options = {
+        "com.docker.network.bridge.name": BRIDGE,
+        # What leaves the cluster is masqueraded by the dataplane; pods see each other's addresses.
+        "com.docker.network.bridge.enable_ip_masquerade": "false",
+    }
+    if api_version >= GATEWAY_MODE_API:
+        options["com.docker.network.bridge.gateway_mode_ipv4"] = "nat-unprotected"
+    return {
+        "Name": NETWORK,
+        "Driver": "bridge",
+        "CheckDuplicate": True,
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": cidr}]},
+        "Options": options,
+        "Labels": {PREFIX + "pod-cidr": cidr},
+    }
+
+
+def record(inspected: Mapping[str, Any]) -> Record | None:
+    """What `GET /containers/ID/json` says; None where the container is not ours."""
+    labels: Mapping[str, str] = inspected["Config"].get("Labels") or {}
+    if POD_UID not in labels or CONTAINER not in labels:
+        return None
+    state = inspected["State"]
+    created = _time(inspected["Created"])
+    assert created is not None
+    finished = _time(state.get("FinishedAt"))
+    status = _status(state)
+    error = str(state.get("Error") or "")
+    if status == "created" and error:
+        # It was started and could not be: Docker calls that "created" still.
+        status, finished = "exited", finished or created
+    return Record(
+        id=inspected["Id"],
+        pod=PodRef(labels.get(POD_NAMESPACE, ""), labels.get(POD_NAME, ""), labels[POD_UID]),
+        name=labels[CONTAINER],
+        attempt=_number(labels.get(ATTEMPT)),
+        state=status,
+        created=created,
+        started=_time(state.get("StartedAt")),
+        finished=finished,
+        exit_code=int(state.get("ExitCode") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        error=error,
+        image=labels.get(IMAGE, ""),
+        image_id=str(inspected.get("Image") or ""),
+        spec_hash=labels.get(SPEC_HASH, ""),
+        sandbox_id=labels.get(SANDBOX_ID, ""),
+        backoff=float(labels.get(BACKOFF) or 0),
+        grace_period=_number(labels.get(GRACE), 30),
+        address=_address(inspected),
+    )
+
+
+def _status(state: Mapping[str, Any]) -> Any:
+    text = state.get("Status")
+    if text in ("running", "paused", "restarting"):
+        return "running"
+    if text == "created":
+        return "created"
+    return "exited"
+
+
+def _address(inspected: Mapping[str, Any]) -> str:
+    networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
+    return str((networks.get(NETWORK) or {}).get("IPAddress") or "")
+
+
+def _number(text: str | None, otherwise: int = 0) -> int:
+    return int(text) if text and text.isdigit() else otherwise
+
+
+_FRACTION = re.compile(r"\.(\d{1,6})\d*")
+
+
+def _time(text: Any) -> datetime | None:
+    """RFC 3339 with nanoseconds; the zero time is None."""
+    if not text or str(text).startswith("0001-"):
+        return None
+    short = _FRACTION.sub(lambda match: "." + match[1].ljust(6, "0"), str(text))
+    return datetime.fromisoformat(short).astimezone(UTC)
+
+
+def normalized(reference: str) -> str:
+    """An image's name as Docker takes it: with a tag or digest (`latest` where it names none)."""
+    last = reference.rpartition("/")[2]
+    if "@" in last or ":" in last:
+        return reference
+    return reference + ":latest"

@@ -1,0 +1,58 @@
+"""What every pod's worker shares: the node's own facts and services, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder, Type
+from meshkube.clock import Clock
+from meshkube.node.handlers import Handlers
+from meshkube.node.hosts import Resolver
+from meshkube.node.images import Images
+from meshkube.node.records import Records
+from meshkube.node.references import References
+from meshkube.node.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """The node, as its pods see it."""
+
+    client: Client
+    runtime: Runtime
+    clock: Clock
+    recorder: EventRecorder
+    records: Records
+    references: References
+    images: Images
+    handlers: Handlers
+    services: Callable[[], Iterable[Object]]
+    """Every Service of the cluster."""
+    node_name: str
+    node_ip: str
+    pods_directory: Path
+    cluster_dns: str
+    cluster_domain: str
+    host_resolver: Callable[[], Resolver]
+    allocatable: dict[str, str]
+    memory_capacity: int
+    network_ready: Callable[[], bool]
+
+
+def container_event(
+    kit: Kit, pod: Object, name: str, type: Type, reason: str, message: str
+) -> None:
+    """Records an Event about one container of a pod."""
+    inits = {container["name"] for container in pod["spec"].get("initContainers") or ()}
+    part = "initContainers" if name in inits else "containers"
+    reference = {"apiVersion": "v1", "kind": "Pod", **pod}
+    kit.recorder.event(reference, type, reason, message, field_path=f"spec.{part}{{{name}}}")
+
+
+def pod_event(kit: Kit, pod: Object, type: Type, reason: str, message: str) -> None:
+    """Records an Event about a pod."""
+    kit.recorder.event({"apiVersion": "v1", "kind": "Pod", **pod}, type, reason, message)

@@ -1,0 +1,225 @@
+"""A pod's files on the node: volumes, /etc/hosts, resolv.conf, termination logs. Blocking calls:
+run them in a thread.
+
+    <data-dir>/pods/<uid>/volumes/<name>/            emptyDir, or a projection
+                          etc/hosts, etc/resolv.conf
+                          containers/<name>/<attempt>  what a container leaves as its last message
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from meshkube.api import quantities
+from meshkube.api.types import Object
+from meshkube.node.runtime import Mount
+from meshkube.node.volumes import Files, VolumeError
+
+# Bytes of a termination log that reach the status.
+MESSAGE_LIMIT = 4096
+_MNT_DETACH = 2
+_DATA = "..data"
+_PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
+
+
+class PodDirectory:
+    """The files of the pod with `uid`, under `root` (`<data-dir>/pods`)."""
+
+    def __init__(self, root: Path, uid: str) -> None:
+        self.path = root / uid
+
+    def volume_path(self, name: str) -> Path:
+        return self.path / "volumes" / name
+
+    def write_etc(self, name: str, content: str) -> Path:
+        """Writes in place: containers have the very file mounted."""
+        path = self.path / "etc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != content:
+            path.write_text(content)
+            path.chmod(0o644)
+        return path
+
+    def termination_log(self, container: str, attempt: int) -> Path:
+        path = self.path / "containers" / container / str(attempt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.chmod(0o666)
+        return path
+
+    def termination_message(self, container: str, attempt: int) -> str:
+        """What the container wrote there; empty where nothing."""
+        path = self.path / "containers" / container / str(attempt)
+        try:
+            with path.open("rb") as file:
+                return file.read(MESSAGE_LIMIT).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def empty_dir(self, name: str, source: Object, group: int | None) -> Path:
+        """Makes an emptyDir volume, on disk or in memory. Raises `VolumeError`."""
+        path = self.volume_path(name)
+        if source.get("medium") == "Memory":
+            if not os.path.ismount(path):
+                path.mkdir(parents=True, exist_ok=True)
+                _mount_tmpfs(path, source.get("sizeLimit"))
+        elif not path.exists():
+            path.mkdir(parents=True)
+        path.chmod(0o777)
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(0o2777)
+        return path
+
+    def write_projection(self, name: str, files: Files, group: int | None) -> bool:
+        """Puts `files` in place of what the volume holds, in one step for whoever reads it.
+        False where nothing had to change."""
+        volume = self.volume_path(name)
+        volume.mkdir(parents=True, exist_ok=True)
+        if _current(volume) == {path: (f.content, f.mode) for path, f in files.items()}:
+            return False
+        old = _target(volume)
+        fresh = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S')}.{time.time_ns() % 10**9}"
+        fresh.mkdir(mode=0o755)
+        for path, file in files.items():
+            _write(fresh / path, file.content, file.mode, group)
+        link = volume / "..data_tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(fresh.name)
+        link.rename(volume / _DATA)
+        _link_entries(volume, {path.partition("/")[0] for path in files})
+        if old is not None and old != fresh:
+            shutil.rmtree(old, ignore_errors=True)
+        return True
+
+    def remove(self) -> None:
+        """Takes everything away, memory-backed volumes first."""
+        volumes = self.path / "volumes"
+        if volumes.is_dir():
+            for entry in volumes.iterdir():
+                if os.path.ismount(entry):
+                    _unmount(entry)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _current(volume: Path) -> dict[str, tuple[bytes, int]] | None:
+    target = _target(volume)
+    if target is None:
+        return None
+    return {
+        str(path.relative_to(target)): (path.read_bytes(), stat.S_IMODE(path.stat().st_mode))
+        for path in target.rglob("*")
+        if path.is_file()
+    }
+
+
+def _target(volume: Path) -> Path | None:
+    try:
+        return volume / os.readlink(volume / _DATA)
+    except OSError:
+        return None
+
+
+def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    if group is not None:
+        os.chown(path, -1, group)
+        mode |= 0o040
+    path.chmod(mode)
+
+
+def _link_entries(volume: Path, names: set[str]) -> None:
+    for entry in volume.iterdir():
+        if entry.is_symlink() and entry.name not in names and not entry.name.startswith(".."):
+            entry.unlink()
+    for name in names:
+        link = volume / name
+        if not link.is_symlink():
+            link.symlink_to(f"{_DATA}/{name}")
+
+
+def _libc_call(name: str, *arguments: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _mount_tmpfs(path: Path, size: str | None) -> None:
+    options = "mode=0777"
+    if size and quantities.value(size) > 0:
+        options += f",size={quantities.value(size)}"
+    flags = ctypes.c_ulong(0x2 | 0x4)  # nosuid, nodev
+    try:
+        _libc_call(
+            "mount", b"tmpfs", os.fsencode(path), b"tmpfs", flags, ctypes.c_char_p(options.encode())
+        )
+    except OSError as error:
+        raise VolumeError(f"mounting tmpfs at {path}: {error.strerror}") from error
+
+
+def _unmount(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        _libc_call("umount2", os.fsencode(path), _MNT_DETACH)
+
+
+_HOST_PATH_CHECKS: Mapping[str, tuple[str, Callable[[int], bool]]] = {
+    "Directory": ("a directory", stat.S_ISDIR),
+    "DirectoryOrCreate": ("a directory", stat.S_ISDIR),
+    "File": ("a file", stat.S_ISREG),
+    "FileOrCreate": ("a file", stat.S_ISREG),
+    "Socket": ("a socket file", stat.S_ISSOCK),
+    "CharDevice": ("a character device", stat.S_ISCHR),
+    "BlockDevice": ("a block device", stat.S_ISBLK),
+}
+
+
+def host_path(source: Object) -> Path:
+    """Checks (and where asked for makes) a hostPath volume. Raises `VolumeError`."""
+    path, type = Path(source["path"]), source.get("type") or ""
+    try:
+        if type == "DirectoryOrCreate" or (not type and not path.exists()):
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        elif type == "FileOrCreate" and not path.exists():
+            path.touch(mode=0o644)
+    except OSError as error:
+        raise VolumeError(f"hostPath {path}: {error.strerror}") from error
+    if type in _HOST_PATH_CHECKS:
+        what, check = _HOST_PATH_CHECKS[type]
+        try:
+            good = check(path.stat().st_mode)
+        except OSError:
+            good = False
+        if not good:
+            raise VolumeError(f"hostPath type check failed: {path} is not {what}")
+    return path
+
+
+def container_mount(volume: Path, mount: Object, read_only: bool, subpath: str) -> Mount:
+    """One `volumeMount` on the volume at `volume`. Raises `VolumeError`."""
+    source = volume
+    if subpath:
+        source = volume / subpath
+        root = volume.resolve()
+        if not source.exists():
+            source.mkdir(parents=True)
+            source.chmod(stat.S_IMODE(root.stat().st_mode))
+        resolved = source.resolve()
+        if resolved != root and root not in resolved.parents:
+            raise VolumeError(f"subPath {subpath!r} is not inside the volume")
+        source = resolved
+    target = mount["mountPath"]
+    return Mount(
+        str(source),
+        target if target.startswith("/") else "/" + target,
+        read_only or bool(mount.get("readOnly")),
+        _PROPAGATION.get(mount.get("mountPropagation") or "", "rprivate"),  # type: ignore[arg-type]
+    )

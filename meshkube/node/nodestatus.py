@@ -1,0 +1,153 @@
+"""This host as a Node. Pure. Source: Kubernetes documentation, "Node Status"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.node.machine import Machine, Pressure
+
+MAX_PODS = 110
+# What the kubelet keeps back by default.
+MEMORY_RESERVE = 100 * 1024 * 1024
+ROLE_LABEL = "node-role.kubernetes.io/"
+
+
+def capacity(machine: Machine) -> dict[str, str]:
+    return {
+        "cpu": str(machine.cpus),
+        "memory": f"{machine.memory // 1024}Ki",
+        "ephemeral-storage": f"{machine.disk // 1024}Ki",
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
+        "pods": str(MAX_PODS),
+    }
+
+
+def allocatable(machine: Machine) -> dict[str, str]:
+    """What pods may ask for: the capacity without what the host itself needs."""
+    return capacity(machine) | {
+        "memory": f"{max(0, machine.memory - MEMORY_RESERVE) // 1024}Ki",
+        "ephemeral-storage": str(machine.disk * 9 // 10),
+    }
+
+
+def labels(name: str, machine: Machine, roles: tuple[str, ...]) -> dict[str, str]:
+    return {
+        "kubernetes.io/arch": machine.architecture,
+        "kubernetes.io/hostname": name,
+        "kubernetes.io/os": "linux",
+        **{ROLE_LABEL + role: "" for role in roles},
+    }
+
+
+def new_node(name: str, machine: Machine, roles: tuple[str, ...], status: Object) -> Object:
+    """The object that registers this host."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels(name, machine, roles)},
+        "spec": {},
+        "status": status,
+    }
+
+
+def status(
+    *,
+    name: str,
+    address: str,
+    port: int,
+    machine: Machine,
+    pressure: Pressure,
+    runtime: str,
+    version: str,
+    not_ready: str,
+    old: Mapping[str, Any],
+    now: datetime,
+) -> Object:
+    """`runtime` as in `docker://20.10.24`; `not_ready` is why no pod can run here now, or empty;
+    `old` the status last written."""
+    return {
+        "addresses": [
+            {"type": "InternalIP", "address": address},
+            {"type": "Hostname", "address": name},
+        ],
+        "capacity": capacity(machine),
+        "allocatable": allocatable(machine),
+        "conditions": _conditions(pressure, not_ready, old, now),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {
+            "architecture": machine.architecture,
+            "bootID": machine.boot_id,
+            "containerRuntimeVersion": runtime,
+            "kernelVersion": machine.kernel,
+            "kubeProxyVersion": version,
+            "kubeletVersion": version,
+            "machineID": machine.machine_id,
+            "operatingSystem": "linux",
+            "osImage": machine.os_image,
+            "systemUUID": machine.system_uuid,
+        },
+    }
+
+
+def _conditions(
+    pressure: Pressure, not_ready: str, old: Mapping[str, Any], now: datetime
+) -> list[Object]:
+    found = [
+        _condition(
+            "MemoryPressure", pressure.memory, "KubeletHasInsufficientMemory",
+            "kubelet has insufficient memory available", "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        _condition(
+            "DiskPressure", pressure.disk, "KubeletHasDiskPressure", "kubelet has disk pressure",
+            "KubeletHasNoDiskPressure", "kubelet has no disk pressure",
+        ),
+        _condition(
+            "PIDPressure", pressure.processes, "KubeletHasInsufficientPID",
+            "kubelet has insufficient PID available", "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+        _condition(
+            "Ready", not not_ready, "KubeletReady", "kubelet is posting ready status",
+            "KubeletNotReady", not_ready,
+        ),
+    ]  # fmt: skip
+    known = {condition["type"]: condition for condition in old.get("conditions") or ()}
+    stamp = meta.timestamp(now)
+    for condition in found:
+        before = known.get(condition["type"], {})
+        same = before.get("status") == condition["status"]
+        condition["lastHeartbeatTime"] = stamp
+        condition["lastTransitionTime"] = before.get("lastTransitionTime", stamp) if same else stamp
+    return found
+
+
+def _condition(
+    type: str, holds: bool, reason: str, message: str, other_reason: str, other_message: str
+) -> Object:
+    return {
+        "type": type,
+        "status": "True" if holds else "False",
+        "reason": reason if holds else other_reason,
+        "message": message if holds else other_message,
+    }
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the two statuses differ in more than the time of the heartbeat."""
+
+    def essence(status: Mapping[str, Any]) -> dict[str, Any]:
+        conditions = {
+            c["type"]: (c.get("status"), c.get("reason"), c.get("message"))
+            for c in status.get("conditions") or ()
+            if c["type"] in ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+        }
+        keys = ("addresses", "capacity", "allocatable", "daemonEndpoints", "nodeInfo")
+        return {"conditions": conditions, **{key: status.get(key) for key in keys}}
+
+    return essence(old) != essence(new)

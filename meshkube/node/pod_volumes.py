@@ -1,0 +1,152 @@
+"""One pod's volumes and files, made and kept current."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.node import hosts
+from meshkube.node.env import ConfigError, Context, SourceKind, expand
+from meshkube.node.kit import Kit
+from meshkube.node.mounts import PodDirectory, container_mount, host_path
+from meshkube.node.runtime import Mount
+from meshkube.node.volumes import Files, VolumeError, files_of, is_projection, references
+
+TERMINATION_LOG = "/dev/termination-log"
+
+
+class PodVolumes:
+    """The volumes of the pod with `uid`; `changed` is called when an object they show changes."""
+
+    def __init__(self, kit: Kit, uid: str, changed: Callable[[], None]) -> None:
+        self._kit = kit
+        self._uid = uid
+        self._changed = changed
+        self._lock = asyncio.Lock()
+        self._made = False
+        self.directory = PodDirectory(kit.pods_directory, uid)
+
+    def context(self, pod: Object, address: str) -> Context:
+        """What references in the pod's spec mean now."""
+        namespace = meta.namespace(pod)
+
+        def lookup(kind: SourceKind, name: str) -> Object | None:
+            return self._kit.references.get(kind, namespace, name)
+
+        return Context(
+            pod=pod,
+            pod_ip=address,
+            node_name=self._kit.node_name,
+            host_ip=self._kit.node_ip,
+            lookup=lookup,
+            allocatable=self._kit.allocatable,
+        )
+
+    async def hold(self, pod: Object) -> None:
+        """Looks up every object that the pod names, and keeps looking."""
+        namespace = meta.namespace(pod)
+        keys = [(kind, namespace, name) for kind, name in references(pod)]
+        if keys:
+            await self._kit.references.hold(self._uid, keys, self._changed)
+
+    async def ensure(self, pod: Object, *, again: bool = False) -> None:
+        """Makes what is missing; with `again`, writes projections anew where they differ.
+        Raises `VolumeError` with the volume's name in its message."""
+        async with self._lock:
+            if self._made and not again:
+                return
+            await self.hold(pod)
+            context = self.context(pod, "")
+            projections = _projections(pod, context)
+            await asyncio.to_thread(self._make, pod, projections)
+            self._made = True
+
+    def _make(self, pod: Object, projections: dict[str, Files]) -> None:
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        for volume in pod["spec"].get("volumes") or ():
+            name = volume["name"]
+            try:
+                self._make_one(volume, projections.get(name), group)
+            except VolumeError as error:
+                raise _named(name, error) from error
+            except OSError as error:
+                raise _named(name, VolumeError(str(error))) from error
+
+    def _make_one(self, volume: Object, files: Files | None, group: int | None) -> None:
+        if files is not None:
+            self.directory.write_projection(volume["name"], files, group)
+        elif "hostPath" in volume:
+            host_path(volume["hostPath"])
+        elif "emptyDir" in volume:
+            self.directory.empty_dir(volume["name"], volume["emptyDir"] or {}, group)
+        else:
+            kinds = ", ".join(key for key in volume if key != "name")
+            raise VolumeError(f"volumes of kind {kinds} are not supported")
+
+    async def mounts(
+        self, pod: Object, container: Object, attempt: int, address: str, env: dict[str, str]
+    ) -> tuple[Mount, ...]:
+        """Everything mounted in one container. Raises `VolumeError`, `ConfigError`."""
+        return await asyncio.to_thread(self._mounts, pod, container, attempt, address, env)
+
+    def _mounts(
+        self, pod: Object, container: Object, attempt: int, address: str, env: dict[str, str]
+    ) -> tuple[Mount, ...]:
+        volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or ()}
+        found = []
+        for mount in container.get("volumeMounts") or ():
+            volume = volumes.get(mount["name"])
+            if volume is None:
+                raise ConfigError(f'volumeMount "{mount["name"]}" names no volume of the pod')
+            found.append(self._mount(volume, mount, env))
+        found += self._etc(pod, {mount.target for mount in found}, address)
+        log = container.get("terminationMessagePath") or TERMINATION_LOG
+        path = self.directory.termination_log(container["name"], attempt)
+        found.append(Mount(str(path), log))
+        return tuple(found)
+
+    def _mount(self, volume: Object, mount: Object, env: dict[str, str]) -> Mount:
+        name = volume["name"]
+        path = self.directory.volume_path(name)
+        if "hostPath" in volume:
+            path = host_path(volume["hostPath"])
+        subpath = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
+        if subpath and (subpath.startswith("/") or ".." in posixpath.normpath(subpath).split("/")):
+            raise ConfigError(f"subPath {subpath!r} is not inside the volume")
+        return container_mount(path, mount, is_projection(volume), subpath)
+
+    def _etc(self, pod: Object, taken: set[str], address: str) -> list[Mount]:
+        kit = self._kit
+        resolver = hosts.resolver(pod, kit.host_resolver(), kit.cluster_dns, kit.cluster_domain)
+        contents: dict[str, str] = {"resolv.conf": str(resolver)}
+        if not pod["spec"].get("hostNetwork"):
+            contents["hosts"] = hosts.hosts_file(pod, address, kit.node_name, kit.cluster_domain)
+        return [
+            Mount(str(self.directory.write_etc(name, content)), f"/etc/{name}")
+            for name, content in contents.items()
+            if f"/etc/{name}" not in taken
+        ]
+
+    async def remove(self) -> None:
+        """Lets go of everything."""
+        self._kit.references.release(self._uid)
+        await asyncio.to_thread(self.directory.remove)
+
+
+def _projections(pod: Object, context: Context) -> dict[str, Files]:
+    found: dict[str, Files] = {}
+    for volume in pod["spec"].get("volumes") or ():
+        if is_projection(volume):
+            try:
+                found[volume["name"]] = files_of(volume, context)
+            except VolumeError as error:
+                raise _named(volume["name"], error) from error
+    return found
+
+
+def _named(name: str, error: Any) -> VolumeError:
+    return VolumeError(f'MountVolume.SetUp failed for volume "{name}" : {error}')

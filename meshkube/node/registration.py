@@ -1,0 +1,185 @@
+"""Registers this host as a Node and keeps it so: status on change, and a Lease as heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.clock import Clock
+from meshkube.node import nodestatus
+from meshkube.node.machine import Machine, read_pressure
+
+log = logging.getLogger(__name__)
+
+LEASE_NAMESPACE = "kube-node-lease"
+LEASE_SECONDS = 40
+HEARTBEAT = 10.0
+# The status is written on change, and at least this often.
+STATUS_EVERY = 300.0
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 7.0
+
+
+class Registration:
+    """The Node of this host, `name`, at `address`. `not_ready` says why no pod can run, or ''."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        clock: Clock,
+        name: str,
+        address: str,
+        port: int,
+        roles: tuple[str, ...],
+        version: str,
+        machine: Machine,
+        data_dir: Path,
+        not_ready: Callable[[], str],
+        runtime_version: Callable[[], str],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._name = name
+        self._address = address
+        self._port = port
+        self._roles = roles
+        self._version = version
+        self._machine = machine
+        self._data_dir = data_dir
+        self._not_ready = not_ready
+        self._runtime_version = runtime_version
+        self._wake = asyncio.Event()
+        self._written_at = float("-inf")
+        self.node: Object | None = None
+        """As last seen or written."""
+
+    def look_again(self) -> None:
+        """Something in the status may have changed."""
+        self._wake.set()
+
+    def seen(self, node: Object | None) -> None:
+        """What a watch says of the Node."""
+        self.node = node
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keeps Node and Lease current until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._forever(self._keep_node), name="node status")
+            group.create_task(self._forever(self._keep_lease), name="node lease")
+
+    async def _forever(self, step: Callable[[], object]) -> None:
+        delay = FIRST_DELAY
+        while True:
+            try:
+                await step()  # type: ignore[misc]
+                delay = FIRST_DELAY
+                continue
+            except ApiError as error:
+                log.warning("the API refused the node's heartbeat", extra={"reason": str(error)})
+            except TimeoutError:
+                log.warning("the API did not answer the node's heartbeat")
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _keep_node(self) -> None:
+        self._wake.clear()
+        async with asyncio.timeout(HEARTBEAT):
+            await self.register()
+        try:
+            async with asyncio.timeout(HEARTBEAT):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def register(self) -> None:
+        """Makes the Node where it is missing; corrects its labels and status where they differ."""
+        if self.node is None:
+            try:
+                self.node = await self._client.get(kinds.NODE, self._name)
+            except ApiError as error:
+                if error.code != 404:
+                    raise
+                node = nodestatus.new_node(self._name, self._machine, self._roles, self._status({}))
+                self.node = await self._client.create(kinds.NODE, node)
+        await self._correct_labels(self.node)
+        await self._correct_status(self.node)
+
+    def _status(self, old: Object) -> Object:
+        return nodestatus.status(
+            name=self._name,
+            address=self._address,
+            port=self._port,
+            machine=self._machine,
+            pressure=read_pressure(self._data_dir),
+            runtime=self._runtime_version(),
+            version=self._version,
+            not_ready=self._not_ready(),
+            old=old,
+            now=self._clock.now(),
+        )
+
+    async def _correct_labels(self, node: Object) -> None:
+        wanted = nodestatus.labels(self._name, self._machine, self._roles)
+        if all(meta.labels(node).get(key) == value for key, value in wanted.items()):
+            return
+        patch = {"metadata": {"labels": wanted}}
+        self.node = await self._client.patch(kinds.NODE, self._name, patch, type="merge")
+
+    async def _correct_status(self, node: Object) -> None:
+        old = node.get("status") or {}
+        new = self._status(old)
+        now = self._clock.monotonic()
+        if not nodestatus.changed(old, new) and now - self._written_at < STATUS_EVERY:
+            return
+        self.node = await self._client.patch(
+            kinds.NODE,
+            self._name,
+            {"status": new},
+            type="strategic",
+            subresource="status",
+            field_manager="kubelet",
+        )
+        self._written_at = now
+
+    async def _keep_lease(self) -> None:
+        async with asyncio.timeout(HEARTBEAT):
+            await self._renew()
+        await self._clock.sleep(HEARTBEAT)
+
+    async def _renew(self) -> None:
+        spec = {
+            "holderIdentity": self._name,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": meta.micro_timestamp(self._clock.now()),
+        }
+        try:
+            await self._client.patch(
+                kinds.LEASE, self._name, {"spec": spec}, LEASE_NAMESPACE, type="merge"
+            )
+        except ApiError as error:
+            if error.code != 404:
+                raise
+            lease: Object = {
+                "apiVersion": kinds.LEASE.api_version,
+                "kind": "Lease",
+                "metadata": {"name": self._name, "namespace": LEASE_NAMESPACE},
+                "spec": spec,
+            }
+            if self.node is not None:
+                owner = meta.owner_reference(kinds.NODE, self.node)
+                lease["metadata"]["ownerReferences"] = [
+                    {
+                        k: v
+                        for k, v in owner.items()
+                        if k not in ("controller", "blockOwnerDeletion")
+                    }
+                ]
+            await self._client.create(kinds.LEASE, lease)

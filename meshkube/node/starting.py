@@ -1,0 +1,149 @@
+"""Brings one container up: image, environment, mounts, create, start, postStart."""
+
+from __future__ import annotations
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.node import env
+from meshkube.node.container_spec import Resolved, container_spec
+from meshkube.node.env import ConfigError
+from meshkube.node.hooks import HookFailure, run_hook
+from meshkube.node.images import Fetched, NeverPull, policy_of
+from meshkube.node.kit import Kit, container_event
+from meshkube.node.plan import StartContainer
+from meshkube.node.pod_volumes import PodVolumes
+from meshkube.node.runtime import (
+    ContainerSpec,
+    Image,
+    ImagePullFailure,
+    Record,
+    RuntimeFailure,
+)
+from meshkube.node.volumes import VolumeError
+
+
+class StartProblem(Exception):
+    """A container could not be started: `reason` as in its waiting state."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class Starter:
+    """Starts containers of one pod."""
+
+    def __init__(self, kit: Kit, volumes: PodVolumes) -> None:
+        self._kit = kit
+        self._volumes = volumes
+
+    async def start(
+        self, pod: Object, container: Object, step: StartContainer, sandbox: Record, address: str
+    ) -> None:
+        """Raises `StartProblem`. A container that was made but could not be run is left for its
+        record to tell."""
+        image = await self._image(pod, container)
+        try:
+            await self._volumes.ensure(pod)
+            spec = await self._spec(pod, container, step, sandbox, address, image)
+        except (ConfigError, VolumeError) as error:
+            self._failed(pod, container, str(error))
+            raise StartProblem("CreateContainerConfigError", str(error)) from error
+        try:
+            id = await self._kit.runtime.create_container(spec)
+        except RuntimeFailure as failure:
+            self._failed(pod, container, str(failure))
+            raise StartProblem("CreateContainerError", str(failure)) from failure
+        self._tell(pod, container, "Created", f"Created container: {container['name']}")
+        try:
+            await self._kit.runtime.start(id)
+        except RuntimeFailure as failure:
+            self._failed(pod, container, str(failure))
+            await self._note(id)
+            raise StartProblem("RunContainerError", str(failure)) from failure
+        self._tell(pod, container, "Started", f"Started container {container['name']}")
+        await self._post_start(pod, container, id, address)
+
+    async def _note(self, id: str) -> Record | None:
+        record = await self._kit.runtime.inspect(id)
+        if record is not None:
+            self._kit.records.put(record)
+        return record
+
+    async def _post_start(self, pod: Object, container: Object, id: str, address: str) -> None:
+        record = await self._note(id)
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook is None or record is None:
+            return
+        try:
+            await run_hook(self._kit, hook, container, record, address)
+        except HookFailure as failure:
+            message = f"PostStartHook failed: {failure}"
+            container_event(
+                self._kit, pod, container["name"], "Warning", "FailedPostStartHook", message
+            )
+            await self._kit.runtime.stop(id, 2)
+            await self._note(id)
+
+    async def _spec(
+        self,
+        pod: Object,
+        container: Object,
+        step: StartContainer,
+        sandbox: Record,
+        address: str,
+        image: Image,
+    ) -> ContainerSpec:
+        context = self._volumes.context(pod, address)
+        links = pod["spec"].get("enableServiceLinks", True)
+        services = env.service_variables(meta.namespace(pod), self._kit.services(), links)
+        values = env.environment(container, context, services)
+        mounts = await self._volumes.mounts(pod, container, step.attempt, address, dict(values))
+        resolved = Resolved(
+            image=image,
+            env=values,
+            mounts=mounts,
+            sandbox=sandbox,
+            memory_capacity=self._kit.memory_capacity,
+        )
+        return container_spec(pod, container, step.attempt, step.backoff, resolved)
+
+    async def _image(self, pod: Object, container: Object) -> Image:
+        reference = container["image"]
+        try:
+            image = await self._kit.images.present(reference, policy_of(container))
+            if image is not None:
+                message = f'Container image "{reference}" already present on machine'
+                self._tell(pod, container, "Pulled", message)
+                return image
+            self._tell(pod, container, "Pulling", f'Pulling image "{reference}"')
+            fetched = await self._kit.images.pull(reference)
+        except NeverPull as error:
+            name = container["name"]
+            container_event(self._kit, pod, name, "Warning", "ErrImageNeverPull", str(error))
+            self._failed(pod, container, "ErrImageNeverPull")
+            raise StartProblem("ErrImageNeverPull", str(error)) from error
+        except ImagePullFailure as failure:
+            message = f'Failed to pull image "{reference}": {failure}'
+            container_event(self._kit, pod, container["name"], "Warning", "Failed", message)
+            self._failed(pod, container, "ErrImagePull")
+            raise StartProblem("ErrImagePull", str(failure)) from failure
+        except RuntimeFailure as failure:
+            raise StartProblem("ImageInspectError", str(failure)) from failure
+        self._tell(pod, container, "Pulled", _pulled(reference, fetched))
+        return fetched.image
+
+    def _tell(self, pod: Object, container: Object, reason: str, message: str) -> None:
+        container_event(self._kit, pod, container["name"], "Normal", reason, message)
+
+    def _failed(self, pod: Object, container: Object, why: str) -> None:
+        container_event(self._kit, pod, container["name"], "Warning", "Failed", f"Error: {why}")
+
+
+def _pulled(reference: str, fetched: Fetched) -> str:
+    took = f"{fetched.seconds or 0:.3g}s"
+    return (
+        f'Successfully pulled image "{reference}" in {took} ({took} including waiting).'
+        f" Image size: {fetched.image.size} bytes."
+    )

@@ -1,0 +1,311 @@
+"""A pod's status, as its node writes it. Pure: `pod_status(view, facts)` gives the whole of it.
+
+What only the API remembers (restart counts of vanished containers, times of the last transitions)
+is taken from the status last written, so a new agent carries on where the old one was. Source:
+Kubernetes documentation, "Pod Lifecycle", and the kubelet's own wording of reasons and messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.node.plan import restart_backoff
+from meshkube.node.resources import qos_class
+from meshkube.node.runtime import Record
+from meshkube.node.view import ContainerView, PodView, is_host_network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the status says that neither the pod nor its containers know."""
+
+    host_ip: str
+    scheme: str = "docker"
+    """Of container ids: `docker://...`."""
+    messages: Mapping[str, str] = field(default_factory=dict)
+    """What ended containers left in their termination log, by container id."""
+
+
+def pod_status(view: PodView, facts: Facts) -> Object:
+    """The status for the API: every field that the node owns."""
+    init = [_container_status(view, container, facts) for container in view.init]
+    apps = [_container_status(view, container, facts) for container in view.apps]
+    phase = _phase(view, init, apps)
+    old = view.pod.get("status") or {}
+    status: Object = {
+        "phase": phase,
+        "conditions": _conditions(view, phase, init, apps),
+        "hostIP": facts.host_ip,
+        "hostIPs": [{"ip": facts.host_ip}],
+        "startTime": old.get("startTime") or meta.timestamp(view.seen.now),
+        "qosClass": old.get("qosClass") or qos_class(view.pod),
+        "containerStatuses": apps,
+    }
+    if init:
+        status["initContainerStatuses"] = init
+    address = pod_address(view, facts)
+    if address:
+        status["podIP"] = address
+        status["podIPs"] = [{"ip": address}]
+    return status
+
+
+def pod_address(view: PodView, facts: Facts) -> str:
+    """The address of the running sandbox; what was last written, once the pod has ended."""
+    if is_host_network(view.pod):
+        return facts.host_ip if view.sandbox is not None else ""
+    if view.sandbox is not None and view.sandbox.address:
+        return view.sandbox.address
+    ended = view.finished or meta.deleting(view.pod)
+    return str((view.pod.get("status") or {}).get("podIP") or "") if ended else ""
+
+
+def _container_status(view: PodView, container: ContainerView, facts: Facts) -> Object:
+    record, last = container.current, container.last
+    state, last_state = _states(view, container, facts)
+    probe = view.probe(container)
+    running = "running" in state
+    if container.role == "init":
+        started = running
+        ready = container.exit_code == 0 and not container.vanished
+    else:
+        started = running and probe.started
+        ready = started and probe.ready
+    status: Object = {
+        "name": container.name,
+        "state": state,
+        "lastState": last_state,
+        "ready": ready,
+        "started": started,
+        "restartCount": record.attempt if record is not None else last.get("restartCount", 0),
+        "image": container.spec.get("image", ""),
+        "imageID": f"{facts.scheme}://{record.image_id}" if record and record.image_id else "",
+    }
+    if record is not None and record.state != "created":
+        status["containerID"] = f"{facts.scheme}://{record.id}"
+    elif container.vanished:
+        status["containerID"] = last["containerID"]
+        status["imageID"] = last.get("imageID", "")
+    return status
+
+
+def _states(view: PodView, container: ContainerView, facts: Facts) -> tuple[Object, Object]:
+    """`(state, lastState)`."""
+    record = container.current
+    before = _ended_before(container, facts)
+    if record is not None and record.state == "running":
+        assert record.started is not None
+        return {"running": {"startedAt": meta.timestamp(record.started)}}, before
+    if record is None or record.state == "created":
+        if container.vanished and not _starts_again(view, container):
+            return {"terminated": _vanished(container)}, before
+        return {"waiting": _waiting(view, container)}, before
+    ended = {"terminated": _terminated(record, facts)}
+    if not _starts_again(view, container):
+        return ended, before
+    waiting = _waiting_again(view, container, record)
+    return ({"waiting": waiting}, ended) if waiting else (ended, before)
+
+
+def _starts_again(view: PodView, container: ContainerView) -> bool:
+    return not view.finished and not meta.deleting(view.pod) and view.restarts(container)
+
+
+def _ended_before(container: ContainerView, facts: Facts) -> Object:
+    if container.previous is not None and container.previous.state == "exited":
+        return {"terminated": _terminated(container.previous, facts)}
+    if container.vanished:
+        old_state: Object = container.last.get("state") or {}
+        return {"terminated": old_state.get("terminated") or _vanished(container)}
+    return dict(container.last.get("lastState") or {}) if container.current is not None else {}
+
+
+def _vanished(container: ContainerView) -> Object:
+    was: Object = (container.last.get("state") or {}).get("terminated") or {}
+    return was or {
+        "exitCode": 137,
+        "reason": "ContainerStatusUnknown",
+        "message": "The container could not be located when the pod was terminated",
+        "startedAt": None,
+        "finishedAt": None,
+        "containerID": container.last["containerID"],
+    }
+
+
+def _terminated(record: Record, facts: Facts) -> Object:
+    code = record.exit_code or (128 if record.error else 0)
+    state: Object = {
+        "exitCode": code,
+        "reason": _end_reason(record, code),
+        "startedAt": meta.timestamp(record.started) if record.started else None,
+        "finishedAt": meta.timestamp(record.finished) if record.finished else None,
+        "containerID": f"{facts.scheme}://{record.id}",
+    }
+    message = record.error or facts.messages.get(record.id, "")
+    if message:
+        state["message"] = message
+    return state
+
+
+def _end_reason(record: Record, code: int) -> str:
+    if record.error:
+        return "ContainerCannotRun"
+    if record.oom_killed:
+        return "OOMKilled"
+    return "Error" if code else "Completed"
+
+
+def _waiting(view: PodView, container: ContainerView) -> Object:
+    trouble = view.seen.troubles.get(container.name)
+    if trouble is not None:
+        return _reasoned(trouble.reason, trouble.message)
+    if container.role == "app" and view.init and not view.initialized:
+        return {"reason": "PodInitializing"}
+    if container.role != "app":
+        return {"reason": "PodInitializing"}
+    return {"reason": "ContainerCreating"}
+
+
+def _waiting_again(view: PodView, container: ContainerView, record: Record) -> Object | None:
+    """While it waits for its next attempt; None while that attempt is being made."""
+    trouble = view.seen.troubles.get(container.name)
+    if trouble is not None:
+        return _reasoned(trouble.reason, trouble.message)
+    wait, _ = restart_backoff(record)
+    if not wait or container.name in view.seen.busy or record.finished is None:
+        return None
+    message = (
+        f"back-off {_duration(wait)} restarting failed container={container.name}"
+        f" pod={meta.name(view.pod)}_{meta.namespace(view.pod)}({meta.uid(view.pod)})"
+    )
+    return {"reason": "CrashLoopBackOff", "message": message}
+
+
+def _duration(seconds: float) -> str:
+    """As Go prints it: `10s`, `2m40s`, `5m0s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _reasoned(reason: str, message: str) -> Object:
+    return {"reason": reason, "message": message} if message else {"reason": reason}
+
+
+def _phase(view: PodView, init: list[Object], apps: list[Object]) -> str:
+    finished = view.finished
+    still = any("running" in status["state"] for status in init + apps)
+    if finished and not still:
+        return finished
+    if view.phase in ("Succeeded", "Failed"):
+        return view.phase
+    if meta.deleting(view.pod):
+        return _phase_at_the_end(view, still)
+    if not view.initialized and not any(c.current is not None for c in view.apps):
+        return "Pending"
+    never_ran = any("waiting" in status["state"] and not status["lastState"] for status in apps)
+    return "Pending" if never_ran else "Running"
+
+
+def _phase_at_the_end(view: PodView, still: bool) -> str:
+    """A deleted pod whose containers have all ended is over, whatever its restart policy."""
+    if still:
+        return view.phase
+    codes = [container.exit_code for container in view.apps]
+    if all(code is None for code in codes):
+        return view.phase
+    return "Succeeded" if all(code == 0 for code in codes) else "Failed"
+
+
+def _conditions(view: PodView, phase: str, init: list[Object], apps: list[Object]) -> list[Object]:
+    old = {c["type"]: c for c in (view.pod.get("status") or {}).get("conditions") or ()}
+    now = meta.timestamp(view.seen.now)
+    completed = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase, "")
+    unready = [s["name"] for s in apps if not s["ready"]]
+    unready += _unready_sidecars(view, init)
+    containers_ready = not unready and not completed
+    gates = _open_gates(view, old)
+    found = [
+        _condition("PodReadyToStartContainers", view.sandbox_running),
+        _initialized_condition(view, completed),
+        _ready_condition("Ready", containers_ready and not gates, completed, unready, gates),
+        _ready_condition("ContainersReady", containers_ready, completed, unready, []),
+        _condition("PodScheduled", True),
+    ]
+    for condition in found:
+        before = old.get(condition["type"], {})
+        same = before.get("status") == condition["status"]
+        condition["lastProbeTime"] = None
+        condition["lastTransitionTime"] = before.get("lastTransitionTime", now) if same else now
+    return found
+
+
+def _unready_sidecars(view: PodView, init: list[Object]) -> list[str]:
+    roles = {container.name: container.role for container in view.init}
+    return [s["name"] for s in init if roles[s["name"]] == "sidecar" and not s["ready"]]
+
+
+def _open_gates(view: PodView, old: Mapping[str, Any]) -> list[str]:
+    gates = view.pod["spec"].get("readinessGates") or ()
+    types = [gate["conditionType"] for gate in gates]
+    return [type for type in types if old.get(type, {}).get("status") != "True"]
+
+
+def _condition(type: str, holds: bool, reason: str = "", message: str = "") -> Object:
+    condition: Object = {"type": type, "status": "True" if holds else "False"}
+    if reason:
+        condition["reason"] = reason
+    if message:
+        condition["message"] = message
+    return condition
+
+
+def _initialized_condition(view: PodView, completed: str) -> Object:
+    if completed == "PodCompleted":
+        return _condition("Initialized", True, completed)
+    waiting = [] if view.initialized else [c.name for c in view.init if not view.init_done(c)]
+    if not waiting or not view.init:
+        return _condition("Initialized", True)
+    message = f"containers with incomplete status: {_listed(waiting)}"
+    return _condition("Initialized", False, "ContainersNotInitialized", message)
+
+
+def _ready_condition(
+    type: str, ready: bool, completed: str, unready: list[str], gates: list[str]
+) -> Object:
+    if ready or completed:
+        return _condition(type, ready, completed)
+    if unready:
+        message = f"containers with unready status: {_listed(unready)}"
+        return _condition(type, False, "ContainersNotReady", message)
+    message = "; ".join(
+        f'the status of pod readiness gate "{gate}" is not "True"' for gate in gates
+    )
+    return _condition(type, False, "ReadinessGatesNotReady", message)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "[" + " ".join(names) + "]"
+
+
+def status_patch(old: Mapping[str, Any], new: Object) -> Object:
+    """The strategic merge patch from one status to the other; empty where nothing differs.
+    Conditions merge by type: those of others stay as they are."""
+    patch: Object = {}
+    for key in ("phase", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass",
+                "containerStatuses", "initContainerStatuses", "reason", "message"):  # fmt: skip
+        if old.get(key) != new.get(key) and (old.get(key) or new.get(key)):
+            patch[key] = new.get(key)
+    known = {condition["type"]: condition for condition in old.get("conditions") or ()}
+    changed = [c for c in new["conditions"] if not _same(known.get(c["type"]), c)]
+    if changed:
+        patch["conditions"] = changed
+    return patch
+
+
+def _same(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    keys = ("status", "reason", "message", "lastTransitionTime")
+    return old is not None and all((old.get(k) or "") == (new.get(k) or "") for k in keys)

@@ -1,0 +1,3 @@
+"""The Kubernetes version that nodes report."""
+
+KUBELET_VERSION = "v1.33.0+meshkube"

@@ -1,0 +1,380 @@
+"""One pod's worker: looks, plans, acts, and tells the API, until the pod is gone.
+
+The loop itself never waits for anything but a reason to look again. What takes time (a pull, a
+start, a grace period) is an operation of its own, named after its container; the plan leaves a
+container with an operation under way alone. So one slow image holds up nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.node import hosts
+from meshkube.node.container_spec import grace_period, sandbox_spec
+from meshkube.node.kit import Kit, container_event, pod_event
+from meshkube.node.plan import (
+    Action,
+    CreateSandbox,
+    Finish,
+    KillContainer,
+    Remove,
+    StartContainer,
+    StopSandbox,
+    plan,
+)
+from meshkube.node.pod_volumes import PodVolumes
+from meshkube.node.prober import PodProber
+from meshkube.node.reporter import Reporter
+from meshkube.node.runtime import SANDBOX, Record, RuntimeFailure
+from meshkube.node.starting import Starter, StartProblem
+from meshkube.node.status import Facts, pod_address, pod_status
+from meshkube.node.stopping import Stopper, probe_grace
+from meshkube.node.view import PodView, Seen, Trouble, deletion_grace, look
+from meshkube.node.volumes import VolumeError
+
+log = logging.getLogger(__name__)
+
+VOLUMES = "VOLUMES"
+FINISH = "FINISH"
+# How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
+FRESH_FAILURE = timedelta(seconds=2)
+FIRST_RETRY = {"ErrImagePull": 10.0, SANDBOX: 1.0}
+CONFIG_RETRY = 10.0
+LONGEST_RETRY = 300.0
+
+
+class PodWorker:
+    """Runs the pod `pod` until it is gone from the API and from the runtime."""
+
+    def __init__(self, kit: Kit, pod: Object) -> None:
+        self.uid = meta.uid(pod)
+        self.gone = False
+        self._kit = kit
+        self._pod = pod
+        self._in_api = True
+        self._wake = asyncio.Event()
+        self._operations: dict[str, asyncio.Task[None]] = {}
+        self._starting: set[str] = set()
+        self._troubles: dict[str, Trouble] = {}
+        self._messages: dict[str, str] = {}
+        self._volumes = PodVolumes(kit, self.uid, self._references_changed)
+        self._starter = Starter(kit, self._volumes)
+        self._stopper = Stopper(kit)
+        self._reporter = Reporter(kit)
+        self._group: asyncio.TaskGroup
+        self._prober: PodProber
+        self._stale_projections = False
+        self._complained: set[tuple[str, int]] = set()
+
+    def look_again(self) -> None:
+        self._wake.set()
+
+    def update(self, pod: Object) -> None:
+        """Takes the API's newest word on the pod."""
+        shorter = meta.deleting(self._pod) and deletion_grace(pod) < deletion_grace(self._pod)
+        begins = meta.deleting(pod) and not meta.deleting(self._pod)
+        self._pod = pod
+        if begins:
+            self._cancel(self._starting)
+        elif shorter:
+            self._cancel(name for name in self._operations if name not in (FINISH, VOLUMES))
+        self._wake.set()
+
+    def removed(self) -> None:
+        """The API has the pod no more: end what runs of it."""
+        self._in_api = False
+        if not meta.deleting(self._pod):
+            pod = meta.copy(self._pod)
+            pod["metadata"]["deletionTimestamp"] = meta.timestamp(self._kit.clock.now())
+            pod["metadata"].setdefault("deletionGracePeriodSeconds", grace_period(pod))
+            self.update(pod)
+        self._wake.set()
+
+    def _cancel(self, names: Any) -> None:
+        for name in list(names):
+            task = self._operations.get(name)
+            if task is not None:
+                task.cancel()
+
+    def _references_changed(self) -> None:
+        self._stale_projections = True
+        for name, trouble in list(self._troubles.items()):
+            if trouble.reason in ("CreateContainerConfigError", "FailedMount"):
+                self._troubles[name] = replace(trouble, retry_at=self._kit.clock.now())
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until the pod is gone."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._prober = PodProber(
+                group, self._kit.handlers, self._kit.clock, self.look_again, self._unhealthy
+            )
+            reporter = group.create_task(self._reporter.run(), name="status")
+            try:
+                while not self.gone:
+                    self._wake.clear()
+                    wake_at = self._step()
+                    await self._wait(wake_at)
+            finally:
+                self._prober.stop()
+                reporter.cancel()
+                for task in self._operations.values():
+                    task.cancel()
+
+    async def _wait(self, until: datetime | None) -> None:
+        if self.gone:
+            return
+        if until is None:
+            await self._wake.wait()
+            return
+        seconds = (until - self._kit.clock.now()).total_seconds()
+        try:
+            async with asyncio.timeout(max(0.01, seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _step(self) -> datetime | None:
+        """One look: what to do is begun, what to say is handed over. Returns when to look again."""
+        if not self._kit.records.complete:
+            return None
+        later = self._age_troubles()
+        view = self._look()
+        self._prober.follow(view, self._address(view))
+        found = plan(self._look())
+        for action in found.actions:
+            self._begin(action, view)
+        if self._stale_projections and VOLUMES not in self._operations:
+            self._stale_projections = False
+            self._launch(VOLUMES, self._refresh_volumes())
+        self._report()
+        times = [time for time in (found.wake_at, later) if time is not None]
+        return min(times) if times else None
+
+    def _look(self) -> PodView:
+        seen = Seen(
+            records=self._kit.records.of(self.uid),
+            busy=frozenset(self._operations),
+            troubles=self._troubles,
+            probes=self._prober.views(),
+            now=self._kit.clock.now(),
+            network=self._kit.network_ready(),
+        )
+        return look(self._reporter.latest(self._pod), seen)
+
+    def _address(self, view: PodView) -> str:
+        return pod_address(view, self._facts())
+
+    def _facts(self) -> Facts:
+        return Facts(
+            host_ip=self._kit.node_ip, scheme=self._kit.runtime.scheme, messages=self._messages
+        )
+
+    def _report(self) -> None:
+        view = self._look()
+        self._read_messages(view)
+        self._complain(view)
+        if self._in_api and FINISH not in self._operations:
+            self._reporter.report(view.pod, pod_status(view, self._facts()))
+
+    def _read_messages(self, view: PodView) -> None:
+        for record in view.seen.records:
+            if record.state == "exited" and record.id not in self._messages:
+                self._messages[record.id] = self._volumes.directory.termination_message(
+                    record.name, record.attempt
+                )
+
+    def _complain(self, view: PodView) -> None:
+        """Says once for each attempt that it waits for its back-off."""
+        status = pod_status(view, self._facts())
+        for entry in status["containerStatuses"] + status.get("initContainerStatuses", []):
+            waiting = entry["state"].get("waiting") or {}
+            once = (entry["name"], entry["restartCount"])
+            if waiting.get("reason") == "CrashLoopBackOff" and once not in self._complained:
+                self._complained.add(once)
+                pod = view.pod
+                container_event(
+                    self._kit, pod, entry["name"], "Warning", "BackOff",
+                    f"Back-off restarting failed container {entry['name']} in pod"
+                    f" {meta.name(pod)}_{meta.namespace(pod)}({self.uid})",
+                )  # fmt: skip
+
+    # Operations
+
+    def _begin(self, action: Action, view: PodView) -> None:
+        match action:
+            case CreateSandbox():
+                self._launch(SANDBOX, self._create_sandbox(action, view), starting=True)
+            case StartContainer():
+                self._launch(action.name, self._start(action, view), starting=True)
+            case KillContainer(record=record):
+                self._prober.stop_for(record.id)
+                self._launch(record.name, self._kill(action, view))
+            case StopSandbox(record=record):
+                self._launch(SANDBOX, self._stop_sandbox(record))
+            case Remove(record=record):
+                if record.name not in self._operations:
+                    self._launch(record.name, self._stopper.remove(record))
+            case Finish():
+                if FINISH not in self._operations:
+                    self._launch(FINISH, self._finish(view))
+
+    def _launch(
+        self, name: str, operation: Coroutine[Any, Any, None], *, starting: bool = False
+    ) -> None:
+        if name in self._operations:
+            operation.close()
+            return
+        if starting:
+            self._starting.add(name)
+        self._operations[name] = self._group.create_task(
+            self._run_operation(name, operation), name=f"{meta.key(self._pod)} {name}"
+        )
+
+    async def _run_operation(self, name: str, operation: Coroutine[Any, Any, None]) -> None:
+        try:
+            await operation
+            self._troubles.pop(name, None)
+        except StartProblem as problem:
+            self._note_trouble(name, problem.reason, problem.message)
+        except RuntimeFailure as failure:
+            log.warning(
+                "operation failed",
+                extra={"pod": meta.key(self._pod), "on": name, "reason": str(failure)},
+            )
+            self._note_trouble(name, "RuntimeFailure", str(failure))
+        except Exception as error:
+            log.exception("operation failed", extra={"pod": meta.key(self._pod), "on": name})
+            self._note_trouble(name, "InternalError", str(error))
+        finally:
+            self._operations.pop(name, None)
+            self._starting.discard(name)
+            self._wake.set()
+
+    def _note_trouble(self, name: str, reason: str, message: str) -> None:
+        before = self._troubles.get(name)
+        first = FIRST_RETRY.get(reason, FIRST_RETRY.get(name, CONFIG_RETRY))
+        delay = first
+        if (before is not None and reason == "ErrImagePull") or name in (SANDBOX, FINISH):
+            delay = min(before.delay * 2, LONGEST_RETRY) if before is not None else first
+        if reason == "RunContainerError":
+            # The record of the failed attempt carries its own back-off.
+            self._troubles.pop(name, None)
+            return
+        retry_at = self._kit.clock.now() + timedelta(seconds=delay)
+        self._troubles[name] = Trouble(reason, message, retry_at, delay)
+
+    def _age_troubles(self) -> datetime | None:
+        """A failed pull turns into one that waits. Returns when the next one will."""
+        now = self._kit.clock.now()
+        next_turn: datetime | None = None
+        for name, trouble in list(self._troubles.items()):
+            if trouble.reason != "ErrImagePull" or name in self._operations:
+                continue
+            turns = trouble.retry_at - timedelta(seconds=trouble.delay) + FRESH_FAILURE
+            if turns > now:
+                next_turn = min(next_turn, turns) if next_turn else turns
+                continue
+            self._back_off_pull(name, trouble)
+        return next_turn
+
+    def _back_off_pull(self, name: str, trouble: Trouble) -> None:
+        spec = self._spec_of(name)
+        image = spec["image"] if spec else ""
+        message = f'Back-off pulling image "{image}"'
+        self._troubles[name] = replace(
+            trouble, reason="ImagePullBackOff", message=f"{message}: {trouble.message}"
+        )
+        container_event(self._kit, self._pod, name, "Normal", "BackOff", message)
+        container_event(self._kit, self._pod, name, "Warning", "Failed", "Error: ImagePullBackOff")
+
+    def _spec_of(self, name: str) -> Object | None:
+        spec = self._pod["spec"]
+        for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
+            if container["name"] == name:
+                return container  # type: ignore[no-any-return]
+        return None
+
+    async def _create_sandbox(self, step: CreateSandbox, view: PodView) -> None:
+        pod = view.pod
+        if step.attempt:
+            message = "Pod sandbox changed, it will be killed and re-created."
+            pod_event(self._kit, pod, "Normal", "SandboxChanged", message)
+        try:
+            await self._volumes.ensure(pod)
+        except VolumeError as error:
+            pod_event(self._kit, pod, "Warning", "FailedMount", str(error))
+            raise StartProblem("FailedMount", str(error)) from error
+        name = hosts.hostname(pod, self._kit.node_name)
+        try:
+            id = await self._kit.runtime.create_sandbox(sandbox_spec(pod, step.attempt, name))
+            await self._kit.runtime.start(id)
+        except RuntimeFailure as failure:
+            message = f"Failed to create pod sandbox: {failure}"
+            pod_event(self._kit, pod, "Warning", "FailedCreatePodSandBox", message)
+            raise
+        await self._stopper.note(id)
+
+    async def _start(self, step: StartContainer, view: PodView) -> None:
+        container = self._spec_of(step.name)
+        assert container is not None
+        assert view.sandbox is not None
+        await self._starter.start(view.pod, container, step, view.sandbox, self._address(view))
+
+    async def _kill(self, step: KillContainer, view: PodView) -> None:
+        container = self._spec_of(step.record.name)
+        grace = float(deletion_grace(view.pod))
+        probe = self._prober.views().get(step.record.id)
+        if probe is not None and probe.failed and container is not None:
+            own = probe_grace(container, probe.failed)
+            grace = float(own) if own is not None else grace
+        await self._stopper.kill(view.pod, container, step, grace, self._address(view))
+
+    async def _stop_sandbox(self, record: Record) -> None:
+        await self._kit.runtime.stop(record.id, 1)
+        await self._stopper.note(record.id)
+
+    async def _refresh_volumes(self) -> None:
+        try:
+            await self._volumes.ensure(self._pod, again=True)
+        except VolumeError as error:
+            pod_event(self._kit, self._pod, "Warning", "FailedMount", str(error))
+
+    async def _finish(self, view: PodView) -> None:
+        """The last status first: after it, containers and the pod itself can go."""
+        self._prober.stop()
+        if self._in_api:
+            await self._reporter.last_word(view.pod, pod_status(view, self._facts()))
+        for record in sorted(view.seen.records, key=lambda record: record.name == SANDBOX):
+            await self._stopper.remove(record)
+        await self._volumes.remove()
+        if self._in_api:
+            await self._reporter.delete(view.pod)
+        self.gone = True
+
+    def _unhealthy(self, name: str, message: str) -> None:
+        container_event(self._kit, self._pod, name, "Warning", "Unhealthy", message)
+
+
+def adopted(record: Record) -> Object:
+    """A pod of which only the runtime knows, as an object that is being deleted."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": record.pod.name,
+            "namespace": record.pod.namespace,
+            "uid": record.pod.uid,
+            "deletionTimestamp": meta.timestamp(record.created),
+            "deletionGracePeriodSeconds": record.grace_period,
+        },
+        "spec": {"containers": []},
+    }
