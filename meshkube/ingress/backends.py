@@ -29,6 +29,8 @@ class Backend:
     addresses: tuple[Address, ...] = ()
     problem: str = ""
     """Why there is no address, in a person's words; empty while there is one."""
+    broken: bool = False
+    """The reason is a fault in what was written, not pods that are not ready."""
     balancer: Any = None
     """What the proxy keeps beside it; nothing here looks at it."""
 
@@ -54,6 +56,7 @@ def resolve(backend: Backend, service: Object | None, slices: Iterable[Object]) 
     serve while they terminate, or the reason why there are none at all."""
     addresses: tuple[Address, ...] = ()
     port, problem = _service_port(backend, service)
+    backend.broken = port is None
     if port is not None and service is not None:
         addresses, problem = _addresses(backend, service, port, slices)
     backend.problem = problem

@@ -129,7 +129,7 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
-        self._proxy.clients.discard(self)
+        self._proxy.gone(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
@@ -482,7 +482,8 @@ class Http1Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         self._keep_alive = False
-        if (self._exchange is None and self._state == HEAD and not self._buffer) or self._state == TUNNEL:
+        idle = self._state == HEAD and not self._buffer
+        if idle or self._state == TUNNEL:
             self.transport.close()
 
     def abort(self) -> None:

@@ -11,6 +11,7 @@ Header lines are `bytes` of the form `Name: value\\r\\n`, one after the other: a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -76,6 +77,11 @@ _PROTECTED = frozenset({b"host", b"content-length", b"transfer-encoding", b"te",
 # Named in Connection by everybody, and cut in any case.
 _USUAL_OPTIONS = frozenset({b"", b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings"})
 
+_NONE: frozenset[bytes] = frozenset()
+_COMMON_OPTIONS = {
+    value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close")
+}
+
 CHUNKED = -1
 UNTIL_CLOSE = -2
 
@@ -98,7 +104,9 @@ class Fields:
     host: bytes | None = None
     length: int = 0
     """Of the body, in bytes; `CHUNKED`."""
-    connection: frozenset[bytes] = frozenset()
+    has_length: bool = False
+    chunked: bool = False
+    connection: frozenset[bytes] = _NONE
     upgrade: bytes = b""
     expects_continue: bool = False
     request_id: bytes = b""
@@ -116,6 +124,7 @@ class ResponseFields:
     """The block without hop-by-hop lines; Content-Length stays in, Transfer-Encoding does not."""
     length: int | None = None
     """`CHUNKED`; None where no header says."""
+    chunked: bool = False
     close: bool = False
     keep_alive: bool = False
     upgrade: bytes = b""
@@ -195,66 +204,98 @@ def parse_fields(block: bytes, minor: int) -> Fields:
     # A line feed in front lets the first line be found like the others.
     text = b"\n" + block
     cuts: list[tuple[int, int]] = []
-    seen_encoding = seen_length = False
     for match in _REQUEST_SPECIALS.finditer(text):
         name = match[1].lower()
-        value = match[2].strip(b" \t")
-        if name == b"host":
-            if fields.host is not None:
-                raise HeadError(400, "the request has more than one Host")
-            fields.host = value
-            continue
-        if name == b"content-length":
-            if seen_length:
-                raise HeadError(400, "the request has more than one Content-Length")
-            seen_length = True
-            fields.length = _length(value)
-            continue
-        cuts.append((match.start(), match.end()))
-        if name == b"transfer-encoding":
-            if seen_encoding:
-                raise HeadError(400, "the request has more than one Transfer-Encoding")
-            seen_encoding = True
-            if value.lower() != b"chunked":
-                raise HeadError(501, "a Transfer-Encoding other than chunked is not served")
-        else:
-            _take(fields, name, value)
-    if seen_encoding:
-        if seen_length:
-            raise HeadError(400, "the request has both Content-Length and Transfer-Encoding")
-        if minor == 0:
-            raise HeadError(400, "an HTTP/1.0 request has a Transfer-Encoding")
-        fields.length = CHUNKED
-    if fields.host is None and minor == 1:
-        raise HeadError(400, "the request has no Host")
-    if fields.host is not None and _HOST.fullmatch(fields.host) is None:
+        # A name with an underscore in it is cut and means nothing.
+        take = _TAKERS.get(name)
+        if take is not None:
+            take(fields, match[2].strip(b" \t"))
+        if name not in _STAYS:
+            cuts.append(match.span())
+    _check_framing(fields, minor)
+    if fields.host is None:
+        if minor == 1:
+            raise HeadError(400, "the request has no Host")
+    elif _HOST.fullmatch(fields.host) is None:
         raise HeadError(400, "the Host is malformed")
     if cuts:
-        fields.kept = _without(text, cuts)[1:]
-        if fields.connection - _USUAL_OPTIONS:
+        fields.kept = _without(text, cuts)
+        if not fields.connection <= _USUAL_OPTIONS:
             fields.kept = _without_named(fields.kept, fields.connection)
     return fields
 
 
-def _take(fields: Fields, name: bytes, value: bytes) -> None:
-    if name == b"connection":
-        fields.connection |= _options(value)
-    elif name == b"upgrade":
-        fields.upgrade = fields.upgrade + b", " + value if fields.upgrade else value
-    elif name == b"expect":
-        if value.lower() != b"100-continue":
-            raise HeadError(417, "an expectation other than 100-continue is not served")
-        fields.expects_continue = True
-    elif name == b"x-request-id":
-        fields.request_id = value
-    elif name == b"x-forwarded-for":
-        fields.forwarded_for += b", " + value if fields.forwarded_for else value
-    elif name == b"x-forwarded-proto":
-        fields.forwarded_proto = value
-    elif name == b"x-forwarded-host":
-        fields.forwarded_host = value
-    elif name == b"x-forwarded-port":
-        fields.forwarded_port = value
+def _check_framing(fields: Fields, minor: int) -> None:
+    """Two ways to tell where a body ends are one too many (RFC 9112, section 6.3)."""
+    if not fields.chunked:
+        return
+    if fields.has_length:
+        raise HeadError(400, "the request has both Content-Length and Transfer-Encoding")
+    if minor == 0:
+        raise HeadError(400, "an HTTP/1.0 request has a Transfer-Encoding")
+    fields.length = CHUNKED
+
+
+def _take_host(fields: Fields, value: bytes) -> None:
+    if fields.host is not None:
+        raise HeadError(400, "the request has more than one Host")
+    fields.host = value
+
+
+def _take_length(fields: Fields, value: bytes) -> None:
+    if fields.has_length:
+        raise HeadError(400, "the request has more than one Content-Length")
+    fields.has_length = True
+    fields.length = _length(value)
+
+
+def _take_encoding(fields: Fields, value: bytes) -> None:
+    if fields.chunked:
+        raise HeadError(400, "the request has more than one Transfer-Encoding")
+    if value.lower() != b"chunked":
+        raise HeadError(501, "a Transfer-Encoding other than chunked is not served")
+    fields.chunked = True
+
+
+def _take_connection(fields: Fields, value: bytes) -> None:
+    fields.connection |= _options(value)
+
+
+def _take_upgrade(fields: Fields, value: bytes) -> None:
+    fields.upgrade = fields.upgrade + b", " + value if fields.upgrade else value
+
+
+def _take_expect(fields: Fields, value: bytes) -> None:
+    if value.lower() != b"100-continue":
+        raise HeadError(417, "an expectation other than 100-continue is not served")
+    fields.expects_continue = True
+
+
+def _take_forwarded_for(fields: Fields, value: bytes) -> None:
+    fields.forwarded_for += b", " + value if fields.forwarded_for else value
+
+
+def _setter(name: str) -> Callable[[Fields, bytes], None]:
+    def take(fields: Fields, value: bytes) -> None:
+        setattr(fields, name, value)
+
+    return take
+
+
+_TAKERS: dict[bytes, Callable[[Fields, bytes], None]] = {
+    b"host": _take_host,
+    b"content-length": _take_length,
+    b"transfer-encoding": _take_encoding,
+    b"connection": _take_connection,
+    b"upgrade": _take_upgrade,
+    b"expect": _take_expect,
+    b"x-request-id": _setter("request_id"),
+    b"x-forwarded-for": _take_forwarded_for,
+    b"x-forwarded-proto": _setter("forwarded_proto"),
+    b"x-forwarded-host": _setter("forwarded_host"),
+    b"x-forwarded-port": _setter("forwarded_port"),
+}
+_STAYS = frozenset({b"host", b"content-length"})
 
 
 def parse_status_line(data: bytes) -> tuple[int, int, int]:
@@ -268,47 +309,51 @@ def parse_status_line(data: bytes) -> tuple[int, int, int]:
 def parse_response_fields(block: bytes) -> ResponseFields:
     """Reads the header lines of a response. Raises `HeadError`."""
     if _BLOCK.fullmatch(block) is None:
-        raise HeadError(502, "it sent a malformed header: " + _why_malformed(block))
+        raise HeadError(502, "it sent a malformed head: " + _why_malformed(block))
     fields = ResponseFields(block)
     text = b"\n" + block
     cuts: list[tuple[int, int]] = []
-    options: frozenset[bytes] = frozenset()
     lengths: list[tuple[int, int]] = []
-    chunked = False
+    options = _NONE
     for match in _RESPONSE_SPECIALS.finditer(text):
         name = match[1].lower()
         value = match[2].strip(b" \t")
         if name == b"content-length":
-            length = _length(value, 502, "it sent a malformed Content-Length")
-            if fields.length not in (None, length):
-                raise HeadError(502, "it sent two different values of Content-Length")
-            if fields.length is not None:
-                cuts.append((match.start(), match.end()))
-            fields.length = length
-            lengths.append((match.start(), match.end()))
+            _take_response_length(fields, value)
+            lengths.append(match.span())
             continue
-        cuts.append((match.start(), match.end()))
+        cuts.append(match.span())
         if name == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked":
+            if fields.chunked or value.lower() != b"chunked":
                 raise HeadError(502, "it sent a Transfer-Encoding other than chunked")
-            chunked = True
+            fields.chunked = True
         elif name == b"connection":
             options |= _options(value)
         elif name == b"upgrade":
             fields.upgrade = value
-    if chunked:
+    if fields.chunked and lengths:
         # Transfer-Encoding wins, and the connection is not to be trusted further (RFC 9112, 6.3).
-        fields.close = fields.length is not None
+        fields.close = True
+    if fields.chunked:
         fields.length = CHUNKED
-        cuts = sorted({*cuts, *lengths})
-    fields.verbatim = not cuts or (chunked and len(cuts) == 1)
+        cuts += lengths
+    else:
+        cuts += lengths[1:]
+    fields.verbatim = not cuts or (fields.chunked and len(cuts) == 1)
     fields.close = fields.close or b"close" in options
     fields.keep_alive = b"keep-alive" in options
     if cuts:
-        fields.kept = _without(text, cuts)[1:]
-        if options - _USUAL_OPTIONS:
+        fields.kept = _without(text, sorted(cuts))
+        if not options <= _USUAL_OPTIONS:
             fields.kept = _without_named(fields.kept, options)
     return fields
+
+
+def _take_response_length(fields: ResponseFields, value: bytes) -> None:
+    length = _length(value, 502, "it sent a malformed Content-Length")
+    if fields.length not in (None, length):
+        raise HeadError(502, "it sent two different values of Content-Length")
+    fields.length = length
 
 
 def check_trailers(block: bytes) -> None:
@@ -340,17 +385,21 @@ def _length(value: bytes, status: int = 400, reason: str = "") -> int:
 
 
 def _options(value: bytes) -> frozenset[bytes]:
+    usual = _COMMON_OPTIONS.get(value)
+    if usual is not None:
+        return usual
     return frozenset(option.strip(b" \t").lower() for option in value.split(b","))
 
 
 def _without(text: bytes, cuts: list[tuple[int, int]]) -> bytes:
+    """`text`, a line feed and a block, without what the cuts (in order) hold, as a block."""
     pieces = []
     start = 0
     for begin, end in cuts:
         pieces.append(text[start:begin])
         start = end
     pieces.append(text[start:])
-    return b"".join(pieces)
+    return b"".join(pieces)[1:]
 
 
 def _without_named(block: bytes, options: frozenset[bytes]) -> bytes:

@@ -8,7 +8,7 @@ import random
 from contextlib import suppress
 from ipaddress import ip_address
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from meshkube.ingress import paths
 from meshkube.ingress.exchange import Exchange
@@ -19,9 +19,6 @@ from meshkube.ingress.routes import Miss, Route, RouteTable
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.stats import RouteStats
 from meshkube.ingress.upstream import Pool, Spawn
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +48,7 @@ class Proxy:
         self.clients: set[ClientConnection] = set()
         self.new_id = id_maker()
         self.draining = False
+        self._empty = asyncio.Event()
         self.refused = RouteStats("", "", "", "")
         """Requests that no rule took, or that were bad."""
         self.retries = 0
@@ -137,13 +135,19 @@ class Proxy:
     async def drain(self) -> None:
         """Lets requests in flight finish, then ends what is left after the time for it."""
         self.draining = True
-        self._each(tuple(self.clients), "drain")
-        end = monotonic() + self.settings.drain_timeout
-        while self.clients and monotonic() < end:
-            await asyncio.sleep(0.05)
-        self._each(tuple(self.clients), "abort")
+        self._empty.clear()
+        for client in tuple(self.clients):
+            client.drain()
+        if self.clients:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.settings.drain_timeout):
+                    await self._empty.wait()
+        for client in tuple(self.clients):
+            client.abort()
         self.pool.close()
 
-    def _each(self, clients: Iterable[ClientConnection], what: str) -> None:
-        for client in clients:
-            getattr(client, what)()
+    def gone(self, client: ClientConnection) -> None:
+        """A client's connection has ended."""
+        self.clients.discard(client)
+        if self.draining and not self.clients:
+            self._empty.set()

@@ -233,9 +233,14 @@ class RouteTable:
         return (route for entry in self._entries.values() for route in entry.routes)
 
     @property
-    def ingresses(self) -> Mapping[str, Object]:
-        """The Ingresses that are ours, by key."""
-        return {key: entry.object for key, entry in self._entries.items()}
+    def ingresses(self) -> list[str]:
+        """The keys of the Ingresses that are ours."""
+        return list(self._entries)
+
+    def ingress(self, key: str) -> Object | None:
+        """An Ingress, where it is ours."""
+        entry = self._entries.get(key)
+        return entry.object if entry else None
 
     def tls(self) -> dict[str, str]:
         """Which Secret (`namespace/name`) serves which host: the oldest Ingress decides. An entry
@@ -264,6 +269,14 @@ class RouteTable:
             if winner.ingress != key and winner.backend is not route.backend:
                 found.append(Conflict(key, winner.ingress, route.host, route.path))
         return found
+
+    def rivals(self, key: str) -> set[str]:
+        """Other Ingresses that ask for a host and path this one asks for."""
+        return {
+            claim.ingress
+            for route in self.routes_of(key)
+            for claim in self._hosts[route.host].claims(route.type, route.path)
+        } - {key}
 
     def routes_of(self, key: str) -> list[Route]:
         """The routes of one Ingress; empty where it is not ours."""
@@ -310,6 +323,7 @@ class RouteTable:
         backend = Backend(namespace, ref.service, ref.port)
         if not ref.service:
             backend.problem = f"the backend is {ref.other}, and only Services are served"
+            backend.broken = True
             return backend
         ports = self._backends.setdefault(backend.key, {})
         if ref.port not in ports:

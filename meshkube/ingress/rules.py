@@ -77,8 +77,7 @@ def rows(ingress: Object) -> list[Row]:
     for rule in spec.get("rules") or ():
         host = normal_host(rule.get("host") or "")
         hosts.append(host)
-        for path in (rule.get("http") or {}).get("paths") or ():
-            found.append(_row(host, path))
+        found += [_row(host, path) for path in (rule.get("http") or {}).get("paths") or ()]
     if spec.get("defaultBackend"):
         default = _backend(spec["defaultBackend"])
         found += [Row(host, "", "Default", default) for host in dict.fromkeys(hosts or [""])]

@@ -7,6 +7,7 @@ first out, so that those too many grow old and are closed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,8 @@ from meshkube.ingress.settings import Settings
 
 if TYPE_CHECKING:
     from meshkube.ingress.exchange import Exchange
+
+log = logging.getLogger(__name__)
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 """Runs a coroutine in the TaskGroup of the ingress."""
@@ -324,6 +327,14 @@ class Pool:
         self._spawn(self._connect(endpoint, exchange))
 
     async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        try:
+            await self._try(endpoint, exchange)
+        except Exception:
+            # One request's misfortune may not end the task group of all.
+            log.exception("the connection to a pod failed", extra={"pod": str(endpoint)})
+            exchange.refuse(500, "the ingress failed: its log says how")
+
+    async def _try(self, endpoint: Endpoint, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         host, port = endpoint.address
         try:

@@ -1,0 +1,279 @@
+"""The ingress as a part: follows the API, serves HTTP and HTTPS, reports back.
+
+What it serves outlives the API: the table and the certificates stay as they last were, also when
+this part itself is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from meshkube import metrics
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
+from meshkube.client.informer import Informer, Informers
+from meshkube.ingress.certificates import Certificates, expiry_problem
+from meshkube.ingress.collector import ProxyCollector
+from meshkube.ingress.findings import Finding, findings, has_status, load_balancer
+from meshkube.ingress.listener import listen, port_of
+from meshkube.ingress.proxy import Proxy
+from meshkube.ingress.routes import RouteTable
+from meshkube.ingress.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+
+log = logging.getLogger(__name__)
+
+TLS_SECRETS = "type=kubernetes.io/tls"
+# Changes come in bursts: one reconcile serves them all.
+COALESCE = 0.02
+# A manifest may hold an Ingress before its Service: a fault must last to be worth an Event.
+FAULT_LASTS = 3.0
+RETRY = 5.0
+
+
+class Ingress:
+    """Serves every Ingress of class `meshkube` on this host's ports."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        http_port: int = 80,
+        https_port: int = 443,
+        addresses: Sequence[str] | Callable[[], Sequence[str]] = (),
+        host: str | None = None,
+        settings: Settings | None = None,
+        informers: Informers | None = None,
+        recorder: EventRecorder | None = None,
+    ) -> None:
+        """`addresses` are written into every Ingress' status; `host` is the address to listen on,
+        None for all. Port 0 takes any free one. Informers and a recorder that are given are run
+        by their owner, others by this part."""
+        self.name = "ingress"
+        self._client = client
+        self._host = host
+        self._wanted_ports = (http_port, https_port)
+        self._addresses = addresses if callable(addresses) else lambda: addresses
+        self._own_informers = informers is None
+        self._own_recorder = recorder is None
+        self._informers = informers or Informers(client)
+        self._recorder = recorder or EventRecorder(client, "meshkube-ingress")
+        self._group: asyncio.TaskGroup | None = None
+        self.ports: tuple[int, int] = (0, 0)
+        """HTTP and HTTPS, while this runs."""
+        self.table = RouteTable()
+        self.proxy = Proxy(self.table, settings or Settings(), self._spawn)
+        self._certificates = Certificates()
+        self._secret_problems: dict[str, str] = {}
+        self._dirty: set[str] = set()
+        self._tls_dirty = True
+        self._wake = asyncio.Event()
+        self._told: dict[str, frozenset[Finding]] = {}
+        self._suspects: dict[str, float] = {}
+        self._follow()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serves until cancelled, then lets requests in flight finish. Raises `CannotListen`."""
+        async with asyncio.TaskGroup() as group, AsyncExitStack() as stack:
+            self._group = group
+            if self._own_informers:
+                group.create_task(self._informers.run())
+            if self._own_recorder:
+                group.create_task(self._recorder.run())
+            for informer in self._all:
+                await informer.wait_synced()
+            self._take_certificates()
+            stack.enter_context(_registered(ProxyCollector(self.proxy)))
+            await stack.enter_async_context(self._listening())
+            group.create_task(self.proxy.sweep())
+            group.create_task(self._reconcile())
+            ready()
+            await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        http_port, https_port = self._wanted_ports
+        self.proxy.draining = False
+        async with AsyncExitStack() as stack:
+            servers = []
+            for port, context in ((http_port, None), (https_port, self._certificates.context)):
+                server = await listen(self.proxy, self._host, port, context)
+                stack.callback(server.close)
+                servers.append(server)
+            self.ports = (port_of(servers[0]), port_of(servers[1]))
+            log.info("ingress listens", extra={"http": self.ports[0], "https": self.ports[1]})
+            try:
+                yield
+            finally:
+                for server in servers:
+                    server.close()
+                await self.proxy.drain()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> object:
+        assert self._group is not None
+        return self._group.create_task(work)
+
+    # From the API to the table
+
+    def _follow(self) -> None:
+        of = self._informers.of
+        self._ingresses = of(kinds.INGRESS)
+        self._secrets = of(kinds.SECRET, fields=TLS_SECRETS)
+        classes, services = of(kinds.INGRESS_CLASS), of(kinds.SERVICE)
+        slices = of(kinds.ENDPOINT_SLICE)
+        self._all: tuple[Informer, ...] = (
+            self._ingresses,
+            self._secrets,
+            classes,
+            services,
+            slices,
+        )
+        classes.subscribe(self._class_changed)
+        services.subscribe(self._service_changed)
+        slices.subscribe(self._slice_changed)
+        self._secrets.subscribe(self._secret_changed)
+        self._ingresses.subscribe(self._ingress_changed)
+
+    def _class_changed(self, old: Object | None, new: Object | None) -> None:
+        self.table.set_class(_name(old, new), new)
+        self._tls_dirty = True
+        self._touch(*self.table.ingresses)
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        key = _key(old, new)
+        self.table.set_service(key, new)
+        self._touch(*self.table.ingresses_of_service(key))
+
+    def _slice_changed(self, old: Object | None, new: Object | None) -> None:
+        # Pods come and go all the time, and no Event or status hangs on that.
+        self.table.set_slice(_key(old, new), old, new)
+
+    def _secret_changed(self, old: Object | None, new: Object | None) -> None:
+        users = self.table.users_of_secret(_key(old, new))
+        if users:
+            self._tls_dirty = True
+            self._touch(*map(meta.key, users))
+
+    def _ingress_changed(self, old: Object | None, new: Object | None) -> None:
+        key = _key(old, new)
+        if _same_rules(old, new):
+            self._touch(key)
+            return
+        # Whoever lost a conflict to the old form has won now, and the other way round.
+        self._touch(key, *self.table.rivals(key))
+        self.table.set_ingress(key, new)
+        self._touch(*self.table.rivals(key))
+        self._tls_dirty = True
+
+    def _touch(self, *keys: str) -> None:
+        self._dirty.update(keys)
+        self._wake.set()
+
+    def _take_certificates(self) -> None:
+        if not self._tls_dirty:
+            return
+        self._tls_dirty = False
+        problems = self._certificates.update(self.table.tls(), self._secrets.get)
+        for key in set(self.table.tls().values()) - set(problems):
+            secret = self._secrets.get(key)
+            problem = expiry_problem(secret) if secret is not None else ""
+            if problem:
+                problems[key] = problem
+        self._secret_problems = problems
+
+    # From the table back to the API
+
+    async def _reconcile(self) -> None:
+        """Certificates, status and Events, after every burst of changes; what failed or is too
+        young to tell is looked at again."""
+        while True:
+            pause = RETRY if self._dirty else FAULT_LASTS if self._suspects else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            await asyncio.sleep(COALESCE)
+            self._wake.clear()
+            self._take_certificates()
+            keys, self._dirty = self._dirty | self._suspects.keys(), set()
+            for key in keys:
+                await self._report(key)
+
+    async def _report(self, key: str) -> None:
+        ingress = self._ingresses.get(key)
+        if ingress is None or self.table.ingress(key) is None:
+            self._told.pop(key, None)
+            self._suspects.pop(key, None)
+            return
+        self._tell(key, ingress)
+        wanted = load_balancer(self._addresses())
+        if not wanted["ingress"] or has_status(ingress, wanted):
+            return
+        try:
+            await self._client.patch(
+                kinds.INGRESS,
+                meta.name(ingress),
+                {"status": {"loadBalancer": wanted}},
+                meta.namespace(ingress),
+                subresource="status",
+            )
+        except ApiError as error:
+            if error.code != 404:
+                self._dirty.add(key)
+                log.warning("status not written", extra={"ingress": key, "reason": error.message})
+
+    def _tell(self, key: str, ingress: Object) -> None:
+        """Records Events for faults that are new and have lasted."""
+        found = findings(self.table, key, ingress, self._secret_problems)
+        told = self._told.get(key, frozenset()) & found
+        if found == told:
+            self._suspects.pop(key, None)
+            self._told[key] = told
+            return
+        since = self._suspects.setdefault(key, monotonic())
+        if monotonic() - since < FAULT_LASTS - 0.1:
+            self._told[key] = told
+            return
+        subject = {
+            "apiVersion": kinds.INGRESS.api_version,
+            "kind": kinds.INGRESS.kind,
+            "metadata": ingress["metadata"],
+        }
+        for finding in sorted(found - told):
+            self._recorder.event(subject, "Warning", finding.reason, finding.message)
+            log.warning(finding.message, extra={"ingress": key, "reason": finding.reason})
+        self._told[key] = found
+        self._suspects.pop(key, None)
+
+
+@contextmanager
+def _registered(collector: ProxyCollector) -> Iterator[None]:
+    metrics.REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        metrics.REGISTRY.unregister(collector)
+
+
+def _same_rules(old: Object | None, new: Object | None) -> bool:
+    """Whether only status and the like changed. An annotation may move an Ingress to a class."""
+    if old is None or new is None:
+        return False
+    return old.get("spec") == new.get("spec") and meta.annotations(old) == meta.annotations(new)
+
+
+def _key(old: Object | None, new: Object | None) -> str:
+    return meta.key(new if new is not None else old or {})
+
+
+def _name(old: Object | None, new: Object | None) -> str:
+    return meta.name(new if new is not None else old or {})

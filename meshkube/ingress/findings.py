@@ -1,0 +1,60 @@
+"""What is wrong with an Ingress, for its Events; and the status it should have. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from meshkube.api.types import Object
+from meshkube.ingress.routes import RouteTable
+from meshkube.ingress.rules import tls_rows
+
+
+class Finding(NamedTuple):
+    """One fault, as an Event says it."""
+
+    reason: str
+    message: str
+
+
+def findings(
+    table: RouteTable, key: str, ingress: Object, secrets: Mapping[str, str]
+) -> frozenset[Finding]:
+    """The faults of one Ingress of ours. `secrets` says what is wrong with which Secret. Pods that
+    are not ready yet are no fault."""
+    found = set()
+    for conflict in table.conflicts(key):
+        rule = f"{conflict.host or '*'}{conflict.path or ' (default backend)'}"
+        message = f"{rule} already belongs to the older Ingress {conflict.winner}"
+        found.add(Finding("Conflict", message))
+    for route in table.routes_of(key):
+        if route.backend.broken:
+            found.add(Finding("BackendMissing", f"{route.rule}: {route.backend.problem}"))
+    for row in tls_rows(ingress):
+        if row.secret in secrets:
+            found.add(Finding("CertificateUnusable", f"secret {row.secret} {secrets[row.secret]}"))
+    return frozenset(found)
+
+
+def load_balancer(addresses: Sequence[str]) -> Object:
+    """`status.loadBalancer` for an ingress that answers at these addresses or host names."""
+    return {"ingress": [_entry(address) for address in addresses]}
+
+
+def has_status(ingress: Object, wanted: Object) -> bool:
+    """Whether the Ingress' status says so already."""
+    current = ((ingress.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return _names(current) == _names(wanted["ingress"])
+
+
+def _names(entries: Sequence[Mapping[str, str]]) -> list[str]:
+    return [str(entry.get("ip") or entry.get("hostname") or "") for entry in entries]
+
+
+def _entry(address: str) -> dict[str, str]:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return {"hostname": address}
+    return {"ip": address}
