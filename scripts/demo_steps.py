@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / ".demo"
+WORK = Path(os.environ.get("MESHKUBE_DEMO_DIR") or ROOT / ".demo")
 EXAMPLE = ROOT / "examples/quickstart"
 MESHKUBE = str(ROOT / ".venv/bin/meshkube")
-DATA = Path("/var/lib/meshkube")
+DATA = Path(os.environ.get("MESHKUBE_DATA_DIR") or "/var/lib/meshkube")
 KUBECONFIG = DATA / "kubeconfig.yaml"
 PID_FILE = WORK / "meshkube.pid"
 LOG_FILE = WORK / "meshkube.log"
@@ -80,13 +80,16 @@ def start_server() -> None:
     pid = running_server()
     if pid is None:
         WORK.mkdir(exist_ok=True)
+        command = [MESHKUBE, "server"]
+        if os.environ.get("DOCKER_HOST"):
+            command += ["--docker", os.environ["DOCKER_HOST"]]
         with LOG_FILE.open("ab") as log:
             process = subprocess.Popen(
-                [MESHKUBE, "server"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
         PID_FILE.write_text(f"{process.pid}\n")
-        did(f"started meshkube server, pid {process.pid}, log in {LOG_FILE.relative_to(ROOT)}")
+        did(f"started meshkube server, pid {process.pid}, log in {LOG_FILE}")
     else:
         say(f"  meshkube server runs, pid {pid}")
     wait("every part ready", START_TIMEOUT, parts_not_ready)

@@ -1,0 +1,45 @@
+"""One real cluster for the end-to-end tests: Docker, daemon, kernel rules, real clients."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.cluster import OLDEST_KUBECTL, Cluster, kubectl_version, running_cluster
+
+NEEDED = ("dockerd", "docker", "nft", "ip", "nsenter", "busybox", "curl", "dig", "openssl")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file share its cluster, so they go to one worker."""
+    for item in items:
+        if "/e2e/" in str(item.path):
+            item.add_marker(pytest.mark.xdist_group(f"e2e-{item.path.stem}"))
+
+
+@pytest.fixture(scope="session")
+def _machine() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, for network namespaces and Docker")
+    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not on this machine: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> None:
+    """Skips where kubectl is absent or too old to judge by."""
+    version = kubectl_version()
+    if version < OLDEST_KUBECTL:
+        pytest.skip(f"needs kubectl 1.{OLDEST_KUBECTL} or later on PATH, found 1.{version}")
+
+
+@pytest.fixture(scope="module")
+def cluster(_machine: None) -> Iterator[Cluster]:
+    """A running cluster with the quickstart on it, for one file of tests."""
+    with running_cluster() as running:
+        running.apply_quickstart()
+        yield running

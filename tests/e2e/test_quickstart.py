@@ -1,0 +1,73 @@
+"""The main job: two applications, reached by URL path and by name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize("path", ["/user", "/products"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_both_replicas_answer_by_url_path(cluster, scheme, path):
+    trust = ("--cacert", str(cluster.host.directory / "tls.crt")) if scheme == "https" else ()
+    pods = set()
+    for _ in range(20):
+        answer = json.loads(cluster.curl(f"{scheme}://shop.example{path}/7?a=b", *trust).stdout)
+        assert answer["service"] == path.strip("/")
+        assert answer["path"] == f"{path}/7?a=b"
+        assert answer["scheme"] == scheme
+        assert answer["client"] == cluster.host.address
+        pods.add(answer["pod"])
+    assert len(pods) == 2
+
+
+def test_a_path_without_a_rule_says_so(cluster):
+    answer = cluster.curl("http://shop.example/nothing", "-w", "%{http_code}")
+    assert answer.stdout.endswith("404")
+    assert "shop.example" in answer.stdout
+
+
+def test_names_are_answered_by_cluster_dns(cluster):
+    service = cluster.get("service", "user", "-n", "shop")
+    name = "user.shop.svc.cluster.local"
+    assert cluster.dig(name) == service["spec"]["clusterIP"]
+    assert cluster.dig(f"_http._tcp.{name}", "SRV") == f"0 100 80 {name}."
+    assert cluster.dig("nobody.shop.svc.cluster.local") == ""
+
+
+def test_a_pod_reaches_a_service_by_its_short_name(cluster):
+    (container, *_) = cluster.containers("name=mk_products")
+    asked = ("exec", container, "wget", "-q", "-O", "-", "http://user/user")
+    answer = json.loads(cluster.host.docker(*asked).stdout)
+    assert answer["service"] == "user"
+
+
+def test_a_service_answers_the_host_on_its_cluster_address(cluster):
+    service = cluster.get("service", "user", "-n", "shop")
+    url = f"http://{service['spec']['clusterIP']}/user"
+    answer = cluster.host.run("curl", "-sS", "--max-time", "5", "--noproxy", "*", url)
+    assert json.loads(answer.stdout)["service"] == "user"
+
+
+def test_the_ingress_shows_its_address(cluster):
+    ingress = cluster.get("ingress", "shop", "-n", "shop")
+    assert ingress["status"]["loadBalancer"]["ingress"] == [{"ip": cluster.host.address}]
+
+
+def test_applying_again_changes_nothing(cluster):
+    from tests.lab.cluster import QUICKSTART
+
+    lines = cluster.meshkube("apply", "-f", str(QUICKSTART)).stdout.splitlines()
+    assert lines
+    assert all(line.endswith(" unchanged") for line in lines)
+
+
+def test_logs_are_shown(cluster):
+    cluster.curl("http://shop.example/user/logged")
+    pods = cluster.get("pods", "-n", "shop", "-l", "app.kubernetes.io/name=user")["items"]
+    logs = [cluster.meshkube("logs", pod["metadata"]["name"], "-n", "shop").stdout for pod in pods]
+    assert any("GET /user/logged" in log for log in logs)
+    assert all(log.startswith("serving on port 8080") for log in logs)
