@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from meshkube.api.defaults.aliases import pod_cidrs, string_data
 from meshkube.api.defaults.rules import Row
 from meshkube.api.types import Object
 
@@ -28,6 +29,6 @@ NAMESPACE: Final[list[Row]] = [
     ("status.phase", "Active"),
 ]
 
-NODE: Final[list[Row]] = [("status", _allocatable)]
+NODE: Final[list[Row]] = [("spec", pod_cidrs), ("status", _allocatable)]
 
-SECRET: Final[list[Row]] = [("type", "Opaque")]
+SECRET: Final[list[Row]] = [("", string_data), ("type", "Opaque")]

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from meshkube.api import quantities
+from meshkube.api.defaults.aliases import pod_ips, service_account
 from meshkube.api.defaults.rules import IfZero, Row, under
 from meshkube.api.types import Object
 
@@ -133,6 +134,7 @@ _VOLUMES: Final[list[Row]] = [
 ]
 
 POD_SPEC: Final[list[Row]] = [
+    ("", service_account),
     ("dnsPolicy", "ClusterFirst"),
     ("restartPolicy", "Always"),
     ("securityContext", {}),
@@ -157,4 +159,5 @@ POD: Final[list[Row]] = [
     ("spec", {}),
     ("spec.enableServiceLinks", True),
     *under("spec", POD_SPEC),
+    ("status", pod_ips),
 ]

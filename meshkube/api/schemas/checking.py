@@ -49,7 +49,8 @@ def check_node(node: Node, value: JSON) -> SchemaResult:
 
 
 def prune(kind: Kind, obj: Object) -> None:
-    """Drop unknown fields and nulls, in place, as decoding into typed structs does."""
+    """Drop unknown fields and nulls, in place, as decoding into typed structs does; quantities
+    get their canonical form (`1000m` becomes `1`, a bare number becomes text)."""
     prune_node(schema_for(kind), obj)
 
 
@@ -148,8 +149,11 @@ def prune_node(node: Node, value: JSON) -> None:
         for key in [key for key in value if value[key] is None or key not in node.fields]:
             del value[key]
         for key, item in value.items():
+            field = node.fields[key]
             if isinstance(item, (dict, list)):
-                prune_node(node.fields[key], item)
+                prune_node(field, item)
+            elif field.type == "quantity":
+                value[key] = scalars.canonical_quantity(item)
     elif node.type == "array" and isinstance(value, list):
         _prune_items(node, value, enumerate(value))
     elif node.type == "map" and isinstance(value, dict):
@@ -163,3 +167,5 @@ def _prune_items(node: Node, values: JSON, items: Iterable[tuple[Any, JSON]]) ->
             values[key] = scalars.zero(node.items)
         elif isinstance(item, (dict, list)):
             prune_node(node.items, item)
+        elif node.items.type == "quantity":
+            values[key] = scalars.canonical_quantity(item)

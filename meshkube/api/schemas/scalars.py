@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from meshkube.api import quantities
 from meshkube.api.schemas.nodes import Node
 from meshkube.api.types import JSON
 
 _LIMITS: Final = {"int32": 1 << 31, "int64": 1 << 63}
-_QUANTITY: Final = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)")
-_SUFFIX: Final = re.compile(r"|[numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]+")
-_NUMERIC: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _TIME_PARTS: Final = (
     ("2006", re.compile(r"\d{4}")),
@@ -65,21 +63,16 @@ def int_or_string(value: JSON, format_: str) -> None:
 
 
 def quantity(value: JSON, format_: str) -> None:
-    """A `resource.Quantity`: text, or a bare number (which is read from its text)."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        text = json_type(value)
-    else:
-        text = str(value).strip()
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
-        raise ValueError(
-            "quantities must match the regular expression"
-            " '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
-    if not _SUFFIX.fullmatch(match[2]):
-        raise ValueError("unable to parse quantity's suffix")
-    if not _NUMERIC.fullmatch(match[1]):
-        raise ValueError("unable to parse numeric part of quantity")
+    """A `resource.Quantity`: text, or a bare number."""
+    quantities.quantity(value)
+
+
+def canonical_quantity(value: JSON) -> JSON:
+    """How a quantity is written; what cannot be read stays as it is."""
+    try:
+        return quantities.canonical(value)
+    except ValueError:
+        return value
 
 
 def time(value: JSON, format_: str) -> None:
