@@ -70,9 +70,13 @@ class DockerExec(_Connected):
         process = int(found.get("Pid") or 0)
         if not (found.get("Running") and process > 1):
             return
-        with contextlib.suppress(OSError):
-            if self._container in Path(f"/proc/{process}/cgroup").read_text():
-                os.kill(process, signal.SIGKILL)
+        await asyncio.to_thread(_kill_if_in, process, self._container)
+
+
+def _kill_if_in(process: int, container: str) -> None:
+    with contextlib.suppress(OSError):
+        if container in Path(f"/proc/{process}/cgroup").read_text():
+            os.kill(process, signal.SIGKILL)
 
 
 class DockerAttached(_Connected):

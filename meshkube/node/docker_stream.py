@@ -23,7 +23,7 @@ _FRAME = struct.Struct(">BxxxL")
 
 
 class Hijacked:
-    """The open connection. `multiplexed`: output comes in frames that name their stream (no tty)."""
+    """The open connection. `multiplexed` (no tty): frames of output name their stream."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, multiplexed: bool

@@ -300,7 +300,12 @@ def status_patch(old: Mapping[str, Any], new: Object) -> Object:
         if old.get(key) != new.get(key) and (old.get(key) or new.get(key)):
             patch[key] = new.get(key)
     known = {condition["type"]: condition for condition in old.get("conditions") or ()}
-    changed = [c for c in new["conditions"] if not _same(known.get(c["type"]), c)]
+    changed = [
+        # A merge keeps what it does not name: an old reason must be taken away.
+        {"reason": None, "message": None, **c} if c["type"] in known else c
+        for c in new["conditions"]
+        if not _same(known.get(c["type"]), c)
+    ]
     if changed:
         patch["conditions"] = changed
     return patch

@@ -1,0 +1,179 @@
+"""A Runtime without containers: every pod runs at once, with an address out of the pod CIDR.
+
+For scale runs and fast tests: all around it stays real. It forgets everything when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from ipaddress import ip_network
+
+from meshkube.clock import Clock, SystemClock
+from meshkube.node.runtime import (
+    SANDBOX,
+    ContainerSpec,
+    Image,
+    LogOptions,
+    NotFound,
+    Output,
+    Process,
+    Record,
+    RuntimeFailure,
+    RuntimeInfo,
+    SandboxSpec,
+    Stats,
+)
+
+NO_PROCESS = "a hollow node runs no process"
+
+
+class HollowRuntime:
+    """Containers as records alone."""
+
+    scheme = "hollow"
+    answers = False
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._records: dict[str, Record] = {}
+        self._host_network: set[str] = set()
+        self._watchers: set[asyncio.Queue[str]] = set()
+        self._addresses: Iterator[str] = iter(())
+        self._free: list[str] = []
+        self._cidr = ""
+
+    async def info(self) -> RuntimeInfo:
+        return RuntimeInfo("hollow", "1")
+
+    async def close(self) -> None:
+        self._records.clear()
+
+    async def ensure_network(self, cidr: str) -> None:
+        if cidr == self._cidr:
+            return
+        self._cidr = cidr
+        # The first address would be the bridge's own.
+        self._addresses = itertools.islice(map(str, ip_network(cidr).hosts()), 1, None)
+        self._free.clear()
+
+    async def watch(self) -> AsyncIterator[str]:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            yield ""
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    def _changed(self, id: str) -> None:
+        for queue in self._watchers:
+            queue.put_nowait(id)
+
+    async def list(self) -> list[Record]:
+        return list(self._records.values())
+
+    async def inspect(self, id: str) -> Record | None:
+        return self._records.get(id)
+
+    def _put(self, record: Record) -> str:
+        self._records[record.id] = record
+        self._changed(record.id)
+        return record.id
+
+    def _get(self, id: str) -> Record:
+        record = self._records.get(id)
+        if record is None:
+            raise NotFound(f"no such container: {id}")
+        return record
+
+    async def create_sandbox(self, spec: SandboxSpec) -> str:
+        record = Record(
+            id=uuid.uuid4().hex * 2,
+            pod=spec.pod,
+            name=SANDBOX,
+            attempt=spec.attempt,
+            state="created",
+            created=self._clock.now(),
+            grace_period=spec.grace_period,
+        )
+        if spec.host_network:
+            self._host_network.add(record.id)
+        return self._put(record)
+
+    async def create_container(self, spec: ContainerSpec) -> str:
+        return self._put(
+            Record(
+                id=uuid.uuid4().hex * 2,
+                pod=spec.pod,
+                name=spec.name,
+                attempt=spec.attempt,
+                state="created",
+                created=self._clock.now(),
+                image=spec.image,
+                image_id=spec.image_id,
+                spec_hash=spec.spec_hash,
+                sandbox_id=spec.sandbox_id,
+                backoff=spec.backoff,
+                grace_period=spec.grace_period,
+            )
+        )
+
+    async def start(self, id: str) -> None:
+        record = self._get(id)
+        address = ""
+        if record.name == SANDBOX and id not in self._host_network:
+            address = self._address()
+        self._put(replace(record, state="running", started=self._clock.now(), address=address))
+
+    def _address(self) -> str:
+        address = next(self._addresses, "") or (self._free.pop(0) if self._free else "")
+        if not address:
+            raise RuntimeFailure(f"no address is free in {self._cidr or 'the pod network'}")
+        return address
+
+    async def stop(self, id: str, grace: float) -> None:
+        record = self._get(id)
+        if record.state != "running":
+            return
+        if record.address:
+            self._free.append(record.address)
+        code = 0 if record.name == SANDBOX else 143
+        self._put(
+            replace(record, state="exited", finished=self._clock.now(), exit_code=code, address="")
+        )
+
+    async def remove(self, id: str) -> None:
+        if id in self._records:
+            await self.stop(id, 0)
+            del self._records[id]
+            self._host_network.discard(id)
+            self._changed(id)
+
+    async def image(self, reference: str) -> Image | None:
+        return Image(f"hollow:{reference}")
+
+    async def pull(self, reference: str) -> Image:
+        return Image(f"hollow:{reference}")
+
+    async def logs(self, id: str, options: LogOptions) -> AsyncIterator[Output]:
+        record = self._get(id)
+        yield Output(1, f"{record.name} of {record.pod.name}: {NO_PROCESS}\n".encode())
+
+    async def exec(
+        self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> Process:
+        raise RuntimeFailure(NO_PROCESS)
+
+    async def attach(self, id: str, *, stdin: bool = False) -> Process:
+        raise RuntimeFailure(NO_PROCESS)
+
+    async def stats(self, id: str) -> Stats | None:
+        record = self._get(id)
+        if record.state != "running":
+            return None
+        return Stats(self._clock.now(), 0, 0)

@@ -1,0 +1,213 @@
+"""The node's HTTPS server, port 10250: logs, exec, attach, statistics, as the kubelet serves them.
+
+Only the API server and other holders of a certificate of the cluster's CA may speak to it: the TLS
+context that is passed in demands one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+from multidict import MultiMapping
+
+from meshkube.clock import Clock, SystemClock
+from meshkube.node import channels, streaming
+from meshkube.node.log_request import BadLogRequest, parse_log_request
+from meshkube.node.records import Records
+from meshkube.node.runtime import SANDBOX, NotFound, Record, Runtime, RuntimeFailure
+from meshkube.node.summary import summary
+
+log = logging.getLogger(__name__)
+
+PING_EVERY = 30.0
+
+
+class NodeServer:
+    """Part `node-server`."""
+
+    name = "node-server"
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        records: Records,
+        node_name: str,
+        tls: ssl.SSLContext,
+        host: str = "0.0.0.0",
+        port: int = 10250,
+        clock: Clock | None = None,
+    ) -> None:
+        """`tls` holds this server's certificate and demands the clients'."""
+        self._runtime = runtime
+        self._records = records
+        self._node_name = node_name
+        self._tls = tls
+        self._host = host
+        self._port = port
+        self._clock: Clock = clock or SystemClock()
+        self.address: tuple[str, int] | None = None
+        """Where it listens, while it does."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            site = web.TCPSite(
+                runner, self._host, self._port, ssl_context=self._tls, shutdown_timeout=1.0
+            )
+            await site.start()
+            self.address = runner.addresses[0][:2]
+            ready()
+            await asyncio.Event().wait()
+        finally:
+            self.address = None
+            await runner.cleanup()
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[_failures])
+        target = "/{namespace}/{pod}/{container}"
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/stats/summary", self._summary)
+        application.router.add_get("/containerLogs" + target, self._logs)
+        application.router.add_get("/exec" + target, self._exec)
+        application.router.add_get("/attach" + target, self._attach)
+        return application
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _summary(self, request: web.Request) -> web.Response:
+        found = await summary(self._runtime, self._records, self._node_name, self._clock)
+        return web.json_response(body=orjson.dumps(found))
+
+    def _find(self, request: web.Request, *, previous: bool = False) -> Record:
+        """The container that a path names: the newest attempt, or the one before.
+        Raises `HTTPNotFound`, `HTTPBadRequest`."""
+        info = request.match_info
+        namespace, pod, name = info["namespace"], info["pod"], info["container"]
+        found = [
+            record
+            for uid in self._records.uids()
+            for record in self._records.of(uid)
+            if record.name == name != SANDBOX and record.pod[:2] == (namespace, pod)
+        ]
+        found.sort(key=lambda record: record.created)
+        if not found:
+            raise web.HTTPNotFound(
+                text=f'container "{name}" in pod "{pod}" is not available: not created yet'
+            )
+        if not previous:
+            return found[-1]
+        same_pod = [record for record in found if record.pod.uid == found[-1].pod.uid]
+        if len(same_pod) < 2:
+            raise web.HTTPBadRequest(
+                text=f'previous terminated container "{name}" in pod "{pod}" not found'
+            )
+        return same_pod[-2]
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        try:
+            wanted = parse_log_request(request.query, self._clock.now())
+        except BadLogRequest as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        record = self._find(request, previous=wanted.previous)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        left = wanted.limit_bytes
+        lines = self._runtime.logs(record.id, wanted.options)
+        try:
+            first = await anext(lines, None)
+            await response.prepare(request)
+            while first is not None:
+                data = first.data if left is None else first.data[:left]
+                await response.write(data)
+                left = None if left is None else left - len(data)
+                if left == 0:
+                    break
+                first = await anext(lines, None)
+        finally:
+            close = getattr(lines, "aclose", None)
+            if close is not None:
+                await close()
+        await response.write_eof()
+        return response
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        record = self._running(request)
+        query = request.query
+        command = query.getall("command", [])
+        if not command:
+            raise web.HTTPBadRequest(text="you must specify at least 1 command")
+        tty = _flag(query, "tty")
+        process = await self._runtime.exec(
+            record.id, command, stdin=_flag(query, "stdin", "input"), tty=tty
+        )
+        try:
+            socket = await _accept(request)
+        except BaseException:
+            await process.close()
+            raise
+        await streaming.stream(
+            socket,
+            process,
+            stdout=_flag(query, "stdout", "output"),
+            stderr=_flag(query, "stderr", "error") and not tty,
+        )
+        return socket
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        record = self._running(request)
+        query = request.query
+        process = await self._runtime.attach(record.id, stdin=_flag(query, "stdin", "input"))
+        try:
+            socket = await _accept(request)
+        except BaseException:
+            await process.close()
+            raise
+        await streaming.stream(
+            socket,
+            process,
+            stdout=_flag(query, "stdout", "output"),
+            stderr=_flag(query, "stderr", "error"),
+        )
+        return socket
+
+    def _running(self, request: web.Request) -> Record:
+        record = self._find(request)
+        if record.state != "running":
+            raise web.HTTPBadRequest(
+                text=f"container {record.name} is not running in pod {record.pod.name}"
+            )
+        return record
+
+
+async def _accept(request: web.Request) -> web.WebSocketResponse:
+    socket = web.WebSocketResponse(
+        protocols=channels.PROTOCOLS,
+        max_msg_size=streaming.MESSAGE_LIMIT,
+        heartbeat=PING_EVERY,
+        compress=False,
+    )
+    await socket.prepare(request)
+    return socket
+
+
+def _flag(query: MultiMapping[str], *names: str) -> bool:
+    return any(query.get(name, "").lower() in ("1", "true") for name in names)
+
+
+@web.middleware
+async def _failures(
+    request: web.Request, handler: Callable[[web.Request], object]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)  # type: ignore[misc, no-any-return]
+    except NotFound as failure:
+        raise web.HTTPNotFound(text=str(failure)) from failure
+    except RuntimeFailure as failure:
+        raise web.HTTPInternalServerError(text=str(failure)) from failure
