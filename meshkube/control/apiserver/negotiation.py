@@ -12,6 +12,7 @@ import yaml
 from meshkube.api import errors
 from meshkube.api.types import JSON
 from meshkube.client.base import PatchType
+from meshkube.control.apiserver import protobuf
 
 Form = Literal["object", "table", "metadata", "discovery"]
 
@@ -86,9 +87,14 @@ def body(content: bytes, content_type: str) -> JSON:
         return from_json(content)
     if media == _YAML:
         return from_yaml(content)
+    if media == protobuf.MEDIA_TYPE:
+        try:
+            return protobuf.decode(content)
+        except protobuf.DecodeError as error:
+            raise errors.bad_request(str(error)) from None
     raise errors.unsupported_media_type(
         "the body of the request was in an unknown format - accepted media types include: "
-        "application/json, application/yaml"
+        f"application/json, application/yaml, {protobuf.MEDIA_TYPE}"
     )
 
 

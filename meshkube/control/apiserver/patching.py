@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshkube.api import patch as patches
 from meshkube.api import schemas
 from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
@@ -32,8 +33,6 @@ async def run(
 def _function(
     kind: Kind, type: PatchType, patch: JSON, subresource: str
 ) -> Callable[[Object], Object]:
-    from meshkube.api import patch as patches  # being written
-
     if type == "json":
         return lambda doc: patches.json_patch(doc, patch)
     if type == "merge":

@@ -43,12 +43,10 @@ class ServiceAllocator:
         """The key of the Service that holds an address or a port; empty when none does."""
         return self._owners.get(held, "")
 
-    def claim(self, new: Object, old: Object | None) -> Claim:
+    def claim(self, new: Object) -> Claim:
         """Fills in `new`'s addresses and ports, in place. Raises `ApiError` 422 for one that may
         not be had, 500 where none is left; then nothing is taken."""
         spec = new.setdefault("spec", {})
-        if old is not None:
-            _carry_over(spec, old.get("spec") or {})
         claim: Claim = []
         try:
             self._claim_address(new, spec, claim)
@@ -183,6 +181,20 @@ def _held_by(service: Object) -> Iterator[Held]:
             yield int(port["nodePort"])
     if spec.get("healthCheckNodePort"):
         yield int(spec["healthCheckNodePort"])
+
+
+def prepare(new: Object, old: Object | None) -> None:
+    """Before validation, in place: what an update leaves out stays, and the two ways to write an
+    address agree."""
+    spec = new.setdefault("spec", {})
+    before = (old or {}).get("spec") or {}
+    if old is not None:
+        _carry_over(spec, before)
+    address, addresses = spec.get("clusterIP"), spec.get("clusterIPs")
+    if address and (not addresses or addresses == before.get("clusterIPs") != [address]):
+        spec["clusterIPs"] = [address]
+    elif addresses and not address:
+        spec["clusterIP"] = addresses[0]
 
 
 def _carry_over(spec: Object, old: Object) -> None:

@@ -10,7 +10,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.control.apiserver import admission, deletion, rules, strategy
+from meshkube.control.apiserver import admission, deletion, rules, services, strategy
 from meshkube.control.apiserver.admission import Lookup
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.encoding import encode, object_key, stamp
@@ -30,12 +30,12 @@ class Writer:
     """Creates, changes and deletes stored objects. Kinds here are stored kinds."""
 
     def __init__(
-        self, store: Store, feed: Feed, lookup: Lookup, services: ServiceAllocator, clock: Clock
+        self, store: Store, feed: Feed, lookup: Lookup, addresses: ServiceAllocator, clock: Clock
     ) -> None:
         self._store = store
         self._feed = feed
         self._lookup = lookup
-        self._services = services
+        self._services = addresses
         self._clock = clock
 
     async def create(
@@ -50,7 +50,7 @@ class Writer:
         self._prepare(kind, obj, namespace)
         for left in reversed(range(tries)):
             try:
-                with self._claimed(kind, obj, None, options):
+                with self._claimed(kind, obj, options):
                     return await self._create(kind, obj, options)
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists" or not left:
@@ -63,6 +63,8 @@ class Writer:
         strategy.prepare_create(kind, obj, namespace, now, str(uuid.uuid4()))
         admission.admit_create(kind, obj, namespace, self._lookup)
         rules.defaults(kind, obj)
+        if kind is kinds.SERVICE:
+            services.prepare(obj, None)
         rules.validate_create(kind, obj)
 
     async def _create(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
@@ -114,13 +116,15 @@ class Writer:
         strategy.prepare_update(kind, new, old, subresource)
         if subresource not in ("status", "binding", "finalize"):
             rules.defaults(kind, new)
+            if kind is kinds.SERVICE:
+                services.prepare(new, old)
             rules.validate_update(kind, new, old)
         return new
 
     async def _replace(
         self, kind: Kind, current: Cached, new: Object, options: WriteOptions
     ) -> Cached:
-        with self._claimed(kind, new, current.object, options):
+        with self._claimed(kind, new, options):
             if options.dry_run:
                 raw = stamp(encode(kind, new), current.revision)
                 return Cached(kind, current.key, current.revision, raw)
@@ -180,14 +184,12 @@ class Writer:
             await self._feed.fresh()
 
     @contextlib.contextmanager
-    def _claimed(
-        self, kind: Kind, new: Object, old: Object | None, options: WriteOptions
-    ) -> Iterator[None]:
+    def _claimed(self, kind: Kind, new: Object, options: WriteOptions) -> Iterator[None]:
         """What a Service is allotted, for the length of one write; kept where that succeeds."""
         if kind is not kinds.SERVICE:
             yield
             return
-        claim = self._services.claim(new, old)
+        claim = self._services.claim(new)
         done = False
         try:
             yield
