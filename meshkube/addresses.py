@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
-
-from pyroute2 import IPRoute  # type: ignore[attr-defined]
+import subprocess
 
 # TEST-NET-1 (RFC 5737): connecting a UDP socket sends nothing, and only asks the routing table.
 _SOMEWHERE_ELSE = ("192.0.2.1", 9)
@@ -23,6 +23,6 @@ def primary() -> str:
 
 def global_addresses() -> list[str]:
     """Every IPv4 address of global scope on this host, in the kernel's order."""
-    with IPRoute() as netlink:  # type: ignore[no-untyped-call]
-        entries = netlink.get_addr(family=socket.AF_INET, scope=0)
-        return [str(entry.get_attr("IFA_ADDRESS")) for entry in entries]
+    command = ["ip", "-json", "-4", "address", "show", "scope", "global"]
+    links = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return [str(entry["local"]) for link in links for entry in link.get("addr_info", ())]

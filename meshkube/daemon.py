@@ -83,7 +83,7 @@ async def _until_signal(config: Config) -> None:
 async def serve(config: Config) -> None:
     """Builds every part of a server and runs them until cancelled."""
     started = time.monotonic()
-    host = _host(config)
+    host = await asyncio.to_thread(_host, config)
     store = await SqliteStore.open(config.data_dir / "store.db")
     try:
         supervisor = _assemble(config, host, store)

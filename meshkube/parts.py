@@ -51,14 +51,16 @@ class Health:
 class Supervisor:
     """Runs parts side by side until cancelled.
 
-    Parts come in tiers: all start together, and a tier stops only after the later ones have, so
-    that what stops last (the API) still serves what others say while they stop.
+    Parts come in tiers. A tier starts once each part of the one before has become ready, or has
+    failed (it is tried on, and the others do what they can without it); it stops before that one,
+    so that what stops last (the API) still serves what others say while they stop.
     """
 
     def __init__(self, tiers: Sequence[Sequence[Part]], clock: Clock) -> None:
         self._tiers = tiers
         self._clock = clock
         self.health: dict[str, Health] = {part.name: Health() for tier in tiers for part in tier}
+        self._tried = {name: asyncio.Event() for name in self.health}
 
     @property
     def ready(self) -> bool:
@@ -75,6 +77,8 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             for part in self._tiers[tier]:
                 group.create_task(self._keep(part), name=part.name)
+            for part in self._tiers[tier]:
+                await self._tried[part.name].wait()
             await self._run_from(tier + 1)
 
     async def _keep(self, part: Part) -> None:
@@ -83,6 +87,7 @@ class Supervisor:
 
         def ready() -> None:
             health.ready, health.message = True, "ok"
+            self._tried[part.name].set()
 
         while True:
             started = self._clock.monotonic()
@@ -95,6 +100,7 @@ class Supervisor:
             if self._clock.monotonic() - started >= STEADY_AFTER:
                 delay = FIRST_DELAY
             health.ready, health.failures, health.message = False, health.failures + 1, reason
+            self._tried[part.name].set()
             log.error(
                 "part restarts", extra={"part": part.name, "reason": reason, "in_seconds": delay}
             )

@@ -97,9 +97,24 @@ async def test_an_earlier_tier_stops_only_after_the_later_ones():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert sorted(journal[:3]) == ["api starts", "dns starts", "node starts"]
+    assert journal[0] == "api starts"
+    assert sorted(journal[1:3]) == ["dns starts", "node starts"]
     assert sorted(journal[3:5]) == ["dns stops", "node stops"]
     assert journal[5] == "api stops"
+
+
+async def test_a_later_tier_waits_for_an_earlier_one_but_not_for_its_recovery():
+    journal: list[str] = []
+    failing = Failing(failures=10**9)
+    supervisor = Supervisor([[failing], [Steady("node", journal)]], FakeClock())
+    task = asyncio.create_task(supervisor.run())
+    async with asyncio.timeout(5):
+        while not journal:
+            await asyncio.sleep(0)
+    assert failing.failures < 10**9
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_the_first_real_cause_of_a_group_is_described():

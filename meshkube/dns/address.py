@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import ipaddress
+import subprocess
 
-from pyroute2 import IPRoute, NetlinkError  # type: ignore[attr-defined]
+_THERE = "File exists"
+_GONE = "Cannot assign requested address"
 
 
 def ensure(address: str) -> None:
     """Puts the address on `lo` where it is not there yet; loopback addresses need nothing.
-    Raises `OSError` where this process may not."""
-    _change("add", address, errno.EEXIST)
+    Raises `OSError` where this process may not. Blocks for some milliseconds."""
+    _change("add", address, _THERE)
 
 
-def teardown(address: str) -> None:
-    """Takes the address away again; does nothing where it is gone."""
-    _change("del", address, errno.EADDRNOTAVAIL)
+def teardown(address: str) -> bool:
+    """Takes the address away again; False where it is gone already."""
+    return _change("del", address, _GONE)
 
 
-def _change(verb: str, address: str, fine: int) -> None:
+def _change(verb: str, address: str, fine: str) -> bool:
     if ipaddress.ip_address(address).is_loopback:
-        return
-    with IPRoute() as netlink:  # type: ignore[no-untyped-call]
-        (link,) = netlink.link_lookup(ifname="lo")
-        try:
-            netlink.addr(verb, index=link, address=address, prefixlen=32)
-        except NetlinkError as error:
-            if error.code != fine:
-                reason = f"{verb} {address} on lo: {error}"
-                raise OSError(error.code, reason) from None
+        return False
+    command = ["ip", "address", verb, f"{address}/32", "dev", "lo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return True
+    reason = done.stderr.strip()
+    if fine in reason:
+        return False
+    raise OSError(f"{' '.join(command)}: {reason}")

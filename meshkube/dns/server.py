@@ -76,7 +76,7 @@ class DnsServer:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves on UDP and TCP until cancelled. Raises `OSError` where the port is taken."""
-        address.ensure(self._address)
+        await asyncio.to_thread(address.ensure, self._address)
         loop = asyncio.get_running_loop()
         with self._bound() as udp:
             tcp = await asyncio.start_server(
