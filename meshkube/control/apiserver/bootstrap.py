@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from meshkube.api import kinds, meta
@@ -33,8 +33,10 @@ async def ensure(registry: Registry, settings: Settings) -> None:
     """Safe to run at every start."""
     for kind, obj in _objects(settings):
         await _create(registry, kind, obj)
-    if settings.api_address is not None:
-        for kind, obj in _endpoints(*settings.api_address):
+    address = settings.api_address
+    # The API refuses loopback addresses as endpoints: no pod could reach them.
+    if address is not None and not ip_address(address[0]).is_loopback:
+        for kind, obj in _endpoints(*address):
             await _create_or_update(registry, kind, obj)
 
 
