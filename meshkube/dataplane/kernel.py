@@ -36,6 +36,6 @@ class Kernel(Protocol):
         """Compares with what is there and repairs it. Returns what was wrong, a sentence each."""
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go of what this process holds. The rules stay."""
         ...

@@ -6,16 +6,18 @@ millisecond. Debian's `nftables` package brings both. Each call is one transacti
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import ctypes.util
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 _JSON = 1 << 4
 _TERSE = 1 << 11
 _TIMEOUT = 120.0
+_SMALL = 1 << 16
 
 
 class NftError(RuntimeError):
@@ -32,6 +34,8 @@ class Nft(Protocol):
     def table(self, name: str, *, elements: bool = True) -> list[dict[str, Any]] | None:
         """A table as nft's JSON schema describes it; None where there is none."""
         ...
+
+    def close(self) -> None: ...
 
 
 def find() -> Nft:
@@ -62,35 +66,65 @@ class Library:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
+        self._kept: int | None = None
 
     def run(self, script: str) -> None:
-        self._run(script, 0)
+        if len(script) > _SMALL:
+            with self._context() as context:
+                self._run(context, script, 0)
+            return
+        # Closing a context waits until the kernel has freed what the script deleted: 10 ms or
+        # more. The one for changes is kept; a small script leaves little in its cache.
+        if self._kept is None:
+            self._kept = self._open()
+        try:
+            self._run(self._kept, script, 0)
+        except NftError:
+            self.close()
+            raise
 
     def table(self, name: str, *, elements: bool = True) -> list[dict[str, Any]] | None:
+        flags = _JSON if elements else _JSON | _TERSE
         try:
-            text = self._run(f"list table {name}", _JSON if elements else _JSON | _TERSE)
+            with self._context() as context:
+                return _parse(self._run(context, f"list table {name}", flags))
         except NftError as error:
             if _is_absent(error):
                 return None
             raise
-        return _parse(text)
 
-    def _run(self, script: str, flags: int) -> str:
-        # A context for each call: it keeps nothing of the kernel's state from one to the next.
-        library = self._library
-        context = library.nft_ctx_new(0)
+    def close(self) -> None:
+        """Lets go of what is kept between calls; the next call takes it again."""
+        if self._kept is not None:
+            self._library.nft_ctx_free(self._kept)
+            self._kept = None
+
+    @contextlib.contextmanager
+    def _context(self) -> Iterator[int]:
+        context = self._open()
+        try:
+            yield context
+        finally:
+            self._library.nft_ctx_free(context)
+
+    def _open(self) -> int:
+        context = self._library.nft_ctx_new(0)
         if not context:
             raise NftError("libnftables could not start")
-        try:
-            library.nft_ctx_buffer_output(context)
-            library.nft_ctx_buffer_error(context)
-            library.nft_ctx_output_set_flags(context, flags)
-            failed = library.nft_run_cmd_from_buffer(context, script.encode())
-            if failed:
-                raise NftError(_first_line(library.nft_ctx_get_error_buffer(context)))
-            return cast(bytes, library.nft_ctx_get_output_buffer(context) or b"").decode()
-        finally:
-            library.nft_ctx_free(context)
+        self._library.nft_ctx_buffer_output(context)
+        self._library.nft_ctx_buffer_error(context)
+        return cast(int, context)
+
+    def _run(self, context: int, script: str, flags: int) -> str:
+        library = self._library
+        library.nft_ctx_output_set_flags(context, flags)
+        failed = library.nft_run_cmd_from_buffer(context, script.encode())
+        # Reading a buffer empties it.
+        error = library.nft_ctx_get_error_buffer(context)
+        output = library.nft_ctx_get_output_buffer(context)
+        if failed:
+            raise NftError(_first_line(error))
+        return cast(bytes, output or b"").decode()
 
 
 class Command:
@@ -107,6 +141,9 @@ class Command:
             if _is_absent(error):
                 return None
             raise
+
+    def close(self) -> None:
+        """Nothing is kept between calls."""
 
     def _run(self, arguments: list[str], script: str) -> str:
         path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

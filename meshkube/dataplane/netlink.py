@@ -31,16 +31,29 @@ class _Flow(NamedTuple):
     port: int
 
 
-def generation() -> int:
-    """A number that grows by one with each transaction, anybody's, of this network namespace.
-    Raises `OSError`."""
-    with _open() as link:
+class Generations:
+    """Reads the generation of this network namespace's nftables rules: a number that grows by one
+    with each transaction, anybody's.
+
+    Its socket stays open: closing one waits until the kernel has freed what the last transaction
+    deleted, 10 ms or more.
+    """
+
+    def __init__(self) -> None:
+        self._link = _open()
+
+    def now(self) -> int:
+        """Raises `OSError`."""
+        link = self._link
         link.send(_message(_NFTABLES << 8 | _GET_GENERATION, _REQUEST, socket.AF_UNSPEC, b""))
         for kind, body in messages(link.recv(65536)):
             if kind == _ERROR:
                 raise OSError(-struct.unpack_from("=i", body)[0], "no nftables generation")
             return int.from_bytes(attributes(body[4:])[1], "big")
-    raise OSError("no nftables generation")
+        raise OSError("no nftables generation")
+
+    def close(self) -> None:
+        self._link.close()
 
 
 def forget(stale: Iterable[Stale]) -> int:

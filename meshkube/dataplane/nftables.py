@@ -36,6 +36,7 @@ class NftKernel:
         self._clock = clock or SystemClock()
         self._thread: ThreadPoolExecutor | None = None
         self._nft: libnft.Nft | None = None
+        self._generations: netlink.Generations | None = None
         self._settings: Settings | None = None
         self._node_ip = ""
         self._links: socket.socket | None = None
@@ -68,14 +69,23 @@ class NftKernel:
     async def check(self, ruleset: Ruleset) -> list[str]:
         return await self._do(partial(self._check, ruleset))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._links is not None:
             asyncio.get_running_loop().remove_reader(self._links)
             self._links.close()
             self._links = None
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False, cancel_futures=True)
+            # What is under way (a transaction, at most) is the last user of these.
+            await asyncio.to_thread(thread.shutdown)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for held in (self._nft, self._generations):
+            if held is not None:
+                held.close()
+        self._nft = self._generations = None
 
     async def _do(self, work: Callable[[], T]) -> T:
         if self._thread is None:
@@ -105,6 +115,7 @@ class NftKernel:
     def _open(self) -> None:
         assert self._settings is not None
         self._nft = libnft.find()
+        self._generations = netlink.Generations()
         for change in host.prepare(self._settings, self._node_ip):
             log.info("host prepared for Services", extra={"set": change})
         self._let_through()
@@ -118,15 +129,17 @@ class NftKernel:
 
     def _commit(self, text: str, *, whole: bool = False) -> None:
         assert self._nft is not None
-        before = netlink.generation()
+        assert self._generations is not None
+        before = self._generations.now()
         self._nft.run(text)
-        after = netlink.generation()
+        after = self._generations.now()
         # A whole load leaves nothing of what was there before.
         ours = after == before + 1 and (whole or before == self._known)
         self._known = after if ours else None
 
     def _check(self, ruleset: Ruleset) -> list[str]:
-        generation = netlink.generation()
+        assert self._generations is not None
+        generation = self._generations.now()
         found = self._check_host(generation)
         if generation == self._known:
             return found

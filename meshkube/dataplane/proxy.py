@@ -20,8 +20,10 @@ from meshkube.metrics import REGISTRY
 
 log = logging.getLogger(__name__)
 
-# A burst of changes (a rollout's) becomes one transaction; one change alone waits this long.
-GATHER = 0.002
+# A change after a quiet moment goes to the kernel at once; in a burst (a rollout's) changes wait
+# this long for each other and become one transaction.
+GATHER = 0.005
+QUIET = 0.02
 CHECK_EVERY = 5.0
 RETRY_AFTER = 1.0
 # How many Services are compiled before the event loop gets its turn again.
@@ -105,7 +107,7 @@ class ServiceProxy:
                 ready()
                 await self._follow()
         finally:
-            self._kernel.close()
+            await self._kernel.close()
 
     def _service_changed(self, old: Object | None, new: Object | None) -> None:
         self._touch(meta.key(new or old or {}))
@@ -120,13 +122,16 @@ class ServiceProxy:
         self._wake.set()
 
     async def _follow(self) -> None:
+        synced = 0.0
         next_check = self._clock.monotonic() + CHECK_EVERY
         while True:
             if not self._dirty:
                 await self._wait(next_check - self._clock.monotonic())
             if self._dirty:
-                await asyncio.sleep(GATHER)
+                busy = self._clock.monotonic() - synced < QUIET
+                await asyncio.sleep(GATHER if busy else 0)
                 await self._sync()
+                synced = self._clock.monotonic()
             if self._clock.monotonic() >= next_check:
                 await self._check()
                 next_check = self._clock.monotonic() + CHECK_EVERY
