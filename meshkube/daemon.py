@@ -36,7 +36,9 @@ from meshkube.ingress.controller import Ingress
 from meshkube.metrics import REGISTRY
 from meshkube.node.agent import NodeAgent
 from meshkube.node.docker import DockerRuntime
+from meshkube.node.hollow import HollowRuntime
 from meshkube.node.runtime import Runtime
+from meshkube.node.server import NodeServer
 from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
 from meshkube.store.sqlite import SqliteStore
@@ -213,7 +215,8 @@ def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator
 
 
 def _node(config: Config, host: Host, client: Client, clock: Clock) -> Iterator[Part]:
-    runtime: Runtime = DockerRuntime(config.docker)
+    hollow = config.runtime == "hollow"
+    runtime: Runtime = HollowRuntime(clock) if hollow else DockerRuntime(config.docker)
     agent = NodeAgent(
         client=client,
         runtime=runtime,
@@ -227,3 +230,11 @@ def _node(config: Config, host: Host, client: Client, clock: Clock) -> Iterator[
         clock=clock,
     )
     yield agent
+    yield NodeServer(
+        runtime=runtime,
+        records=agent.records,
+        node_name=config.node_name,
+        tls=host.credentials.server_context("node-server", require_client=True),
+        port=config.node_port,
+        clock=clock,
+    )
