@@ -15,6 +15,12 @@ UNCONTROLLED = "uncontrolled"
 """By namespace: what no owner controls."""
 NODE = "node"
 """By the name of a pod's node."""
+LABEL = "label"
+"""Pods by `namespace/key=value` of each of their labels."""
+SELECTOR = "selector"
+"""Services by `namespace/key=value` of the first label they select."""
+OWNER = "owner"
+"""Objects of any kind by the uid of each owner."""
 SERVICE = "service"
 """EndpointSlices by `namespace/name` of their Service."""
 
@@ -33,16 +39,40 @@ def _node(pod: Object) -> Iterable[str]:
     return (name,) if name else ()
 
 
+def _labels(pod: Object) -> Iterable[str]:
+    space = meta.namespace(pod)
+    return [f"{space}/{key}={value}" for key, value in meta.labels(pod).items()]
+
+
+def _selector(service: Object) -> Iterable[str]:
+    selector = (service.get("spec") or {}).get("selector")
+    if not selector:
+        return ()
+    key = min(selector)
+    return (f"{meta.namespace(service)}/{key}={selector[key]}",)
+
+
+def _owners(obj: Object) -> Iterable[str]:
+    return [owner["uid"] for owner in meta.metadata(obj).get("ownerReferences") or ()]
+
+
 def _service(slice: Object) -> Iterable[str]:
     name = meta.labels(slice).get("kubernetes.io/service-name")
     return (f"{meta.namespace(slice)}/{name}",) if name else ()
 
 
 INDEXES: dict[Kind, dict[str, Callable[[Object], Iterable[str]]]] = {
-    kinds.POD: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled, NODE: _node},
+    kinds.POD: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled, NODE: _node, LABEL: _labels},
+    kinds.SERVICE: {SELECTOR: _selector},
     kinds.REPLICA_SET: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled},
     kinds.ENDPOINT_SLICE: {SERVICE: _service},
 }
+
+
+OWNED: tuple[Kind, ...] = tuple(
+    kind for kind in kinds.KINDS if kind not in (kinds.EVENT, kinds.EVENTS_EVENT)
+)
+"""The kinds whose objects may own and be owned."""
 
 
 def install(caches: Informers) -> None:
@@ -50,3 +80,5 @@ def install(caches: Informers) -> None:
     for kind, functions in INDEXES.items():
         for name, function in functions.items():
             caches.of(kind).add_index(name, function)
+    for kind in OWNED:
+        caches.of(kind).add_index(OWNER, _owners)

@@ -71,6 +71,7 @@ class Context:
 
 MapFn = Callable[[Informers, Object | None, Object | None], Iterable[str]]
 """Which keys a change of another object (old, new) wakes."""
+KeysFn = Callable[[Informers], Iterable[str]]
 Reconcile = Callable[[Context, str], Awaitable[float | None]]
 """Makes the world of one key right; returns seconds after which to look again, or None."""
 
@@ -80,9 +81,11 @@ class Controller:
     """One controller, as data."""
 
     name: str
-    kind: Kind
-    """Whose keys it reconciles; each change of such an object queues its key."""
     reconcile: Reconcile
+    kind: Kind | None = None
+    """Whose keys it reconciles; each change of such an object queues its key."""
+    keys: KeysFn | None = None
+    """Where its keys are not those of one kind: all of them, for the start and each resync."""
     watches: Mapping[Kind, MapFn] = field(default_factory=dict)
     reads: tuple[Kind, ...] = ()
     """Kinds whose caches it reads without being woken by them."""
@@ -94,7 +97,8 @@ class Controller:
 
     @property
     def kinds(self) -> frozenset[Kind]:
-        return frozenset({self.kind, *self.watches, *self.reads})
+        own = (self.kind,) if self.kind else ()
+        return frozenset({*own, *self.watches, *self.reads})
 
 
 class ControllerLoop:
@@ -179,8 +183,12 @@ class ControllerLoop:
             self._queue.close()
 
     def _queue_all(self) -> None:
-        for obj in self._caches.of(self.controller.kind).list():
-            self._queue.add(meta.key(obj))
+        if self.controller.keys is not None:
+            for key in self.controller.keys(self._caches):
+                self._queue.add(key)
+        if self.controller.kind is not None:
+            for obj in self._caches.of(self.controller.kind).list():
+                self._queue.add(meta.key(obj))
 
     async def _resync(self) -> None:
         while True:

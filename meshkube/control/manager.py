@@ -102,10 +102,10 @@ class ControlPlane:
             await election.run(work)
 
     async def _catch_up(self, caches: Informers) -> None:
-        """What is made with random names must be seen before more of it is made."""
+        """What is made under random names or numbered must be seen before more of it is."""
         try:
             async with asyncio.timeout(CATCH_UP):
-                for kind in (kinds.REPLICA_SET, kinds.POD):
+                for kind in (kinds.NODE, kinds.REPLICA_SET, kinds.POD):
                     await self._caught_up(caches, kind)
         except (TimeoutError, ApiError) as error:
             log.warning("leads on caches that may be behind", extra={"reason": str(error)})

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from meshkube.control.controllers import deployment, replicaset
+from meshkube.control.controllers import (
+    deployment,
+    endpoint_mirror,
+    endpoint_slices,
+    endpoints,
+    event_ttl,
+    garbage,
+    load_balancer,
+    namespace,
+    node_ipam,
+    node_lifecycle,
+    pod_gc,
+    replicaset,
+    service_account,
+    taint_eviction,
+)
 from meshkube.control.loop import Controller
 
 CONTROLLERS: tuple[Controller, ...] = (
     deployment.CONTROLLER,
+    endpoint_mirror.CONTROLLER,
+    endpoint_slices.CONTROLLER,
+    endpoints.CONTROLLER,
+    event_ttl.CONTROLLER,
+    garbage.CONTROLLER,
+    load_balancer.CONTROLLER,
+    namespace.CONTROLLER,
+    node_ipam.CONTROLLER,
+    node_lifecycle.CONTROLLER,
+    pod_gc.CONTROLLER,
     replicaset.CONTROLLER,
+    service_account.CONTROLLER,
+    taint_eviction.CONTROLLER,
 )

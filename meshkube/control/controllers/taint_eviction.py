@@ -1,0 +1,92 @@
+"""NoExecute taints: pods that do not tolerate one leave its node, some after a while.
+
+Source: the "Taints and Tolerations" concept page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.types import Object
+from meshkube.client.informer import Informers
+from meshkube.control import indexes, pods
+from meshkube.control.controllers.node_lifecycle import NOT_READY, UNREACHABLE
+from meshkube.control.loop import Context, Controller
+from meshkube.control.scheduler.filters import tolerates
+
+DEFAULT_SECONDS = 300
+"""How long every pod puts up with a node that is away, where it says nothing else."""
+
+
+def leaves_in(pod: Object, taints: Iterable[Object], now: datetime) -> float | None:
+    """Seconds until the pod has to leave (0: now); None where it may stay."""
+    waits = [wait for taint in taints if (wait := _leaves_for(pod, taint, now)) is not None]
+    return min(waits, default=None)
+
+
+def _leaves_for(pod: Object, taint: Object, now: datetime) -> float | None:
+    tolerations = (pod.get("spec") or {}).get("tolerations") or ()
+    matching = [one for one in tolerations if tolerates([one], taint)]
+    seconds = [one.get("tolerationSeconds") for one in matching]
+    if not matching:
+        if taint.get("key") not in (NOT_READY, UNREACHABLE):
+            return 0.0
+        seconds = [DEFAULT_SECONDS]
+    limits = [max(0, int(limit)) for limit in seconds if limit is not None]
+    if not limits:
+        return None
+    since = meta.parse_timestamp(taint["timeAdded"]) if taint.get("timeAdded") else now
+    return max(0.0, min(limits) - (now - since).total_seconds())
+
+
+def no_execute(node: dict[str, Any]) -> list[Object]:
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return [taint for taint in taints if taint.get("effect") == "NoExecute"]
+
+
+async def reconcile(context: Context, key: str) -> float | None:
+    node = context.caches.of(kinds.NODE).get(key)
+    taints = no_execute(node) if node else []
+    if not taints:
+        return None
+    now = context.clock.now()
+    waits = []
+    for pod in context.caches.of(kinds.POD).by_index(indexes.NODE, key):
+        wait = None if meta.deleting(pod) or pods.finished(pod) else leaves_in(pod, taints, now)
+        if wait == 0:
+            await _evict(context, pod)
+        elif wait is not None:
+            waits.append(wait)
+    return min(waits, default=None)
+
+
+async def _evict(context: Context, pod: Object) -> None:
+    message = f"Marking for deletion Pod {meta.key(pod)}"
+    context.events.event(pod, "Normal", "TaintManagerEviction", message)
+    try:
+        await context.client.delete(
+            kinds.POD, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod)
+        )
+    except ApiError as error:
+        if error.code != 404:
+            raise
+
+
+def _of_pod(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
+    if new is None or (old is not None and pods.node_name(old) == pods.node_name(new)):
+        return ()
+    node = caches.of(kinds.NODE).get(pods.node_name(new))
+    return (meta.name(node),) if node is not None and no_execute(node) else ()
+
+
+CONTROLLER = Controller(
+    name="taint-eviction",
+    kind=kinds.NODE,
+    watches={kinds.POD: _of_pod},
+    component="taint-eviction-controller",
+    reconcile=reconcile,
+)
