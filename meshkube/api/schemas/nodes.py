@@ -82,13 +82,14 @@ def definitions_path() -> Path:
     return folder / f"v{VERSION}-local" / "_definitions.json"
 
 
-class _Source:
+class Source:
     """The definitions' text and where each one starts; lives only while something is loaded.
 
     The text is mapped, never read or parsed as a whole: one definition at a time.
     """
 
     _KEY = re.compile(rb'\n    "(io\.k8s\.[\w.-]+)": (?=\{)')
+    _REFERENCE = re.compile(rb'"\$ref": "#/\$defs/([\w.-]+)"')
     _END = b"\n    }"
 
     def __init__(self) -> None:
@@ -98,23 +99,29 @@ class _Source:
 
     def definition(self, name: str) -> dict[str, Any]:
         """The schema of one definition. Raises `KeyError`."""
-        start = self.starts[name]
-        end = self.text.find(self._END, start) + len(self._END)
-        value: dict[str, Any] = orjson.loads(self.text[start:end])
+        value: dict[str, Any] = orjson.loads(self._slice(name))
         return value
+
+    def references(self, name: str) -> list[str]:
+        """The definitions that one names. Raises `KeyError`."""
+        return [match.decode() for match in self._REFERENCE.findall(self._slice(name))]
+
+    def _slice(self, name: str) -> bytes:
+        start = self.starts[name]
+        return self.text[start : self.text.find(self._END, start) + len(self._END)]
 
 
 class _Loader:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
 
-    def load(self, name: str, source: _Source | None = None) -> Node:
+    def load(self, name: str, source: Source | None = None) -> Node:
         if name in self.nodes:
             return self.nodes[name]
         if name in _SPECIAL:
             node = self.nodes[name] = Node(_SPECIAL[name])
             return node
-        source = source or _Source()
+        source = source or Source()
         raw = source.definition(name)
         node = self.nodes[name] = Node("object")
         node.definition = intern(name)
@@ -125,7 +132,7 @@ class _Loader:
             node.fields[intern(field)] = self._field(schema, source)
         return node
 
-    def _field(self, schema: dict[str, Any], source: _Source) -> Node:
+    def _field(self, schema: dict[str, Any], source: Source) -> Node:
         if "$ref" in schema:
             return self._reference(schema, source)
         type_ = schema["type"]
@@ -142,7 +149,7 @@ class _Loader:
             return _scalar(type_, schema.get("format", ""))
         return _marked(node, schema)
 
-    def _reference(self, schema: dict[str, Any], source: _Source) -> Node:
+    def _reference(self, schema: dict[str, Any], source: Source) -> Node:
         node = self.load(schema["$ref"].rpartition("/")[2], source)
         if not any(key.startswith("x-kubernetes-") for key in schema):
             return node
@@ -192,6 +199,6 @@ def schema_for(kind: Kind) -> Node:
 
 def preload(kinds: tuple[Kind, ...]) -> None:
     """Read the shapes of many kinds in one pass over the source."""
-    source = _Source()
+    source = Source()
     for kind in kinds:
         _loader.load(definition_of(kind), source)
