@@ -20,6 +20,8 @@ class WriteOptions:
     field_validation: FieldValidation = "Ignore"
     force: bool = False
     """Of an apply: take fields over from other managers."""
+    applied: bool = False
+    """An apply: the object brings its managedFields."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the write: what the client should be told."""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from meshkube.api import errors, meta, schemas
 from meshkube.api import patch as patches
-from meshkube.api import schemas
 from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
 from meshkube.client.base import PatchType
@@ -25,6 +25,13 @@ async def run(
     subresource: str = "",
 ) -> tuple[Cached, bool]:
     """The object, and whether the patch (an apply) made it. Raises `ApiError`."""
+    if type == "apply":
+        if not isinstance(patch, dict):
+            raise errors.bad_request("an apply patch must be an object")
+        if subresource == "scale":
+            raise errors.unsupported_media_type("apply is not supported on scale: patch it")
+        config = meta.copy(patch)
+        return await registry.apply(kind, name, namespace, config, options, subresource)
     function = _function(kind, type, patch, subresource)
     done = await registry.patch(kind, name, namespace, function, options, subresource)
     return done, False

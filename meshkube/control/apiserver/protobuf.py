@@ -8,7 +8,7 @@ Source: Kubernetes API concepts, "Kubernetes Protobuf encoding"; the Protocol Bu
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -198,7 +198,7 @@ def _raw(content: bytes) -> Any:
         raise DecodeError(f"JSON inside the body cannot be read: {error}") from None
 
 
-_SCALARS = {
+_SCALARS: dict[str, Callable[[Any], Any]] = {
     "s": lambda value: value.decode(),
     "i": _signed,
     "b": bool,

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 
 import orjson
 
-from meshkube.api import errors, kinds, meta
+from meshkube.api import errors, kinds, meta, schemas
+from meshkube.api.apply import apply
 from meshkube.api.kinds import KINDS, Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
@@ -25,6 +26,7 @@ from meshkube.control.apiserver.watching import Watcher
 from meshkube.control.apiserver.writing import Writer
 from meshkube.store import Store
 
+APPLY_TRIES = 5
 Patch = Callable[[Object], Object]
 """From a document (shared) to a patched copy."""
 
@@ -157,6 +159,53 @@ class Registry:
             stored, namespace, name, make, options, subresource=subresource
         )
         return _shown(kind, done, subresource)
+
+    async def apply(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        config: Object,
+        options: WriteOptions,
+        subresource: str = "",
+    ) -> tuple[Cached, bool]:
+        """Server-side apply: the object, and whether it was made. Raises `ApiError`."""
+        check_type(kind, config)
+        config["metadata"].setdefault("name", name)
+        _check_place(kind, config, namespace, name)
+        rules.shape(kind, config, options)
+        options.applied = True
+        stored = events.stored_kind(kind)
+        if stored is not kind:
+            config = events.to_core(config)
+
+        def make(current: Object | None) -> Object:
+            return apply(
+                current,
+                config,
+                options.field_manager,
+                options.force,
+                schemas.schema_for(stored),
+                subresource,
+                self.clock.now(),
+            )
+
+        for _ in range(APPLY_TRIES):
+            try:
+                done = await self._writer.modify(
+                    stored, namespace, name, make, options, subresource=subresource
+                )
+                return _shown(kind, done), False
+            except errors.ApiError as error:
+                if error.code != 404 or subresource:
+                    raise
+            try:
+                made = await self._writer.create(stored, make(None), namespace, options)
+                return _shown(kind, made), True
+            except errors.ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+        raise errors.conflict(kind.group, kind.plural, name)
 
     async def delete(
         self, kind: Kind, name: str, namespace: str, options: DeleteOptions

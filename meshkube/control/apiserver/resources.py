@@ -150,6 +150,8 @@ class Resources:
         options = write_options(call)
         if call.flag("force") and type_ != "apply":
             raise errors.bad_request("force may only be set on an apply patch")
+        if type_ == "apply" and not call.query.get("fieldManager"):
+            raise errors.bad_request("fieldManager: Required value: is required for apply patch")
         done, made = await patching.run(
             self._registry,
             route.kind,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from meshkube.api import errors, meta, schemas, validation
+from meshkube.api.apply import record_update
 from meshkube.api.defaults import apply_defaults
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -40,3 +43,28 @@ def validate_update(kind: Kind, obj: Object, old: Object) -> None:
     faults = validation.validate_update(kind, obj, old)
     if faults:
         raise errors.invalid(kind.group, kind.kind, meta.name(obj), faults)
+
+
+def record_manager(
+    kind: Kind,
+    obj: Object,
+    old: Object | None,
+    options: WriteOptions,
+    now: datetime,
+    subresource: str = "",
+) -> None:
+    """Notes in `managedFields` who set what; an apply brings its own."""
+    if options.applied:
+        return
+    managers = record_update(
+        old,
+        obj,
+        options.field_manager,
+        schema=schemas.schema_for(kind),
+        time=now,
+        subresource=subresource,
+    )
+    if managers:
+        obj["metadata"]["managedFields"] = managers
+    else:
+        obj["metadata"].pop("managedFields", None)

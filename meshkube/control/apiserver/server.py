@@ -154,5 +154,8 @@ def _certificate(request: web.BaseRequest) -> dict[str, object] | None:
 
 def _request(*arguments: Any) -> web.BaseRequest:
     """What the listener makes of a message's head; only the limit of the body is ours."""
+    message, payload, protocol, writer, task = arguments
     loop = asyncio.get_running_loop()
-    return web.BaseRequest(*arguments, loop, client_max_size=LARGEST_BODY)
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, loop, client_max_size=LARGEST_BODY
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError, FieldError
@@ -171,6 +171,25 @@ def wants_ports(spec: Object) -> bool:
     return spec.get("type") in _WITH_PORTS
 
 
+def _external(spec: Object) -> bool:
+    by_type = spec.get("type") in _WITH_PORTS
+    return by_type or (spec.get("type") == "ClusterIP" and bool(spec.get("externalIPs")))
+
+
+def _balanced(spec: Object) -> bool:
+    return spec.get("type") == "LoadBalancer"
+
+
+# Fields that only some Services may have: they go with the type that had them.
+_OF_TYPE: dict[str, Callable[[Object], bool]] = {
+    "externalTrafficPolicy": _external,
+    "internalTrafficPolicy": lambda spec: spec.get("type") != "ExternalName",
+    "allocateLoadBalancerNodePorts": _balanced,
+    "loadBalancerClass": _balanced,
+    "externalName": lambda spec: spec.get("type") == "ExternalName",
+}
+
+
 def _held_by(service: Object) -> Iterator[Held]:
     spec = service.get("spec") or {}
     address = spec.get("clusterIP")
@@ -212,6 +231,9 @@ def _carry_over(spec: Object, old: Object) -> None:
     elif not wants_ports(spec):
         _drop_ports(spec, old)
     _carry_health_port(spec, old)
+    for name, wanted in _OF_TYPE.items():
+        if not wanted(spec) and wanted(old) and spec.get(name) == old.get(name):
+            spec.pop(name, None)
 
 
 def _carry_ports(spec: Object, old: Object) -> None:

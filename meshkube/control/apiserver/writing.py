@@ -47,7 +47,7 @@ class Writer:
         tries = NAME_TRIES if base and not obj["metadata"].get("name") else 1
         if tries > 1:
             obj["metadata"]["name"] = meta.generated_name(base)
-        self._prepare(kind, obj, namespace)
+        self._prepare(kind, obj, namespace, options)
         for left in reversed(range(tries)):
             try:
                 with self._claimed(kind, obj, options):
@@ -58,14 +58,15 @@ class Writer:
                 obj["metadata"]["name"] = meta.generated_name(base)
         raise AssertionError("unreachable")
 
-    def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
-        now = meta.timestamp(self._clock.now())
-        strategy.prepare_create(kind, obj, namespace, now, str(uuid.uuid4()))
+    def _prepare(self, kind: Kind, obj: Object, namespace: str, options: WriteOptions) -> None:
+        now = self._clock.now()
+        strategy.prepare_create(kind, obj, namespace, meta.timestamp(now), str(uuid.uuid4()))
         admission.admit_create(kind, obj, namespace, self._lookup)
         rules.defaults(kind, obj)
         if kind is kinds.SERVICE:
             services.prepare(obj, None)
         rules.validate_create(kind, obj)
+        rules.record_manager(kind, obj, None, options, now)
 
     async def _create(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
         name = meta.name(obj)
@@ -92,7 +93,7 @@ class Writer:
         await self._feed.fresh()
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
-            new = self._changed(kind, current, make(current.object), subresource)
+            new = self._changed(kind, current, make(current.object), options, subresource)
             if new == current.object:
                 return current
             try:
@@ -108,7 +109,9 @@ class Writer:
             raise errors.not_found(kind.group, kind.plural, name)
         return found
 
-    def _changed(self, kind: Kind, current: Cached, new: Object, subresource: str) -> Object:
+    def _changed(
+        self, kind: Kind, current: Cached, new: Object, options: WriteOptions, subresource: str
+    ) -> Object:
         old = current.object
         pinned = meta.resource_version(new)
         if pinned and pinned != str(current.revision):
@@ -119,6 +122,7 @@ class Writer:
             if kind is kinds.SERVICE:
                 services.prepare(new, old)
             rules.validate_update(kind, new, old)
+        rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
         return new
 
     async def _replace(
