@@ -4,7 +4,7 @@
 the merge keys of `apply` and `diff`; where v3 does not help it reads v2, and that only in the
 protobuf form of the `gnostic` project. So the documents are
 
-    GET /openapi/v2                     v2_document(); v2_protobuf() where PROTOBUF is accepted
+    GET /openapi/v2                     v2_document(); v2_protobuf() if PROTOBUF_ASKED is accepted
     GET /openapi/v3                     v3_index()
     GET /openapi/v3/api/v1              v3_document("api/v1")
     GET /openapi/v3/apis/apps/v1        v3_document("apis/apps/v1")
@@ -27,8 +27,10 @@ from meshkube.api.kinds import KINDS
 from meshkube.api.openapi import paths, protobuf
 from meshkube.api.openapi.definitions import V2, V3, Definitions
 
-PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
-"""The media type of `v2_protobuf`."""
+PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""The media type of `v2_protobuf`, in answers; a client may also ask for it by this name."""
+PROTOBUF_ASKED: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""What kubectl asks for: the older name, whose `@` is no valid media type, so never answered."""
 
 _V2: Final = "v2"
 _V2_PROTOBUF: Final = "v2.pb"
