@@ -384,11 +384,13 @@ async def test_a_version_too_old_is_gone(how: str, tmp_path: Path) -> None:
     async with connected(how, tmp_path) as client:
         await client.create(CONFIG_MAP, config_map("a"))
     # An API that begins anew has no history before its beginning.
-    async with connected(how, tmp_path) as client:
-        async with watching(client, CONFIG_MAP, resource_version="1") as watch:
-            with pytest.raises(ApiError) as raised:
-                async with asyncio.timeout(PATIENCE):
-                    await anext(watch)
+    async with (
+        connected(how, tmp_path) as client,
+        watching(client, CONFIG_MAP, resource_version="1") as watch,
+        asyncio.timeout(PATIENCE),
+    ):
+        with pytest.raises(ApiError) as raised:
+            await anext(watch)
     assert (raised.value.code, raised.value.reason) == (410, "Expired")
 
 
