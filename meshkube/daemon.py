@@ -162,10 +162,22 @@ def _assemble(config: Config, host: Host, store: Store) -> Supervisor:
         tls=host.credentials.server_context("api-server", require_client=False),
         node_tls=host.credentials.client_context("api-client"),
         health=lambda: supervisor.health,
+        listeners=_listeners(config),
     )
     parts = list(_parts(config, host, LocalClient(registry), clock))
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
+
+
+def _listeners(config: Config) -> dict[str, str]:
+    """Where each part listens, for `meshkube status`."""
+    return {
+        "api": config.listen,
+        "node-server": f"0.0.0.0:{config.node_port}",
+        "dns": f"{config.cluster_dns}:53",
+        "ingress": f"http 0.0.0.0:{config.ingress_http}, https 0.0.0.0:{config.ingress_https}",
+        "dataplane": f"Services {config.service_cidr}, node ports {config.node_ports}",
+    }
 
 
 def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator[Part]:

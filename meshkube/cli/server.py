@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(args: argparse.Namespace) -> config.Config:
-    """The Config that these arguments, the environment and `--config` make. Raises `ConfigError`."""
+    """The Config of these arguments, the environment and `--config`. Raises `ConfigError`."""
     flags = {setting.name: getattr(args, setting.name) for setting in fields(config.Config)}
     return config.load(flags, os.environ, args.config)
 

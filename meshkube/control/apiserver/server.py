@@ -38,7 +38,8 @@ class ApiServer:
     """The part `api`: serves a registry over HTTPS.
 
     `tls` asks clients for a certificate of the cluster CA and does not insist on one; `node_tls` is
-    what nodes are reached with, for logs and exec; `health` feeds `/readyz`.
+    what nodes are reached with, for logs and exec; `health` feeds `/readyz`, and with `listeners`
+    (part -> where it listens) `/statusz`.
     """
 
     name = "api"
@@ -51,6 +52,7 @@ class ApiServer:
         tls: ssl.SSLContext,
         node_tls: ssl.SSLContext | None = None,
         health: HealthOf = _no_parts,
+        listeners: Mapping[str, str] | None = None,
     ) -> None:
         self._registry = registry
         self._listen = listen
@@ -58,7 +60,7 @@ class ApiServer:
         self._resources = Resources(registry)
         self._streams = Streams(registry)
         self._relay = Relay(registry, node_tls)
-        self._surface = Surface(f"{listen[0]}:{listen[1]}", health)
+        self._surface = Surface(f"{listen[0]}:{listen[1]}", health, listeners)
         self.port = listen[1]
         """The port in use, once ready: another than asked for where that was 0."""
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 
 import orjson
 from aiohttp import web
 
 from meshkube import metrics
 from meshkube.api import errors
-from meshkube.control.apiserver import discovery, negotiation, reviews
-from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.control.apiserver import discovery, negotiation, reviews, specs
+from meshkube.control.apiserver.http import Call, answer, document, not_served
 from meshkube.parts import Health
 
 HealthOf = Callable[[], Mapping[str, Health]]
@@ -24,17 +25,22 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 class Surface:
-    """`address` is what `/api` tells clients; `health` answers `/readyz`."""
+    """`address` is what `/api` tells clients; `health` answers `/readyz`, and together with
+    `listeners` (part -> where it listens) `/statusz`."""
 
-    def __init__(self, address: str, health: HealthOf) -> None:
+    def __init__(
+        self, address: str, health: HealthOf, listeners: Mapping[str, str] | None = None
+    ) -> None:
         self._address = address
         self._health = health
+        self._listeners = listeners or {}
         self._fixed: dict[str, Handler] = {
             "/": self._paths,
             "/api": self._api,
             "/apis": self._apis,
             "/version": self._version,
             "/metrics": self._metrics,
+            "/openapi/v2": specs.v2,
         }
         self._reviews = {
             "/".join(("/apis", kind.group, kind.version, kind.plural)): kind
@@ -51,13 +57,15 @@ class Surface:
         handler = self._fixed.get(path)
         if handler is not None:
             return await handler(call)
+        if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
+            return await specs.v3(call, path[len("/openapi/v3/") :])
         for check in ("/healthz", "/livez", "/readyz"):
             if path == check or path.startswith(check + "/"):
                 return await self._health_of(call, check, path[len(check) + 1 :])
         return await self._group(call, path)
 
     async def _paths(self, call: Call) -> web.StreamResponse:
-        paths = [*self._fixed, "/healthz", "/livez", "/readyz"]
+        paths = [*self._fixed, "/openapi/v3", "/healthz", "/livez", "/readyz"]
         for group, versions in discovery.groups().items():
             root = f"/apis/{group}" if group else "/api"
             paths += [root, *(f"{root}/{version}" for version in versions)]
@@ -104,6 +112,13 @@ class Surface:
     async def _metrics(self, call: Call) -> web.StreamResponse:
         return await answer(call, metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
+    async def _status(self, call: Call) -> web.StreamResponse:
+        """Our own, for `meshkube status`: how each part does, and where it listens."""
+        parts = {name: asdict(health) for name, health in self._health().items()}
+        version = discovery.version(_PLATFORM)["gitVersion"]
+        status = {"version": version, "listeners": self._listeners, "parts": parts}
+        return await document(call, status)
+
     async def _health_of(self, call: Call, check: str, part: str) -> web.StreamResponse:
         """`/livez` says that this process answers; `/readyz` that every part serves."""
         parts = self._health() if check == "/readyz" else {}
@@ -140,12 +155,6 @@ class Surface:
 
 def etag(body: bytes) -> str:
     return '"' + hashlib.sha256(body).hexdigest().upper() + '"'
-
-
-def not_served() -> errors.ApiError:
-    return errors.ApiError(
-        404, "NotFound", "the server could not find the requested resource", {"causes": []}
-    )
 
 
 async def _text(call: Call, text: str, status: int) -> web.StreamResponse:
