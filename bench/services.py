@@ -29,7 +29,7 @@ from tests.lab.pods import inside
 from tests.support.memory_client import MemoryClient
 
 SERVICES = 10_000
-ENDPOINTS = 3
+ENDPOINTS = 2
 CHANGES = 30
 PEER_CHANGES = 5
 BAR_RATIO, BAR_MS = 25, 10.0

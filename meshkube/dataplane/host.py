@@ -20,7 +20,8 @@ ROUTE_PROTOCOL = "77"
 """Marks our routes, so that they can be told from anybody else's (see rtnetlink(7))."""
 DOCKER_CHAIN = "DOCKER-USER"
 COMMENT = "meshkube"
-_BRIDGE_CALLS = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_PACKAGES = {"ip": "iproute2", "iptables": "iptables"}
+BRIDGE_CALLS = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 class HostError(RuntimeError):
@@ -35,6 +36,14 @@ def prepare(settings: Settings, node_ip: str = "") -> list[str]:
     changed += _bridge_calls()
     changed += _routes(settings, node_ip)
     return changed
+
+
+def bridged() -> bool:
+    """Whether packets that cross a bridge are translated."""
+    try:
+        return BRIDGE_CALLS.read_text().strip() == "1"
+    except OSError:
+        return False
 
 
 def let_through(bridge: str) -> list[str]:
@@ -84,20 +93,27 @@ def _routes(settings: Settings, node_ip: str) -> list[str]:
         if set(wanted.split()) <= set(f"{shown} proto {ROUTE_PROTOCOL}".split()):
             continue
         # The loopback link takes packets far larger than any pod's; this is a common link's size.
-        _run("ip", f"-{family}", "route", "replace", *wanted.split(), "mtu", "1500")
+        route = ["ip", f"-{family}", "route", "replace", *wanted.split(), "mtu", "1500"]
+        try:
+            _run(*route)
+        except HostError as error:
+            if " src " not in wanted:
+                raise
+            log.warning("the node's address is not on this host", extra={"reason": str(error)})
+            _run(*route[: route.index("src")], "mtu", "1500")
         changed.append(f"route {wanted}")
     return changed
 
 
 def _bridge_calls() -> list[str]:
-    if not _BRIDGE_CALLS.exists():
+    if not BRIDGE_CALLS.exists():
         _run("modprobe", "br_netfilter", check=False)
     try:
-        return ["net.bridge.bridge-nf-call-iptables=1"] if _write(_BRIDGE_CALLS, "1") else []
+        return ["net.bridge.bridge-nf-call-iptables=1"] if _write(BRIDGE_CALLS, "1") else []
     except HostError as error:
         log.warning(
-            "a pod cannot reach a pod of the same node through a Service: the kernel does not"
-            " translate bridged packets (module br_netfilter)",
+            "pods of this node see the node as the client where they reach each other through a"
+            " Service: the kernel does not translate bridged packets (module br_netfilter)",
             extra={"reason": str(error)},
         )
         return []
@@ -137,6 +153,11 @@ def _run(*command: str, check: bool = True) -> str:
             check=False,
             env={**os.environ, "PATH": path, "LC_ALL": "C"},
         )
+    except FileNotFoundError:
+        if check:
+            hint = _PACKAGES.get(command[0], command[0])
+            raise HostError(f"`{command[0]}` is not installed (Debian package: {hint})") from None
+        return ""
     except (OSError, subprocess.TimeoutExpired) as error:
         if check:
             raise HostError(f"{command[0]}: {error}") from None

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -42,6 +43,7 @@ class NftKernel:
         self._links: socket.socket | None = None
         self._moved = False
         """A link or a route has changed since the last look at the host."""
+        self._ports_wait = False
         self._seen: int | None = None
         self._look_at = 0.0
         self._known: int | None = None
@@ -101,10 +103,13 @@ class NftKernel:
         if self._links is not None and self._thread is not None:
             bridge.drain(self._links)
             self._moved = True
-            self._thread.submit(self._allow_hairpins)
+            if not self._ports_wait:
+                self._ports_wait = True
+                self._thread.submit(self._allow_hairpins)
 
     def _allow_hairpins(self) -> None:
         assert self._settings is not None
+        self._ports_wait = False
         try:
             bridge.allow_hairpins(self._settings.bridge)
         except OSError as error:
@@ -118,6 +123,7 @@ class NftKernel:
         self._generations = netlink.Generations()
         for change in host.prepare(self._settings, self._node_ip):
             log.info("host prepared for Services", extra={"set": change})
+        self._settings = replace(self._settings, bridged=host.bridged())
         self._let_through()
 
     def _load(self, ruleset: Ruleset) -> None:

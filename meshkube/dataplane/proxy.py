@@ -14,7 +14,7 @@ from meshkube.client.base import Client
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.dataplane.kernel import Kernel, KernelError
-from meshkube.dataplane.rules import Table, service_of
+from meshkube.dataplane.rules import Table, is_class, service_of
 from meshkube.dataplane.services import Frontends, Settings, frontends
 from meshkube.metrics import REGISTRY
 
@@ -33,7 +33,11 @@ MOST_STALE = 1000
 _INDEX = "service"
 
 SERVICES = Gauge("meshkube_dataplane_services", "Services that have rules.", registry=REGISTRY)
-ELEMENTS = Gauge("meshkube_dataplane_elements", "Elements of all maps.", registry=REGISTRY)
+ENDPOINTS = Gauge(
+    "meshkube_dataplane_endpoints",
+    "Endpoints that have rules, once for each address and port that leads to them.",
+    registry=REGISTRY,
+)
 SYNC = Histogram(
     "meshkube_dataplane_sync_seconds",
     "From the first event of a burst until the kernel has it.",
@@ -217,7 +221,8 @@ class ServiceProxy:
 
     def _count(self) -> None:
         SERVICES.set(len(self._table))
-        ELEMENTS.set(sum(map(len, self._table.ruleset.values())))
+        ruleset = self._table.ruleset
+        ENDPOINTS.set(sum(len(held) for name, held in ruleset.items() if is_class(name)))
 
 
 def _first(items: Iterable[str], count: int) -> list[str]:

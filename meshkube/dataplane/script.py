@@ -131,7 +131,10 @@ def _masquerading(family: Family, settings: Settings) -> list[str]:
     cluster = _cidrs(settings.pod_cidrs + settings.service_cidrs, family)
     hide = "masquerade fully-random"
     through = f"ct status dnat {ip} saddr != {pods} {bridge} {ip} daddr"
+    # Else the answer of a pod of the same bridge takes the short way back, past the translation.
+    same = f'ct status dnat {ip} saddr {pods} oifname "{settings.bridge}" {hide}'
     return [
+        *([] if settings.bridged else [same]),
         # A pod that reaches itself would answer itself directly, past the translation.
         f"ct status dnat {ip} saddr . {ip} daddr @hairpins{family} {hide}",
         # From outside to a backend elsewhere: its answer has to come back through this host.

@@ -78,6 +78,8 @@ class Settings:
     """Service addresses that a process of this host answers itself: they get no rules."""
     bridge: str = "meshkube0"
     """The link behind which this node's pods are."""
+    bridged: bool = True
+    """Whether the kernel translates what crosses that bridge (br_netfilter)."""
 
     @property
     def families(self) -> tuple[Family, ...]:

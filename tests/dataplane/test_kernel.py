@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,20 @@ async def test_a_pod_reaches_itself_through_its_service(world: World) -> None:
     async with world.proxy():
         for udp, port in ((False, 80), (True, 53)):
             assert world.ask(pod, ADDRESS, port, udp)[0] == pod.name
+
+
+async def test_without_translation_on_the_bridge_pods_still_reach_each_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.host.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0")
+    monkeypatch.setattr("meshkube.dataplane.host.BRIDGE_CALLS", Path("/proc/no-such-file"))
+    world.api.put(kinds.SERVICE, service())
+    world.api.put(kinds.ENDPOINT_SLICE, slice_of(*(pod.address for pod in world.pods)))
+    async with world.proxy():
+        for udp, port in ((False, 80), (True, 53)):
+            answers = [world.ask(world.pods[0], ADDRESS, port, udp) for _ in range(40)]
+            assert {name for name, _ in answers} == {pod.name for pod in world.pods}
+            assert {client for _, client in answers} == {"10.42.0.1"}
 
 
 async def test_a_node_port_answers_other_hosts_and_keeps_their_address(world: World) -> None:
