@@ -114,17 +114,25 @@ def _check_or_create(path: Path, connection: sqlite3.Connection) -> None:
             f"{path}: has schema version {version}, this meshkube knows {SCHEMA_VERSION}"
         )
     connection.execute("SELECT max(revision) FROM log").fetchone()
+    # A copy that SQLite made has another mode.
+    _write_ahead(connection)
 
 
 def _create(connection: sqlite3.Connection) -> None:
     # Must come before the first table: pages set free can then be given back bit by bit.
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
     # The stamp is written in the same transaction as the tables: the file has both or neither.
     connection.executescript(
         f"BEGIN IMMEDIATE; {_SCHEMA}"
         f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreUnavailable(f"its file system cannot hold a write-ahead log (mode {mode})")
 
 
 def _sync_directory(directory: Path) -> None:

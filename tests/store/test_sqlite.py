@@ -105,6 +105,19 @@ async def test_sqlite3_can_read_along(tmp_path: Path) -> None:
     await store.aclose()
 
 
+async def test_a_copy_by_sqlite3_is_a_store(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    created = await store.create("/a", b"1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    await store.aclose()
+    backup = await SqliteStore.open(tmp_path / "backup.db")
+    assert await backup.get("/a") == created
+    assert (await backup.create("/b", b"")).mod_revision == 2
+    assert (tmp_path / "backup.db-wal").exists()
+    await backup.aclose()
+
+
 async def test_many_at_once_share_their_commits(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "store.db")
     await store.create("/first", b"")
