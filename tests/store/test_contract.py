@@ -292,7 +292,7 @@ async def test_no_event_is_lost_or_doubled_where_replay_meets_the_present(store:
             await store.create(f"/{n}", b"")
 
     async def follow(start: int) -> list[int]:
-        while await store.revision() < start:  # noqa: ASYNC110
+        while await store.revision() < start:
             await asyncio.sleep(0)
         async with watching(store, "/", start) as watch:
             return [event.kv.mod_revision for event in await events(watch, total - start)]

@@ -170,7 +170,7 @@ async def oldest_kept(store: SqliteStore) -> int:
 
 async def until_kept_from(store: SqliteStore, revision: int) -> None:
     async with asyncio.timeout(PATIENCE):
-        while await oldest_kept(store) < revision:  # noqa: ASYNC110
+        while await oldest_kept(store) < revision:
             await asyncio.sleep(0.02)
 
 
@@ -201,7 +201,7 @@ async def test_space_is_given_back(tmp_path: Path) -> None:
     await asyncio.gather(*(store.delete(kv.key, kv.mod_revision) for kv in written))
     await until_kept_from(store, 6000)
     async with asyncio.timeout(PATIENCE):
-        while free_pages(path) > SPARE_PAGES:  # noqa: ASYNC110
+        while free_pages(path) > SPARE_PAGES:
             await asyncio.sleep(0.1)
     await store.aclose()
     assert path.stat().st_size < (SPARE_PAGES + 100) * 4096
