@@ -316,23 +316,20 @@ class Http1Connection(asyncio.Protocol):
 
     # The response
 
-    def respond(
-        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
-    ) -> None:
+    def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
         if self._keep_alive and self._minor:
             self._length = length
-            if wire is not None:
-                self.transport.write(wire)
-            elif length != UNTIL_CLOSE:
-                self.transport.write(head.wire + body)
-            else:
+            if length == UNTIL_CLOSE:
+                first = chunk(data[start:]) if len(data) > start else b""
                 self.transport.write(
-                    head.wire[:-2]
-                    + b"Transfer-Encoding: chunked\r\n\r\n"
-                    + (chunk(body) if body else b"")
+                    b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (head.wire[:-2], first)
                 )
+            elif head.verbatim:
+                self.transport.write(data)
+            else:
+                self.transport.write(head.wire + data[start:])
         else:
-            self._respond_plainly(head, length, body)
+            self._respond_plainly(head, length, data[start:])
         if end:
             self._finished()
         elif self._write_paused and self._exchange is not None:

@@ -24,12 +24,10 @@ class Downstream(Protocol):
     takes_chunks: bool
     """Whether a chunked body may be handed over in its framing, as it came."""
 
-    def respond(
-        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
-    ) -> None:
-        """The response begins. `length` is of the body: bytes, `CHUNKED` (then `body` is framed
-        if `takes_chunks`) or `UNTIL_CLOSE`. `wire` holds head and body as an HTTP/1.1 message that
-        may be sent as it is."""
+    def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
+        """The response begins. `length` is of its body: bytes, `CHUNKED` (then what there is of the
+        body is framed if `takes_chunks`) or `UNTIL_CLOSE`. `data` is what came, the body from
+        `start` on."""
 
     def more(self, data: bytes, end: bool) -> None:
         """The body goes on."""
@@ -62,6 +60,7 @@ class Exchange:
     upstream: Upstream | None = None
     endpoint: Endpoint | None = None
     tried: tuple[Endpoint, ...] = ()
+    connect_error = ""
     status = 0
     request_done = True
     over = False
@@ -171,29 +170,29 @@ class Exchange:
         endpoint = self._leave()
         assert endpoint is not None
         self.tried += (endpoint,)
-        self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
+        self.connect_error = reason
         if len(self.tried) > self.proxy.settings.retries:
-            self._fail(502, f"{self._why_all_failed()}: {reason}")
+            self._fail(502, self._why_all_failed())
             return
+        self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
         self._choose()
 
     def _why_all_failed(self) -> str:
         pods = ", ".join(str(endpoint) for endpoint in self.tried)
         many = "no pod" if len(self.tried) > 1 else "the pod"
         answer = "could be connected to" if len(self.tried) > 1 else "could not be connected to"
-        return f"{many} of service {self.route.backend.key} {answer} (tried {pods})"
+        service = self.route.backend.key
+        return f"{many} of service {service} {answer}: {self.connect_error} (tried {pods})"
 
     # The response
 
-    def respond(
-        self, head: ResponseHead, length: int, body: bytes, end: bool, wire: bytes | None
-    ) -> None:
+    def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
         self.status = head.status
         if end:
             self._count()
         else:
             self.deadline = monotonic() + self.proxy.settings.body_timeout
-        self.downstream.respond(head, length, body, end, wire)
+        self.downstream.respond(head, length, data, start, end)
 
     def respond_more(self, data: bytes, end: bool) -> None:
         if end:

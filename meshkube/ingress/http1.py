@@ -191,7 +191,7 @@ def check_partial(data: bytes, limit: int) -> None:
     elif data[:1] and not 65 <= data[0] <= 90:
         raise _bad_request_line(data)
     if len(data) > limit:
-        if line_end < 0:
+        if line_end < 0 or line_end > limit:
             raise HeadError(414, f"the request target is longer than {limit} bytes")
         raise HeadError(431, f"the header fields are larger than {limit} bytes")
 

@@ -154,17 +154,15 @@ class Upstream(asyncio.Protocol):
             if size > length:
                 self._reusable = False
                 data = data[: start + length]
-            wire = data if head.verbatim else None
-            body = data[start:] if wire is None else b""
             self._finish(exchange)
-            exchange.respond(head, length, body, True, wire)
+            exchange.respond(head, length, data, start, True)
             return
         self._in_body = True
         self._left = length
         if length == CHUNKED:
             self._chunks = ChunkedBody()
             if not exchange.downstream.takes_chunks:
-                exchange.respond(head, length, b"", False, None)
+                exchange.respond(head, length, b"", 0, False)
                 if data[start:]:
                     self._body(data[start:])
                 return
@@ -172,8 +170,7 @@ class Upstream(asyncio.Protocol):
             return
         if length > 0:
             self._left = length - size
-        wire = data if head.verbatim and length >= 0 else None
-        exchange.respond(head, length, data[start:], False, wire)
+        exchange.respond(head, length, data, start, False)
 
     def _begin_chunked(
         self, exchange: Exchange, head: ResponseHead, data: bytes, start: int
@@ -187,10 +184,9 @@ class Upstream(asyncio.Protocol):
         if start + used < len(data):
             self._reusable = False
             data = data[: start + used]
-        wire = data if head.verbatim else None
         if chunks.done:
             self._finish(exchange)
-        exchange.respond(head, CHUNKED, data[start:], chunks.done, wire)
+        exchange.respond(head, CHUNKED, data, start, chunks.done)
 
     def _body(self, data: bytes) -> None:
         exchange = cast("Exchange", self.exchange)

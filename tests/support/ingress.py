@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
+
+import pytest
 
 from meshkube.ingress.listener import listen, port_of
 from meshkube.ingress.proxy import Proxy
@@ -137,7 +140,8 @@ async def running_proxy(
 class Origin:
     """A server behind the proxy: it reads whole requests and answers with given bytes."""
 
-    def __init__(self, answer: bytes | Handler = b"") -> None:
+    def __init__(self, answer: bytes | Handler = b"", host: str = "127.0.0.1") -> None:
+        self.host = host
         self.answer: Any = answer or response(b"ok")
         self.requests: list[bytes] = []
         """The heads, as they came."""
@@ -148,7 +152,7 @@ class Origin:
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Origin:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -185,6 +189,17 @@ class Origin:
         self.requests.append(head)
         self.bodies.append(await read_body(reader, head))
         return head
+
+
+def host_address() -> str:
+    """An address of this machine that is not loopback: the API takes no other for a pod."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Sends nothing: it only asks the kernel which address it would send from.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        return str(probe.getsockname()[0])
 
 
 async def read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
