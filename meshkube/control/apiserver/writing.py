@@ -116,9 +116,12 @@ class Writer:
         pinned = meta.resource_version(new)
         if pinned and pinned != str(current.revision):
             raise errors.conflict(kind.group, kind.plural, meta.name(old))
-        strategy.prepare_update(kind, new, old, subresource)
-        if subresource not in ("status", "binding", "finalize"):
+        changes_spec = subresource not in ("status", "binding", "finalize")
+        if changes_spec:
+            # Before the generation is decided: leaving a default out changes nothing.
             rules.defaults(kind, new)
+        strategy.prepare_update(kind, new, old, subresource)
+        if changes_spec:
             if kind is kinds.SERVICE:
                 services.prepare(new, old)
             rules.validate_update(kind, new, old)
