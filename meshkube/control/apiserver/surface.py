@@ -40,6 +40,7 @@ class Surface:
             "/apis": self._apis,
             "/version": self._version,
             "/metrics": self._metrics,
+            "/statusz": self._status,
             "/openapi/v2": specs.v2,
         }
         self._reviews = {
