@@ -14,6 +14,7 @@ from typing import Any, Final
 from meshkube.api.errors import ApiError, FieldError, bad_request
 from meshkube.api.kinds import Kind
 from meshkube.api.schemas import scalars
+from meshkube.api.schemas.go_types import named_type
 from meshkube.api.schemas.nodes import Node, schema_for
 from meshkube.api.types import JSON, Object
 
@@ -44,7 +45,7 @@ def check_node(node: Node, value: JSON) -> SchemaResult:
     if isinstance(value, dict):
         checker.object(node, value, "", "")
     elif value is not None:
-        checker.wrong_type(node, value, "", "")
+        checker.wrong_type(node, value, "", "", "")
     return checker.result
 
 
@@ -94,35 +95,34 @@ class _Checker:
             for key, item in value.items():
                 if item is not None:
                     self.value(node.items, item, f"{path}.{key}", go_path, struct)
-        elif kind == "any" and isinstance(value, dict):
-            return
+        elif kind == "any":
+            return  # kept unread
         elif kind in _PARSED:
-            self._parsed(node, value, path, f"{struct}.{go_path}")
+            self._parsed(node, value, path, go_path, struct)
         elif _PLAIN.get(kind) is not type(value):
-            self.wrong_type(node, value, path, f"{struct}.{go_path}")
+            self.wrong_type(node, value, path, go_path, struct)
 
-    def _parsed(self, node: Node, value: JSON, path: str, place: str) -> None:
+    def _parsed(self, node: Node, value: JSON, path: str, go_path: str, struct: str) -> None:
         try:
             _PARSED[node.type](value, node.format)
         except TypeError:
-            self.wrong_type(node, value, path, place)
+            self.wrong_type(node, value, path, go_path, struct)
         except OverflowError:
-            self._number(node, value, path, place)
+            self._mismatch(node, f"number {value}", path, go_path, struct)
         except ValueError as error:
             self._fault(path, str(error))
 
-    def wrong_type(self, node: Node, value: JSON, path: str, place: str) -> None:
-        where = f"Go struct field {place}" if place else "Go value"
-        go = scalars.json_type(value)
-        self._fault(
-            path, f"json: cannot unmarshal {go} into {where} of type {scalars.go_type(node)}"
-        )
+    def wrong_type(self, node: Node, value: JSON, path: str, go_path: str, struct: str) -> None:
+        self._mismatch(node, scalars.json_type(value), path, go_path, struct)
 
-    def _number(self, node: Node, value: JSON, path: str, place: str) -> None:
-        go = scalars.go_type(node)
-        self._fault(
-            path, f"json: cannot unmarshal number {value} into Go struct field {place} of type {go}"
-        )
+    def _mismatch(self, node: Node, what: str, path: str, go_path: str, struct: str) -> None:
+        where = f"Go struct field {struct}.{go_path}" if struct else "Go value"
+        name = named_type(struct, go_path.rpartition(".")[2])
+        if name is None:
+            name = scalars.go_type(node)
+        elif node.type != "array":
+            name = name.removeprefix("[]")
+        self._fault(path, f"json: cannot unmarshal {what} into {where} of type {name}")
 
     def _fault(self, path: str, message: str) -> None:
         self.result.errors.append(FieldError(path, "FieldValueTypeInvalid", message))

@@ -93,11 +93,12 @@ def _moment(value: JSON, layout: str, parts: tuple[tuple[str, re.Pattern[str]], 
         match = pattern.match(value, at)
         if match is None:
             raise ValueError(
-                f'parsing time "{value}" as "{layout}": cannot parse "{value[at:]}" as "{part}"'
+                f'parsing time {_quoted(value)} as "{layout}":'
+                f' cannot parse {_quoted(value[at:])} as "{part}"'
             )
         at = match.end()
     if at != len(value):
-        raise ValueError(f'parsing time "{value}": extra text: "{value[at:]}"')
+        raise ValueError(f"parsing time {_quoted(value)}: extra text: {_quoted(value[at:])}")
     for what, start, low, high in _RANGES:
         if not low <= int(value[start : start + 2]) <= high:
             raise ValueError(f'parsing time "{value}": {what} out of range')
@@ -105,6 +106,19 @@ def _moment(value: JSON, layout: str, parts: tuple[tuple[str, re.Pattern[str]], 
     leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if not 1 <= day <= _DAYS[month - 1] + leap:
         raise ValueError(f'parsing time "{value}": day out of range')
+
+
+def _quoted(text: str) -> str:
+    """As Go's time package quotes: what is not printable ASCII by its bytes."""
+    escaped = (
+        f"\\x{byte:02x}"
+        if not 0x20 <= byte < 0x7F
+        else f"\\{byte:c}"
+        if byte in b'"\\'
+        else chr(byte)
+        for byte in text.encode()
+    )
+    return '"' + "".join(escaped) + '"'
 
 
 def base64_bytes(value: JSON, format_: str) -> None:

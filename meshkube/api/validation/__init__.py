@@ -69,7 +69,7 @@ __all__ = ["validate_binding", "validate_create", "validate_update"]
 
 def validate_create(kind: Kind, obj: Object) -> list[FieldError]:
     """Every fault of a new object, whose name and namespace are already set."""
-    faults = validate_metadata(kind, obj)
+    faults = [] if kind is kinds.EVENT else validate_metadata(kind, obj)
     if kind in _CREATE:
         faults += _CREATE[kind](obj)
     return _unique(faults)

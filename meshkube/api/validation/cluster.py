@@ -119,14 +119,16 @@ def validate_lease(lease: Object) -> Faults:
 
 
 def validate_event(event: Object) -> Faults:
-    """`v1`: an event about an object lies in that object's namespace."""
-    if event.get("eventTime"):
-        return _new_event(event, "involvedObject", "reportingComponent", "message")
-    about = (event.get("involvedObject") or {}).get("namespace") or ""
+    """`v1`: an event about an object lies in that object's namespace. Nothing else of its
+    metadata is checked."""
     space = (event.get("metadata") or {}).get("namespace") or ""
+    faults = list(formats.faults("namespace", space, formats.dns_subdomain(space)))
+    if event.get("eventTime"):
+        return _new_event(event, "involvedObject", "reportingComponent", "message") + faults
+    about = (event.get("involvedObject") or {}).get("namespace") or ""
     if about == space or (not about and space == "default"):
-        return []
-    return [invalid("involvedObject.namespace", about, "does not match event.namespace")]
+        return faults
+    return [invalid("involvedObject.namespace", about, "does not match event.namespace"), *faults]
 
 
 def validate_events_event(event: Object) -> Faults:

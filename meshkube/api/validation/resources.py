@@ -10,6 +10,7 @@ from meshkube.api.validation import formats
 from meshkube.api.validation.faults import (
     NOT_NEGATIVE,
     Faults,
+    Shown,
     at,
     child,
     duplicate,
@@ -74,12 +75,12 @@ def _overcommits(name: str) -> bool:
 
 def validate_resource_name(path: str, name: str) -> Faults:
     """Any resource: a standard one or a qualified name."""
-    faults = list(formats.faults(path, name, formats.qualified_name(name)))
+    faults = list(formats.faults(path, Shown(name), formats.qualified_name(name)))
     if not faults and "/" not in name:
         standard = name in _STANDARD or name.startswith((_HUGE, f"requests.{_HUGE}"))
         if not standard:
             detail = "must be a standard resource type or fully qualified"
-            faults.append(invalid(path, name, detail))
+            faults.append(invalid(path, Shown(name), detail))
     return faults
 
 
@@ -87,16 +88,16 @@ def _container_resource(path: str, name: str) -> Faults:
     faults = validate_resource_name(path, name)
     if "/" not in name:
         if name not in _CONTAINER and not name.startswith(_HUGE):
-            faults.append(invalid(path, name, "must be a standard resource for containers"))
+            faults.append(invalid(path, Shown(name), "must be a standard resource for containers"))
     elif not is_native(name) and not is_extended(name):
-        faults.append(invalid(path, name, "doesn't follow extended resource name standard"))
+        faults.append(invalid(path, Shown(name), "doesn't follow extended resource name standard"))
     return faults
 
 
 def _pod_resource(path: str, name: str) -> Faults:
     faults = validate_resource_name(path, name)
     if not faults and name not in ("cpu", "memory") and not name.startswith(_HUGE):
-        faults.append(not_supported(path, name, ["cpu", "hugepages-", "memory"]))
+        faults.append(not_supported(path, Shown(name), ["cpu", "hugepages-", "memory"]))
     return faults
 
 

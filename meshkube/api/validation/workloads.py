@@ -58,6 +58,8 @@ def validate_controller_revision(revision: Object) -> Faults:
     faults = [] if number >= 0 else [invalid("revision", number, NOT_NEGATIVE)]
     if data is None:
         faults.append(required("data", "data is mandatory"))
+    elif not isinstance(data, dict):
+        faults.append(required("data", "data must be a valid JSON object"))
     return faults
 
 
@@ -101,9 +103,11 @@ def selector_shown(selector: Object | None) -> Shown:
     expressions = selector.get("matchExpressions")
     shown = ", ".join(_requirement_shown(each) for each in expressions or ())
     return Shown(
-        f"v1.LabelSelector{{MatchLabels:{go_map(labels) if labels else 'map[string]string(nil)'},"
-        " MatchExpressions:[]v1.LabelSelectorRequirement"
-        f"{'{' + shown + '}' if expressions else '(nil)'}}}"
+        "v1.LabelSelector{MatchLabels:"
+        + ("map[string]string(nil)" if labels is None else go_map(labels))
+        + ", MatchExpressions:[]v1.LabelSelectorRequirement"
+        + ("(nil)" if expressions is None else "{" + shown + "}")
+        + "}"
     )
 
 
@@ -112,7 +116,7 @@ def _requirement_shown(requirement: Object) -> str:
     return (
         f"v1.LabelSelectorRequirement{{Key:{quoted(requirement.get('key') or '')},"
         f" Operator:{quoted(requirement.get('operator') or '')},"
-        f" Values:{go_strings(values) if values else '[]string(nil)'}}}"
+        f" Values:{'[]string(nil)' if values is None else go_strings(values)}}}"
     )
 
 
@@ -134,10 +138,10 @@ def _selector_and_template(spec: Object) -> Faults:
 def _template(template: Object, selector: Object | None) -> Faults:
     faults: Faults = []
     path = "spec.template"
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    if _plain(selector) and not from_label_selector(selector or {}).matches(labels):
+    labels = (template.get("metadata") or {}).get("labels")
+    if _plain(selector) and not from_label_selector(selector or {}).matches(labels or {}):
         detail = "`selector` does not match template `labels`"
-        shown = go_map(labels) if labels else Shown("map[string]string(nil)")
+        shown = Shown("map[string]string(nil)") if labels is None else go_map(labels)
         faults.append(invalid(f"{path}.metadata.labels", shown, detail))
     faults += validate_template(template, path)
     spec = template.get("spec") or {}
