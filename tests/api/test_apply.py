@@ -1,4 +1,5 @@
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -292,6 +293,43 @@ def test_the_result_shares_no_data_with_what_it_was_made_of() -> None:
     result["spec"]["strategy"]["type"] = "changed"
     result["metadata"]["labels"] = {}
     assert (live, config) == before
+
+
+# From `kubectl apply` to `kubectl apply --server-side`.
+
+ANNOTATION = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def client_side_applied(config: dict[str, Any]) -> dict[str, Any]:
+    live = copy.deepcopy(config)
+    live["metadata"]["annotations"] = {ANNOTATION: json.dumps(config)}
+    live["metadata"]["managedFields"] = record_update(
+        None, live, "kubectl-client-side-apply", schema=DEPLOYMENT, time=NOW
+    )
+    return live
+
+
+def test_kubectl_takes_over_what_it_applied_from_the_client() -> None:
+    live = client_side_applied(deployment(replicas=2, paused=True))
+    result = applied(live, deployment(replicas=3, paused=True))
+    assert result["spec"]["replicas"] == 3
+    assert json.loads(result["metadata"]["annotations"][ANNOTATION])["spec"]["replicas"] == 3
+    with pytest.raises(ApiError, match="kubectl-client-side-apply"):
+        applied(live, deployment(replicas=3), "somebody-else")
+
+
+def test_kubectl_does_not_take_over_what_was_changed_since() -> None:
+    live = updated(client_side_applied(deployment(replicas=2)), "kubectl-scale", replicas=5)
+    with pytest.raises(ApiError, match='conflict with "kubectl-scale"'):
+        applied(live, deployment(replicas=3))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"spec": 1}'])
+def test_an_annotation_that_makes_no_sense_does_no_harm(text: str) -> None:
+    live = client_side_applied(deployment(replicas=2))
+    live["metadata"]["annotations"][ANNOTATION] = text
+    with pytest.raises(ApiError, match="Apply failed with 1 conflict"):
+        applied(live, deployment(replicas=3))
 
 
 # Several managers over one map, against the rules said in a few lines.

@@ -120,6 +120,12 @@ def test_a_subresource_has_an_entry_of_its_own() -> None:
     assert stored["metadata"]["managedFields"][1]["fieldsV1"] == {"f:status": {"f:phase": {}}}
 
 
+def test_a_status_that_the_server_makes_is_nobodys() -> None:
+    made = {**pod(), "status": {"phase": "Pending"}}
+    stored = written(None, made, "kubectl-create")
+    assert "f:status" not in fields(stored, "kubectl-create")
+
+
 def test_entries_that_are_not_sent_back_are_kept() -> None:
     changed = pod(nodeName="n1")
     stored = written(CREATED, changed, "scheduler")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import reduce
 
+from meshkube.api.apply import last_applied
 from meshkube.api.apply.fieldsets import Fields, common, minus, paths, union
 from meshkube.api.apply.managers import Entry, changes, decode, encode, tracked
 from meshkube.api.apply.typed import TypedNode, declared, merge, prune
@@ -58,9 +59,10 @@ def apply(
         owned = reduce(union, (entry.fields for entry in others), mine.fields)
         prune(merged, schema, last.fields, owned)
     changed, removed = changes(before, merged, schema)
-    conflicts = [(entry, shared) for entry in others if (shared := common(entry.fields, changed))]
-    if conflicts and not force:
-        raise _conflict(conflicts)
+    if not force:
+        _check_conflicts(others, changed, manager, before, schema)
+    if manager == last_applied.MANAGER and not subresource:
+        last_applied.keep_up(merged, config)
     if last is not None and last.fields == mine.fields and not changed and not removed:
         managers = clone(before["metadata"]["managedFields"])
     else:
@@ -69,6 +71,22 @@ def apply(
         managers = encode([*kept, mine])
     merged.setdefault("metadata", {})["managedFields"] = managers
     return merged
+
+
+def _check_conflicts(
+    others: list[Entry], changed: Fields, manager: str, live: Object, schema: TypedNode | None
+) -> None:
+    """Raises `ApiError` 409 where others own what is to be changed."""
+    conflicts = _shared(others, changed)
+    if conflicts and manager == last_applied.MANAGER:
+        allowed = last_applied.still_applied(live, schema)
+        conflicts = _shared(others, minus(changed, allowed))
+    if conflicts:
+        raise _conflict(conflicts)
+
+
+def _shared(others: list[Entry], fields: Fields) -> list[tuple[Entry, Fields]]:
+    return [(entry, shared) for entry in others if (shared := common(entry.fields, fields))]
 
 
 def _relevant(config: Object, schema: TypedNode | None, subresource: str) -> Object:

@@ -135,10 +135,15 @@ def record_update(
     The manager gets what it changed or added, all others lose that and what is gone. `new` is as
     it will be stored, with defaults. Entries that it brings itself replace those of `old`, as long
     as it brings any: a client that sends back what it has read keeps them, one that sends
-    `[{}]` clears them. The result shares parts with both, and replaces the list in `new`.
+    `[{}]` clears them. A status is recorded only where a sub-resource was written. The result
+    shares parts with both, and replaces the list in `new`.
     """
     base = decode(new) if _brings_entries(new) else decode(old)
-    changed, removed = changes(old, new, schema)
+    if not subresource and schema is not None and schema.field("status") is not None:
+        # What the server itself makes of a status here is nobody's.
+        changed, removed = changes(_no_status(old), _no_status(new), schema)
+    else:
+        changed, removed = changes(old, new, schema)
     if not changed and not removed:
         return encode(base)
     mine = Entry(
@@ -161,6 +166,10 @@ def record_update(
         else:
             entries.append(replace(entry, fields=left))
     return encode([*entries, held])
+
+
+def _no_status(obj: Object | None) -> Object:
+    return {key: value for key, value in (obj or {}).items() if key != "status"}
 
 
 def _brings_entries(new: Object) -> bool:
