@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import subprocess
 from collections.abc import Iterator
 from typing import Any, Protocol, cast
+
+import orjson
 
 _JSON = 1 << 4
 _TERSE = 1 << 11
@@ -170,7 +171,7 @@ def _is_absent(error: NftError) -> bool:
 
 
 def _parse(text: str) -> list[dict[str, Any]]:
-    return cast(list[dict[str, Any]], json.loads(text)["nftables"])
+    return cast(list[dict[str, Any]], orjson.loads(text)["nftables"])
 
 
 def _first_line(text: bytes | None) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from meshkube.api import kinds
-from tests.dataplane.world import ADDRESS, World, service, slice_of
+from tests.dataplane.world import ADDRESS, World, service, settle, slice_of
 from tests.lab.host import lab
 from tests.lab.pods import pods, serve, stop
 
@@ -75,3 +77,56 @@ async def test_dockers_chain_is_found_when_docker_comes_later(
         await world.until(lambda: "meshkube" in world.host.run("iptables-save").stdout)
         answer = world.ask(world.other, world.host.address, 30080)
         assert answer[0] == world.pods[0].name
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A root file system with busybox alone, as `docker import` takes it."""
+    with tarfile.open(tmp_path / "image.tar", "w") as tar:
+        tar.add("/bin/busybox", "bin/busybox")
+        for tool in ("sh", "httpd", "wget"):
+            link = tarfile.TarInfo(f"bin/{tool}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(link)
+    return tmp_path / "image.tar"
+
+
+@pytest.mark.skipif(not Path("/bin/busybox").exists(), reason="needs busybox-static")
+async def test_containers_on_dockers_own_bridge(image: Path) -> None:
+    """Docker's ports of the bridge, made before and after the proxy, serve as pods' do."""
+    with lab(2, docker=False) as (host, other):
+        host.start_docker()
+        host.run("iptables", "-P", "FORWARD", "DROP")
+        host.docker("import", str(image), "busybox")
+        host.docker(
+            "network", "create", "--subnet", "10.42.0.0/24",
+            "--opt", "com.docker.network.bridge.name=meshkube0",
+            "--opt", "com.docker.network.bridge.enable_ip_masquerade=false", "meshkube",
+        )  # fmt: skip
+
+        def start(address: str) -> str:
+            serve = f"echo {address} > /index.html; exec httpd -f -p 8080 -h /"
+            given = ("--net", "meshkube", "--ip", address, "--name", f"at-{address}")
+            host.docker("run", "-d", *given, "busybox", "/bin/sh", "-c", serve)
+            return address
+
+        def fetch(address: str, url: str) -> str:
+            done = host.docker("exec", f"at-{address}", "wget", "-qO-", url, check=False)
+            return done.stdout.strip()
+
+        world = World(host, other, [])
+        first = start("10.42.0.2")
+        world.api.put(kinds.SERVICE, service(), service("own", "10.43.0.81", 30081))
+        world.api.put(kinds.ENDPOINT_SLICE, slice_of(first))
+        async with world.proxy():
+            second = start("10.42.0.3")
+            world.api.put(kinds.ENDPOINT_SLICE, slice_of(second, name="own"))
+            await settle()
+            for each in (first, second):
+                await world.until(lambda each=each: fetch(each, f"http://{each}:8080/") == each)
+            for asking in (first, second):
+                assert fetch(asking, f"http://{ADDRESS}/") == first
+                assert fetch(asking, "http://10.43.0.81/") == second
+                assert fetch(asking, f"http://{host.address}:30081/") == second
+            done = other.run("curl", "-sm2", f"http://{host.address}:30080/")
+            assert done.stdout.strip() == first

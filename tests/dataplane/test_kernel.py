@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshkube.api import kinds
-from tests.dataplane.world import ADDRESS, DNS, World, service, slice_of
+from tests.dataplane.world import ADDRESS, DNS, World, service, settle, slice_of
 from tests.lab.host import Host, lab
 from tests.lab.pods import Pod, ask, connect, pods, serve, stop
 
@@ -27,10 +27,6 @@ def world() -> Iterator[World]:
         for pod in made:
             pod.serve(8080)
         yield World(host, other, made)
-
-
-async def settle() -> None:
-    await asyncio.sleep(0.1)
 
 
 async def test_a_cluster_ip_is_balanced_from_the_host_and_from_pods(world: World) -> None:

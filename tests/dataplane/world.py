@@ -98,3 +98,8 @@ class World:
         while not condition():
             assert time.monotonic() < deadline, "it did not come true"
             await asyncio.sleep(0.05)
+
+
+async def settle() -> None:
+    """Long enough for a change to be in the kernel."""
+    await asyncio.sleep(0.1)
