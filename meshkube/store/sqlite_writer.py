@@ -169,7 +169,8 @@ class Writer:
                 except StoreError as error:
                     outcomes.append((request, error))
             connection.execute("COMMIT")
-        except (sqlite3.Error, StoreError) as error:
+        except Exception as error:
+            # Whatever it is, the thread must live on, and nobody may wait for ever.
             self._fail(group, error)
             return
         self._head += len(events)
@@ -177,11 +178,16 @@ class Writer:
         _COMMIT_SECONDS.observe(time.perf_counter() - started)
         _WRITES.inc(len(events))
 
-    def _fail(self, group: list[Request], error: sqlite3.Error | StoreError) -> None:
+    def _fail(self, group: list[Request], error: Exception) -> None:
         """Nobody's write in the group is known to be kept. The next group connects anew, and so
         finds out what the disk really holds."""
-        reason = f"{self._path}: {error}" if isinstance(error, sqlite3.Error) else str(error)
-        log.error("writes failed", extra={"reason": reason, "writes": len(group)})
+        reason = str(error) if isinstance(error, StoreError) else f"{self._path}: {error}"
+        expected = isinstance(error, StoreError | sqlite3.Error)
+        log.error(
+            "writes failed",
+            extra={"reason": reason, "writes": len(group)},
+            exc_info=None if expected else error,
+        )
         self._disconnect()
         self._call(
             self._deliver,
@@ -219,7 +225,7 @@ class Writer:
                 self._compact(connection)
             elif self._giving_back:
                 self._give_back(connection)
-        except (sqlite3.Error, StoreError) as error:
+        except Exception as error:
             log.warning("compaction failed", extra={"reason": str(error)})
             self._disconnect()
             self._target = self._compacted

@@ -15,7 +15,7 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client, WatchEvent
 from tests.support.api import running_api, serving_api
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @contextlib.asynccontextmanager

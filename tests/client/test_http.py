@@ -18,7 +18,7 @@ from meshkube.api.errors import ApiError
 from meshkube.api.kinds import CONFIG_MAP, DEPLOYMENT, NODE, POD
 from meshkube.client.http import HttpClient
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -19,7 +19,7 @@ from meshkube.client.informer import Informer, Informers
 from meshkube.clock import SystemClock
 from tests.support.api import running_api
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class Unsteady:
@@ -102,7 +102,7 @@ async def running(informer: Informer | Informers) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -7,15 +7,16 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from meshkube.store import broadcast
+from meshkube.store import broadcast, sqlite_rows
 from meshkube.store.base import Compacted, KeyValue, StoreError, StoreUnavailable
 from meshkube.store.sqlite import LARGEST_VALUE, SqliteStore
 from meshkube.store.sqlite_writer import SPARE_PAGES
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 async def opened_message(path: Path) -> str:
@@ -254,4 +255,52 @@ async def test_a_full_disk_fails_writes_and_they_work_again_once_there_is_space(
             while not batch.events:
                 batch = await anext(watch)
         assert [event.kv for event in batch.events] == [again]
+    await store.aclose()
+
+
+class Connection(sqlite3.Connection):
+    """Commits, and once says that it could not."""
+
+    faults = 0
+
+    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:
+        done = super().execute(sql, *more)
+        if sql == "COMMIT" and Connection.faults:
+            Connection.faults -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return done
+
+
+async def test_a_commit_that_failed_and_took_effect_all_the_same_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = sqlite3.connect
+    monkeypatch.setattr(
+        "meshkube.store.sqlite_file.sqlite3.connect",
+        lambda *some, **more: plain(*some, factory=Connection, **more),
+    )
+    store = await SqliteStore.open(tmp_path / "store.db")
+    async with contextlib.aclosing(store.watch("", 0)) as watch:
+        await anext(watch)
+        Connection.faults = 1
+        with pytest.raises(StoreUnavailable, match="disk I/O error"):
+            await store.create("/a", b"")
+        assert (await store.create("/b", b"")).mod_revision == 2
+        seen: list[str] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(seen) < 2:
+                seen += [event.kv.key for event in (await anext(watch)).events]
+    await store.aclose()
+    assert seen == ["/a", "/b"]
+
+
+async def test_an_error_nobody_thought_of_leaves_the_store_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await SqliteStore.open(tmp_path / "store.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_rows, "apply", lambda *_: 1 / 0)
+        with pytest.raises(StoreUnavailable):
+            await store.create("/a", b"")
+    assert (await store.create("/a", b"")).mod_revision == 1
     await store.aclose()
