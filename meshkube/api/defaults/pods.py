@@ -12,7 +12,7 @@ from meshkube.api.types import Object
 
 # A reference with no tag and no digest means `:latest`. One that cannot be read has no tag.
 _REFERENCE: Final = re.compile(
-    r"(?:[\w.:\[\]-]+/)?[a-z0-9._/-]+(?::(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@[\w+.:-]+)?",
+    r"(?:[\w.:\[\]-]+/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@[\w+.:-]+)?",
     re.ASCII,
 )
 
@@ -74,6 +74,12 @@ def _host_ports(pod: Object) -> None:
                     port["hostPort"] = port.get("containerPort") or 0
 
 
+def _grace(spec: Object) -> None:
+    """Less than no time to stop is the least time."""
+    if (spec.get("terminationGracePeriodSeconds") or 0) < 0:
+        spec["terminationGracePeriodSeconds"] = 1
+
+
 def _handler(path: str) -> list[Row]:
     return [(f"{path}.httpGet.path", "/"), (f"{path}.httpGet.scheme", "HTTP")]
 
@@ -99,6 +105,7 @@ def _container(path: str) -> list[Row]:
         (f"{path}.resources.requests", _whole_milli),
         (f"{path}.ports[].protocol", "TCP"),
         (f"{path}.env[].valueFrom.fieldRef.apiVersion", "v1"),
+        (f"{path}.env[].valueFrom.resourceFieldRef.divisor", "0"),
         *_probe(f"{path}.livenessProbe"),
         *_probe(f"{path}.readinessProbe"),
         *_probe(f"{path}.startupProbe"),
@@ -117,8 +124,10 @@ _VOLUMES: Final[list[Row]] = [
     ("volumes[].configMap.defaultMode", _MODE),
     ("volumes[].downwardAPI.defaultMode", _MODE),
     ("volumes[].downwardAPI.items[].fieldRef.apiVersion", "v1"),
+    ("volumes[].downwardAPI.items[].resourceFieldRef.divisor", "0"),
     ("volumes[].projected.defaultMode", _MODE),
     ("volumes[].projected.sources[].downwardAPI.items[].fieldRef.apiVersion", "v1"),
+    ("volumes[].projected.sources[].downwardAPI.items[].resourceFieldRef.divisor", "0"),
     ("volumes[].projected.sources[].serviceAccountToken.expirationSeconds", 3600),
     ("volumes[].iscsi.iscsiInterface", "default"),
     ("volumes[].rbd.pool", "rbd"),
@@ -135,6 +144,7 @@ _VOLUMES: Final[list[Row]] = [
 
 POD_SPEC: Final[list[Row]] = [
     ("", service_account),
+    ("", _grace),
     ("dnsPolicy", "ClusterFirst"),
     ("restartPolicy", "Always"),
     ("securityContext", {}),

@@ -21,6 +21,7 @@ from meshkube.api.types import JSON, Object
 MAX_UNKNOWN: Final = 100
 """So many unknown fields are reported at most, as a real server does."""
 
+_REASON: Final = "FieldValueTypeInvalid"
 _PLAIN: Final[dict[str, type]] = {"string": str, "boolean": bool}
 
 
@@ -29,7 +30,7 @@ class SchemaResult:
     """What `check` found."""
 
     errors: list[FieldError] = field(default_factory=list)
-    """Wrong types, in document order; any one makes the object unreadable."""
+    """What cannot be read, the one a server would report first; any makes the object unreadable."""
     unknown: list[str] = field(default_factory=list)
     """Paths of unknown fields, such as `spec.containers[0].foo`."""
 
@@ -69,6 +70,9 @@ def strict_error(kind: Kind, faults: list[str]) -> ApiError:
 class _Checker:
     def __init__(self) -> None:
         self.result = SchemaResult()
+        self._unread = 0
+        """How many values had the right type and could not be read: they are told first, for a
+        server gives up at such a value and goes on after a wrong type."""
 
     def object(self, node: Node, value: dict[str, Any], path: str, go_path: str) -> None:
         """`path` has indexes, `go_path` has none; both are empty at the root."""
@@ -110,7 +114,12 @@ class _Checker:
         except OverflowError:
             self._mismatch(node, f"number {value}", path, go_path, struct)
         except ValueError as error:
-            self._fault(path, str(error))
+            fault = FieldError(path, _REASON, str(error))
+            if node.type == "bytes":  # the one such value at which a server does not give up
+                self.result.errors.append(fault)
+            else:
+                self.result.errors.insert(self._unread, fault)
+                self._unread += 1
 
     def wrong_type(self, node: Node, value: JSON, path: str, go_path: str, struct: str) -> None:
         self._mismatch(node, scalars.json_type(value), path, go_path, struct)
@@ -122,10 +131,8 @@ class _Checker:
             name = scalars.go_type(node)
         elif node.type != "array":
             name = name.removeprefix("[]")
-        self._fault(path, f"json: cannot unmarshal {what} into {where} of type {name}")
-
-    def _fault(self, path: str, message: str) -> None:
-        self.result.errors.append(FieldError(path, "FieldValueTypeInvalid", message))
+        message = f"json: cannot unmarshal {what} into {where} of type {name}"
+        self.result.errors.append(FieldError(path, _REASON, message))
 
     def _unknown(self, path: str) -> None:
         if len(self.result.unknown) < MAX_UNKNOWN:

@@ -139,7 +139,8 @@ def _template(template: Object, selector: Object | None) -> Faults:
     faults: Faults = []
     path = "spec.template"
     labels = (template.get("metadata") or {}).get("labels")
-    if _plain(selector) and not from_label_selector(selector or {}).matches(labels or {}):
+    # No selector at all selects nothing; an empty one is a fault of its own.
+    if selector is None or not from_label_selector(selector).matches(labels or {}):
         detail = "`selector` does not match template `labels`"
         shown = Shown("map[string]string(nil)") if labels is None else go_map(labels)
         faults.append(invalid(f"{path}.metadata.labels", shown, detail))
