@@ -123,12 +123,18 @@ class Change:
 class Selection:
     """Which objects of a resource a list or a watch is about."""
 
-    __slots__ = ("fields", "labels", "prefix")
+    __slots__ = ("fields", "key", "labels", "prefix")
 
     def __init__(
-        self, prefix: str, labels: LabelSelector | None, fields: FieldSelector | None
+        self,
+        prefix: str,
+        labels: LabelSelector | None = None,
+        fields: FieldSelector | None = None,
+        key: str = "",
     ) -> None:
         self.prefix = prefix
+        self.key = key
+        """The only object that can match, where the field selector names one."""
         self.labels = labels
         self.fields = fields
 
@@ -144,7 +150,8 @@ class Selection:
         return self.fields is None or self.fields.matches(item.fields)
 
     def notice(self, change: Change) -> Notice | None:
-        if not change.plain.cached.key.startswith(self.prefix):
+        key = change.plain.cached.key
+        if key != self.key if self.key else not key.startswith(self.prefix):
             return None
         if self.everything:
             return change.plain
@@ -207,8 +214,12 @@ class ResourceCache:
             self._floor = self._window.popleft().revision
         self._window.append(change)
 
-    def select(self, prefix: str, start_after: str = "") -> list[Cached]:
-        """The objects under a key prefix, in order, after a key."""
+    def select(self, selection: Selection, start_after: str = "") -> list[Cached]:
+        """What may match, by its key: in order, after a key."""
+        if selection.key:
+            found = self.items.get(selection.key)
+            return [found] if found is not None and selection.key > start_after else []
+        prefix = selection.prefix
         low = bisect_left(self._keys, prefix)
         high = bisect_left(self._keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
         if start_after:

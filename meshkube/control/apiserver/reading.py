@@ -12,7 +12,7 @@ import orjson
 
 from meshkube.api import errors
 from meshkube.api.kinds import Kind
-from meshkube.api.selectors import check_fields, parse_fields, parse_labels
+from meshkube.api.selectors import FieldSelector, check_fields, parse_fields, parse_labels
 from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.events import stored_kind
@@ -58,7 +58,14 @@ class Query:
             check_fields(self.kind, fields)
         if labels is not None and labels.empty:
             labels = None
-        return Selection(prefix, labels, fields)
+        return Selection(prefix, labels, fields, self._only(fields))
+
+    def _only(self, fields: FieldSelector | None) -> str:
+        """The key of the one object that a selector such as `metadata.name=web` can match."""
+        if fields is None or (self.kind.namespaced and not self.namespace):
+            return ""
+        name = fields.exact("metadata.name")
+        return object_key(stored_kind(self.kind), self.namespace or "", name) if name else ""
 
 
 class Reader:
@@ -86,7 +93,7 @@ class Reader:
         revision = self._feed.revision
         if exact and int(query.resource_version) != revision:
             return await self._past(query, selection, int(query.resource_version), "")
-        found = self._feed.cache(stored_kind(query.kind)).select(selection.prefix)
+        found = self._feed.cache(stored_kind(query.kind)).select(selection)
         return _page(query, selection, found, revision)
 
     async def _wait(self, query: Query) -> None:
@@ -107,7 +114,7 @@ class Reader:
             )
         if revision < 0:
             await self._feed.fresh()
-            found = self._feed.cache(stored_kind(query.kind)).select(selection.prefix, start)
+            found = self._feed.cache(stored_kind(query.kind)).select(selection, start)
             return _page(query, selection, found, self._feed.revision)
         return await self._past(query, selection, revision, start)
 
@@ -153,7 +160,7 @@ def parse_version(text: str) -> int | None:
 
 
 def _state(cache: ResourceCache, selection: Selection) -> Iterable[Notice]:
-    for item in cache.select(selection.prefix):
+    for item in cache.select(selection):
         if selection.everything or selection.matches(item):
             yield Notice("ADDED", item)
 

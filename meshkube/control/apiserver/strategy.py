@@ -83,7 +83,7 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
     elif subresource == "finalize":
         _only_finalizers(obj, old)
     else:
-        if has_status(kind):
+        if has_status(kind) and subresource != "binding":
             _take(obj, old, "status")
         if kind is kinds.NAMESPACE:
             _take(obj, old, "spec")
