@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 # A watch that ended sooner than this, without an event, is not resumed at once.
 SHORT_WATCH = 1.0
+# Events taken in a row before others on the loop get their turn: an in-process watch may have
+# thousands at hand, and requests must not wait for all of them.
+BURST = 50
 # After these errors a watch may go on where it stopped; after any other the cache is listed anew.
 _PASSING = frozenset({429, 503})
 _CLOCK = SystemClock()
@@ -149,17 +152,19 @@ class Informer:
             fields=self._fields,
             resource_version=self._version,
         )
-        heard = False
+        heard = 0
         try:
             async for type, obj in events:
                 if not heard:
-                    heard = True
                     self._expired = False
                     self._backoff.reset()
+                heard += 1
                 self._take(type, obj)
+                if heard % BURST == 0:
+                    await asyncio.sleep(0)
         finally:
             await _close(events)
-        return heard or self._clock.monotonic() - started >= SHORT_WATCH
+        return heard > 0 or self._clock.monotonic() - started >= SHORT_WATCH
 
     def _take(self, type: str, obj: Object) -> None:
         if type == "DELETED":

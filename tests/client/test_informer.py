@@ -269,6 +269,24 @@ async def test_bookmarks_move_the_version(client: Client) -> None:
     assert informer.list() == []
 
 
+async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> None:
+    class Flooding(Unsteady):
+        async def watch(self, *_: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
+            for number in range(1000):
+                obj = config_map(f"m{number}")
+                obj["metadata"]["resourceVersion"] = str(10_000 + number)
+                yield WatchEvent("ADDED", obj)
+            await asyncio.Event().wait()
+
+    informer = Informer(Flooding(client), CONFIG_MAP)  # type: ignore[arg-type]
+    async with running(informer):
+        sizes = set()
+        while informer.get("default/m999") is None:
+            sizes.add(len(informer))
+            await asyncio.sleep(0)
+    assert len(sizes) > 10
+
+
 async def test_an_unexpected_error_is_logged_and_survived(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
