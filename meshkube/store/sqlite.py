@@ -49,6 +49,7 @@ class SqliteStore:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._own = threading.local()
         self._connections: list[sqlite3.Connection] = []
+        self._head: int | None = None
         self._closed = False
         self._released = False
 
@@ -70,7 +71,11 @@ class SqliteStore:
         return store
 
     async def revision(self) -> int:
-        return self._read_here(sqlite_rows.head)
+        # Kept in memory: a cache asks before each read, and only this process writes.
+        self._check_open()
+        if self._head is None:
+            self._head = self._read_here(sqlite_rows.head)
+        return self._head
 
     async def get(self, key: str) -> KeyValue | None:
         # A lookup of a few microseconds: a thread's round trip would cost ten times that.
@@ -164,6 +169,7 @@ class SqliteStore:
         revision: int,
     ) -> None:
         if events:
+            self._head = revision
             self._broadcaster.send(events, revision)
         for request, outcome in outcomes:
             if request.future.done():
@@ -174,14 +180,20 @@ class SqliteStore:
                 request.future.set_exception(outcome)
 
     async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a read in a thread of its own, in one transaction: all it sees is of one moment."""
         self._check_open()
-        return await self._loop.run_in_executor(self._readers, self._read_here, function)
+        return await self._loop.run_in_executor(self._readers, self._read_here, function, True)
 
-    def _read_here(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs a read in one transaction, on the connection of the calling thread."""
+    def _read_here(
+        self, function: Callable[[sqlite3.Connection], T], transaction: bool = False
+    ) -> T:
+        """Runs a read on the connection of the calling thread. One statement needs no transaction
+        around it."""
         self._check_open()
         try:
             connection = self._connection()
+            if not transaction:
+                return function(connection)
             connection.execute("BEGIN")
             try:
                 return function(connection)
