@@ -23,6 +23,9 @@ from meshkube.clock import Clock
 
 log = logging.getLogger(__name__)
 
+REQUEST_LIMIT = 5.0
+"""Seconds after which a contender no longer waits for an answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
@@ -138,6 +141,7 @@ class Election:
                 self.leading = False
                 log.info("stopped leading", extra={"identity": self._identity})
                 self._announce("stopped leading")
+            _heed_cancellation()
 
     async def _acquire(self) -> None:
         sighting = Sighting()
@@ -145,19 +149,23 @@ class Election:
         while True:
             wait = self._timing.poll
             try:
-                lease = await self._current()
-                wait = 0.0
-                if lease is not None:
-                    now = self._clock.monotonic()
-                    sighting.see(lease, now)
-                    wait = sighting.free_in(lease, self._identity, now, self._timing.duration)
-                if wait == 0.0:
-                    await self._claim(lease)
-                    return
-            except ApiError as error:
-                log.debug("no lease yet", extra={"error": error.message})
+                async with asyncio.timeout(REQUEST_LIMIT):
+                    lease = await self._current()
+                    wait = self._free_in(sighting, lease)
+                    if wait == 0.0:
+                        await self._claim(lease)
+                        return
+            except (ApiError, TimeoutError) as error:
+                log.debug("no lease yet", extra={"error": str(error)})
                 wait = self._timing.poll
             await self._clock.sleep(min(wait, self._timing.poll))
+
+    def _free_in(self, sighting: Sighting, lease: Object | None) -> float:
+        if lease is None:
+            return 0.0
+        now = self._clock.monotonic()
+        sighting.see(lease, now)
+        return sighting.free_in(lease, self._identity, now, self._timing.duration)
 
     async def _current(self) -> Object | None:
         try:
@@ -197,15 +205,18 @@ class Election:
         finally:
             await self._give_back()
 
+    @property
+    def _ends(self) -> float:
+        return self._renewed + self._timing.give_up
+
     def _check(self) -> None:
-        if self._clock.monotonic() - self._renewed >= self._timing.give_up:
+        if self._clock.monotonic() >= self._ends:
             raise LeadershipLost(f"no renewal within {self._timing.give_up} s")
 
     async def _watchdog(self) -> None:
         """Ends the term in time, whatever a renewal in flight still waits for."""
         while True:
-            left = self._renewed + self._timing.give_up - self._clock.monotonic()
-            await self._clock.sleep(max(left, 0.0))
+            await self._clock.sleep(max(self._ends - self._clock.monotonic(), 0.0))
             self._check()
 
     async def _renew(self) -> None:
@@ -269,3 +280,10 @@ class Election:
             "LeaderElection",
             f"{self._identity} {what}",
         )
+
+
+def _heed_cancellation() -> None:
+    """A TaskGroup that fails while it is cancelled raises only the failure (before Python 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

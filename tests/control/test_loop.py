@@ -1,0 +1,134 @@
+"""The reconcile loop on the real API: wakes, retries, waits for its own writes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
+from meshkube.api.types import Object
+from meshkube.control.freshness import Freshness
+from meshkube.control.loop import Context, Controller
+from tests.support.cluster import cluster
+
+
+def config(name: str, **data: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "default"},
+        "data": data,
+    }
+
+
+async def test_it_never_acts_on_a_cache_without_its_own_writes(tmp_path: Path) -> None:
+    """A controller that wants one child per owner and finds it by listing the cache."""
+    behind = 0
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        nonlocal behind
+        cached = context.caches.of(kinds.CONFIG_MAP).list("default")
+        live = (await context.client.list(kinds.CONFIG_MAP, "default")).items
+        children = [c for c in cached if meta.name(c).startswith("child-of-web")]
+        behind += len(children) != sum(meta.name(c).startswith("child-of-web") for c in live)
+        if key == "default/web" and len(children) < 30:
+            child = config("")
+            child["metadata"] = {"generateName": "child-of-web-", "namespace": "default"}
+            await context.client.create(kinds.CONFIG_MAP, child)
+            return 0.0
+        return None
+
+    controller = Controller(name="t", kind=kinds.CONFIG_MAP, reconcile=reconcile, workers=3)
+    async with cluster(tmp_path, [controller]) as running:
+        await running.create(config("web"))
+        children = lambda: [  # noqa: E731
+            c for c in running.list(kinds.CONFIG_MAP) if meta.name(c).startswith("child-of-web")
+        ]
+        await running.until(lambda: len(children()) >= 30)
+        await asyncio.sleep(0.1)
+        assert len(children()) == 30
+
+
+async def test_failures_are_tried_again_and_logged_ever_more_rarely(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = 0
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        nonlocal tries
+        if key != "shop":
+            return None
+        tries += 1
+        if tries < 6:
+            raise ValueError("not yet")
+        return None
+
+    controller = Controller(name="t", kind=kinds.NAMESPACE, reconcile=reconcile)
+    async with cluster(tmp_path, [controller]) as running:
+        await running.create(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+        )
+        await running.until(lambda: tries >= 6)
+    failures = [r for r in caplog.records if r.message == "reconcile failed"]
+    assert len(failures) == 3, "the first, second and fourth of five"
+
+
+async def test_a_conflict_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seen = 0
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            raise ApiError(409, "Conflict", "behind")
+        return None
+
+    controller = Controller(
+        name="t", keys=lambda caches: ("all",), reconcile=reconcile, watches={}, workers=1
+    )
+    async with cluster(tmp_path, [controller]) as running:
+        await running.until(lambda: seen == 2)
+    assert not [r for r in caplog.records if r.message == "reconcile failed"]
+
+
+async def test_a_reconcile_can_ask_to_be_called_again(tmp_path: Path) -> None:
+    seen = 0
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        nonlocal seen
+        seen += 1
+        return 0.01 if seen < 3 else None
+
+    controller = Controller(name="t", keys=lambda caches: ("all",), reconcile=reconcile)
+    async with cluster(tmp_path, [controller]) as running:
+        await running.until(lambda: seen == 3)
+
+
+def obj(name: str, version: int, uid: str = "u", **more: str) -> Object:
+    return {"metadata": {"name": name, "uid": uid, "resourceVersion": str(version), **more}}
+
+
+def test_freshness_waits_for_writes_and_deletions() -> None:
+    cache: dict[str, Object] = {"gone": obj("gone", 1)}
+    fresh = Freshness(frozenset({kinds.POD}), lambda kind, key: cache.get(key), lambda kind: "3")
+    assert not fresh.stale("k")
+    fresh.wrote("k", kinds.POD, obj("a", 3))
+    assert not fresh.stale("k"), "the cache has followed up to 3"
+    fresh.wrote("k", kinds.POD, obj("a", 5))
+    fresh.wrote("k", kinds.SERVICE, obj("s", 9))
+    assert fresh.stale("k")
+    assert not fresh.stale("other")
+    fresh.observe(kinds.POD, None, obj("b", 4))
+    assert fresh.stale("k")
+    fresh.observe(kinds.POD, None, obj("a", 5))
+    assert not fresh.stale("k"), "a kind that is not watched does not hold it up"
+    fresh.deleted("k", kinds.POD, "gone", "u")
+    assert fresh.stale("k")
+    cache["gone"] = obj("gone", 6, deletionTimestamp="2026-01-01T00:00:00Z")
+    assert not fresh.stale("k")
+    fresh.deleted("k", kinds.POD, "gone", "u")
+    cache["gone"] = obj("gone", 7, uid="another")
+    assert not fresh.stale("k")
