@@ -123,6 +123,8 @@ def _containers(status: Object, count: _Count) -> _Count:
 
 
 def _restarted(count: _Count, container: Object) -> _Count:
+    if not container.get("restartCount") and not container.get("lastState"):
+        return count
     ended = ((container.get("lastState") or {}).get("terminated") or {}).get("finishedAt") or ""
     restarts = count.restarts + int(container.get("restartCount") or 0)
     return count._replace(restarts=restarts, last=max(count.last, ended))
