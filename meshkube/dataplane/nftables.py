@@ -23,9 +23,9 @@ from meshkube.dataplane.services import Settings, Stale
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Reading back every element of a big table costs a second of CPU: not more often than this,
-# though somebody else's change (Docker's, say) may have come with each container.
-THOROUGH_EVERY = 60.0
+# Somebody else's change (Docker's, say) may come with each container, and reading back every
+# element of a big table costs a second of CPU: this share of the time may go into it.
+READING_SHARE = 0.01
 LOOK_EVERY = 60.0
 _NFT_ERRORS = (libnft.NftError, host.HostError, OSError)
 
@@ -50,7 +50,7 @@ class NftKernel:
         """The generation whose rules are known to be ours as we left them."""
         self._shaped: int | None = None
         """The generation at which chains and rules, but not yet elements, were found right."""
-        self._read_at: float | None = None
+        self._read_after = 0.0
 
     async def open(self, settings: Settings, node_ip: str) -> None:
         self._settings, self._node_ip = settings, node_ip
@@ -177,11 +177,12 @@ class NftKernel:
                 self._load(ruleset)
                 return ["the table is gone" if items is None else "chains or rules were changed"]
             self._shaped = generation
-        now = self._clock.monotonic()
-        if self._read_at is not None and now - self._read_at < THOROUGH_EVERY:
+        started = self._clock.monotonic()
+        if started < self._read_after:
             return None
-        self._read_at = now
         held = snapshot.ruleset(self._nft.table(script.TABLE) or ())
+        ended = self._clock.monotonic()
+        self._read_after = ended + (ended - started) / READING_SHARE
         change = rules.diff(held, ruleset)
         if not change:
             return []

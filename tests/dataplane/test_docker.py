@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from meshkube.api import kinds
-from tests.dataplane.world import ADDRESS, World, service, settle, slice_of
+from tests.dataplane.world import ADDRESS, World, service, slice_of
 from tests.lab.host import lab
 from tests.lab.pods import pods, serve, stop
 
@@ -121,9 +121,9 @@ async def test_containers_on_dockers_own_bridge(image: Path) -> None:
         async with world.proxy():
             second = start("10.42.0.3")
             world.api.put(kinds.ENDPOINT_SLICE, slice_of(second, name="own"))
-            await settle()
             for each in (first, second):
                 await world.until(lambda each=each: fetch(each, f"http://{each}:8080/") == each)
+            await world.until(lambda: fetch(first, "http://10.43.0.81/") == second)
             for asking in (first, second):
                 assert fetch(asking, f"http://{ADDRESS}/") == first
                 assert fetch(asking, "http://10.43.0.81/") == second

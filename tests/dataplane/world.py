@@ -59,6 +59,13 @@ class World:
         namespace = who.name if isinstance(who, Host) else who.namespace
         return ask(namespace, address, port, udp)
 
+    def serves(self, address: str, port: int) -> bool:
+        """Whether a connection from the host is answered."""
+        try:
+            return bool(ask(self.host.name, address, port, timeout=0.3))
+        except OSError:
+            return False
+
     def state(self) -> list[str]:
         commands = ("nft list tables", "ip route", "ip rule", "iptables-save")
         return [self.host.run(*command.split()).stdout for command in commands]
@@ -98,8 +105,3 @@ class World:
         while not condition():
             assert time.monotonic() < deadline, "it did not come true"
             await asyncio.sleep(0.05)
-
-
-async def settle() -> None:
-    """Long enough for a change to be in the kernel."""
-    await asyncio.sleep(0.1)
