@@ -45,7 +45,7 @@ class SqliteStore:
         self._lock = lock
         self._loop = asyncio.get_running_loop()
         self._broadcaster = Broadcaster(self._loop)
-        self._writer = Writer(path, self._loop, self._deliver, self._broadcaster.overrun, retention)
+        self._writer = Writer(path, self._loop, self._deliver, self._lost_track, retention)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._own = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -178,6 +178,11 @@ class SqliteStore:
                 request.future.set_result(outcome)
             else:
                 request.future.set_exception(outcome)
+
+    def _lost_track(self) -> None:
+        """What was committed last is not known here: everybody reads the log."""
+        self._head = None
+        self._broadcaster.overrun()
 
     async def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """Runs a read in a thread of its own, in one transaction: all it sees is of one moment."""

@@ -16,7 +16,8 @@ _YEAR = 365 * 24 * 3600
 
 async def v2(call: Call) -> web.StreamResponse:
     """`/openapi/v2`, in JSON or in the protobuf form that kubectl asks for."""
-    if openapi.PROTOBUF in call.header("Accept"):
+    asked = call.header("Accept")
+    if openapi.PROTOBUF_ASKED in asked or openapi.PROTOBUF in asked:
         return await _document(call, "v2.pb", openapi.PROTOBUF)
     accept(call.header("Accept"), ("object",))
     return await _document(call, "v2", JSON)

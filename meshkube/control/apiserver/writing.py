@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -60,7 +61,7 @@ class Writer:
 
     def _prepare(self, kind: Kind, obj: Object, namespace: str, options: WriteOptions) -> None:
         now = self._clock.now()
-        strategy.prepare_create(kind, obj, namespace, meta.timestamp(now), str(uuid.uuid4()))
+        strategy.prepare_create(kind, obj, namespace, meta.timestamp(now), _new_uid())
         admission.admit_create(kind, obj, namespace, self._lookup)
         rules.defaults(kind, obj)
         if kind is kinds.SERVICE:
@@ -204,6 +205,11 @@ class Writer:
         finally:
             if not done:
                 self._services.undo(claim)
+
+
+def _new_uid() -> str:
+    """Random, and without a system call: a uid has to be unique, not secret."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def _stamped(kv: KeyValue) -> bytes:
