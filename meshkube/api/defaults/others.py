@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from meshkube.api.defaults.aliases import pod_cidrs, string_data
+from meshkube.api.defaults.pods import whole_milli
 from meshkube.api.defaults.rules import Row
 from meshkube.api.types import Object
 
@@ -29,6 +30,11 @@ NAMESPACE: Final[list[Row]] = [
     ("status.phase", "Active"),
 ]
 
-NODE: Final[list[Row]] = [("spec", pod_cidrs), ("status", _allocatable)]
+NODE: Final[list[Row]] = [
+    ("spec", pod_cidrs),
+    ("status", _allocatable),
+    ("status.capacity", whole_milli),
+    ("status.allocatable", whole_milli),
+]
 
 SECRET: Final[list[Row]] = [("", string_data), ("type", "Opaque")]

@@ -43,7 +43,7 @@ def _volume_source(volume: Object) -> None:
         volume["emptyDir"] = {}
 
 
-def _whole_milli(resources: Object) -> None:
+def whole_milli(resources: Object) -> None:
     """Amounts finer than a thousandth are rounded up to one."""
     for name, amount in resources.items():
         text = str(amount)
@@ -101,8 +101,8 @@ def _container(path: str) -> list[Row]:
         (f"{path}.terminationMessagePath", "/dev/termination-log"),
         (f"{path}.terminationMessagePolicy", "File"),
         (f"{path}.resources", {}),
-        (f"{path}.resources.limits", _whole_milli),
-        (f"{path}.resources.requests", _whole_milli),
+        (f"{path}.resources.limits", whole_milli),
+        (f"{path}.resources.requests", whole_milli),
         (f"{path}.ports[].protocol", "TCP"),
         (f"{path}.env[].valueFrom.fieldRef.apiVersion", "v1"),
         (f"{path}.env[].valueFrom.resourceFieldRef.divisor", "0"),
@@ -154,7 +154,7 @@ POD_SPEC: Final[list[Row]] = [
     *_container("initContainers[]"),
     *_container("containers[]"),
     *_container("ephemeralContainers[]"),
-    ("overhead", _whole_milli),
+    ("overhead", whole_milli),
 ]
 
 POD_TEMPLATE: Final[list[Row]] = [

@@ -77,7 +77,7 @@ def validate_create(kind: Kind, obj: Object) -> list[FieldError]:
 
 def validate_update(kind: Kind, obj: Object, old: Object) -> list[FieldError]:
     """Every fault of a new state of `old`, also of what may not change."""
-    faults = validate_metadata_update(kind, obj, old)
+    faults = [] if kind is kinds.EVENT else validate_metadata_update(kind, obj, old)
     if kind in _UPDATE:
         faults += _UPDATE[kind](obj, old)
     elif kind in _CREATE:

@@ -69,7 +69,7 @@ def shown(value: JSON) -> str:
         case Shown():
             return str(value)
         case None:
-            return "null"
+            return '"null"'
         case bool():
             return "true" if value else "false"
         case str():

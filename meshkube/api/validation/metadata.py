@@ -32,10 +32,12 @@ _NAMES: Final[dict[Kind, formats.NameCheck]] = {
 }
 # Kinds whose finalizers are checked more strictly than the rest.
 _CORE: Final = frozenset(kind for kind in kinds.KINDS if not kind.group)
+# Kinds whose names and finalizers are not looked at again on update.
+_PARTLY_ON_UPDATE: Final = frozenset(
+    {kinds.NAMESPACE, kinds.NODE, kinds.DEPLOYMENT, kinds.LEASE, kinds.SERVICE_ACCOUNT}
+)
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _KEPT: Final = (
-    "name",
-    "namespace",
     "uid",
     "creationTimestamp",
     "deletionTimestamp",
@@ -61,13 +63,16 @@ def validate_metadata_update(kind: Kind, obj: Object, old: Object) -> Faults:
     faults: Faults = []
     if before.get("deletionTimestamp"):
         faults += _no_new_finalizers(meta.get("finalizers") or [], before.get("finalizers") or [])
+    for field in ("name", "namespace"):
+        value = meta.get(field) or ""
+        if value != (before.get(field) or ""):
+            faults.append(invalid(f"metadata.{field}", value, IMMUTABLE))
     for field in _KEPT:
         if meta.get(field) and meta[field] != before.get(field):
             faults.append(invalid(f"metadata.{field}", meta[field], IMMUTABLE))
-    faults += _common(meta)
-    if kind in _CORE:
-        faults += _finalizers(meta.get("finalizers") or [], strictly=True)
-    return faults
+    if kind in _PARTLY_ON_UPDATE:
+        return faults + _common(meta)
+    return faults + validate_metadata(kind, obj)
 
 
 def validate_labels(labels: Mapping[str, Any], path: str) -> Faults:

@@ -11,12 +11,14 @@ from meshkube.api.types import Object
 from meshkube.api.validation import formats
 from meshkube.api.validation.faults import (
     Faults,
+    Shown,
     child,
     duplicate,
     forbidden,
     invalid,
     item,
     not_supported,
+    quoted,
     required,
 )
 from meshkube.api.validation.selectors import (
@@ -274,10 +276,10 @@ def validate_taints(taints: list[Object], path: str) -> Faults:
             faults.append(invalid(child(place, "value"), value, ";".join(reasons)))
         faults += one_of(child(place, "effect"), effect, TAINT_EFFECTS)
         if (key, effect) in seen:
-            faults.append(duplicate(place, taint_shown(taint)))
+            shown = (
+                f"core.Taint{{Key:{quoted(key)}, Value:{quoted(value)}, Effect:{quoted(effect)},"
+                " TimeAdded:<nil>}: taints must be unique by key and effect pair"
+            )
+            faults.append(duplicate(place, Shown(shown)))
         seen.add((key, effect))
     return faults
-
-
-def taint_shown(taint: Object) -> str:
-    return f"{taint.get('key') or ''}={taint.get('value') or ''}:{taint.get('effect') or ''}"

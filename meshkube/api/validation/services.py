@@ -351,7 +351,7 @@ def _cluster_ips_update(spec: Object, before: Object) -> Faults:
     if is_headless(spec) and is_headless(before):
         return []
     now, was = spec.get("clusterIPs") or [], before.get("clusterIPs") or []
-    path, shown = "spec.clusterIPs", go_strings(now) if now else Shown("[]string(nil)")
+    path, shown = "spec.clusterIPs", _ips_shown(spec)
     if len(now) == len(was):
         return [
             invalid(item(path, index), shown, _ONCE)
@@ -369,18 +369,32 @@ def _cluster_ips_update(spec: Object, before: Object) -> Faults:
     return faults
 
 
+def _ips_shown(spec: Object) -> Shown:
+    addresses = spec.get("clusterIPs")
+    return Shown("[]string(nil)") if addresses is None else go_strings(addresses)
+
+
+def _families_shown(spec: Object) -> Shown:
+    families = spec.get("ipFamilies")
+    if families is None:
+        return Shown("[]core.IPFamily(nil)")
+    return Shown("[]core.IPFamily{" + ", ".join(map(quoted, families)) + "}")
+
+
 def _families_update(spec: Object, before: Object) -> Faults:
     if is_headless(spec) or is_headless(before):
         return []
     now, was = spec.get("ipFamilies") or [], before.get("ipFamilies") or []
     path = "spec.ipFamilies[0]"
-    shown = Shown("[]core.IPFamily{" + ", ".join(map(quoted, now)) + "}")
     if len(now) == len(was):
         changed = [one for one, other in zip(now, was, strict=True) if one != other]
-        return [invalid(path, shown, _ONCE) for _ in changed]
+        return [invalid(path, _families_shown(spec), _ONCE) for _ in changed]
     faults: Faults = []
+    if len(now) < len(was) and not spec.get("clusterIPs"):
+        detail = "primary ipFamily can not be unset"
+        faults.append(invalid(path, _families_shown(spec), detail))
     if now and was and now[0] != was[0]:
-        faults.append(invalid(path, shown, _ONCE))
+        faults.append(invalid(path, _ips_shown(spec), _ONCE))
     if len(was) > len(now) == 1 and spec.get("ipFamilyPolicy") != "SingleStack":
         detail = "must be set to 'SingleStack' when releasing the secondary ipFamily"
         faults.append(invalid("spec.ipFamilyPolicy", spec.get("ipFamilyPolicy"), detail))
