@@ -119,7 +119,10 @@ class NftKernel:
 
     def _open(self) -> None:
         assert self._settings is not None
-        self._nft = libnft.find()
+        try:
+            self._nft = libnft.find()
+        except libnft.NftError as error:
+            raise KernelError(f"nftables cannot be used on this host: {error}") from error
         self._generations = netlink.Generations()
         for change in host.prepare(self._settings, self._node_ip):
             log.info("host prepared for Services", extra={"set": change})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -120,3 +121,18 @@ def test_each_transaction_is_one_generation(nft: Nft) -> None:
 
 def test_the_library_is_preferred(host: Host) -> None:
     assert isinstance(libnft.find(), Library)
+
+
+def test_a_user_without_the_right_is_told_so(host: Host) -> None:
+    program = """
+import asyncio, os
+from meshkube.dataplane.nftables import NftKernel
+from meshkube.dataplane.services import Settings
+os.setuid(65534)
+settings = Settings(node_name="h", pod_cidrs=(), service_cidrs=())
+asyncio.run(NftKernel().open(settings, ""))
+"""
+    done = host.run(sys.executable, "-c", program, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("meshkube.dataplane.kernel.KernelError: nftables cannot be used on this")
+    assert "Operation not permitted" in last
