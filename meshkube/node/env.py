@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -171,8 +172,7 @@ def resource_value(reference: Object, container: Object, context: Context) -> st
     divisor = str(reference.get("divisor") or "1")
     if quantities.parse(divisor) == 0:
         divisor = "1"
-    quotient = quantities.parse(str(amount)) / quantities.parse(divisor)
-    return str(int(-(-quotient // 1)))
+    return str(math.ceil(quantities.parse(str(amount)) / quantities.parse(divisor)))
 
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^()]*)\)")

@@ -1,0 +1,238 @@
+"""Logs, exec and attach as the API server asks for them: HTTPS with client certificates."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from meshkube import pki
+from meshkube.node.server import NodeServer
+from tests.lab.host import Host
+from tests.node.world import World, container, docker_world, in_host, pod, status_of
+
+pytestmark = [pytest.mark.root, pytest.mark.docker]
+
+V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+
+
+def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and a client's."""
+    authority = pki.new_authority("test")
+    (directory / "ca.crt").write_bytes(authority.certificate)
+    pki.save(pki.issue(authority, "node", names=["127.0.0.1"]), directory / "server")
+    pki.save(pki.issue(authority, "api"), directory / "client")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=directory / "ca.crt")
+    server.verify_mode = ssl.CERT_REQUIRED
+    server.load_cert_chain(directory / "server.crt", directory / "server.key")
+    client = ssl.create_default_context(cafile=directory / "ca.crt")
+    client.load_cert_chain(directory / "client.crt", directory / "client.key")
+    return server, client
+
+
+class Node:
+    """A client of the node's server."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str, world: World) -> None:
+        self.session = session
+        self.base = base
+        self.world = world
+
+    async def logs(self, pod: str, container: str = "c", **query: str) -> str:
+        path = f"{self.base}/containerLogs/default/{pod}/{container}"
+        async with self.session.get(path, params=query) as response:
+            response.raise_for_status()
+            return await response.text()
+
+    async def exec(
+        self,
+        pod: str,
+        *command: str,
+        stdin: bytes | None = None,
+        tty: bool = False,
+        protocol: str = V5,
+        resize: tuple[int, int] | None = None,
+    ) -> tuple[bytes, bytes, dict[str, object]]:
+        """`(stdout, stderr, status)` of a command."""
+        query = [("command", word) for word in command]
+        query += [("output", "1"), ("error", "1"), ("tty", str(int(tty)))]
+        query += [("input", "1")] if stdin is not None or tty else []
+        url = f"{self.base}/exec/default/{pod}/c"
+        async with self.session.ws_connect(
+            url, params=query, protocols=[protocol], max_msg_size=0
+        ) as socket:
+            assert socket.protocol == protocol
+            if resize:
+                size = {"Width": resize[0], "Height": resize[1]}
+                await socket.send_bytes(b"\x04" + orjson.dumps(size))
+            sending = asyncio.create_task(self._send(socket, stdin))
+            outputs: dict[int, bytearray] = {1: bytearray(), 2: bytearray(), 3: bytearray()}
+            async for message in socket:
+                outputs[message.data[0]] += message.data[1:]
+            await sending
+            return bytes(outputs[1]), bytes(outputs[2]), orjson.loads(outputs[3])
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse, stdin: bytes | None) -> None:
+        if stdin is None:
+            return
+        for start in range(0, len(stdin), 32768):
+            await socket.send_bytes(b"\x00" + stdin[start : start + 32768])
+        await socket.send_bytes(b"\xff\x00")
+
+
+@contextlib.asynccontextmanager
+async def serving(host: Host, tmp_path: Path) -> AsyncIterator[Node]:
+    server_tls, client_tls = await asyncio.to_thread(contexts, tmp_path)
+    async with docker_world(host, tmp_path) as world:
+        server = NodeServer(
+            runtime=world.runtime,
+            records=world.agent.records,
+            node_name="n1",
+            tls=server_tls,
+            host="127.0.0.1",
+            port=0,
+        )
+        ready = asyncio.Event()
+        task = asyncio.create_task(server.run(ready.set))
+        await ready.wait()
+        assert server.address is not None
+        connector = aiohttp.TCPConnector(ssl=client_tls)
+        try:
+            async with aiohttp.ClientSession(connector=connector) as session:
+                yield Node(session, f"https://127.0.0.1:{server.address[1]}", world)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def test_who_has_no_certificate_is_turned_away(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            async with node.session.get(f"{node.base}/healthz") as response:
+                assert await response.text() == "ok"
+            stranger = await asyncio.to_thread(
+                ssl.create_default_context, cafile=tmp_path / "ca.crt"
+            )
+            connector = aiohttp.TCPConnector(ssl=stranger)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                with pytest.raises(aiohttp.ClientError):
+                    await (await session.get(f"{node.base}/healthz")).text()
+
+    in_host(docker_host, scenario())
+
+
+def test_logs(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            script = "for i in 1 2 3; do echo line $i; done; echo oops >&2; sleep 2; echo last"
+            await node.world.create(
+                pod("a", container("c", script, plain=True), restartPolicy="Never")
+            )
+            await node.world.running("a")
+            await node.world.prints("a", "oops")
+            text = await node.logs("a")
+            assert sorted(text.splitlines()) == ["line 1", "line 2", "line 3", "oops"]
+            assert len((await node.logs("a", tailLines="2")).splitlines()) == 2
+            stamped = await node.logs("a", timestamps="true")
+            assert stamped[:2] == "20"
+            assert stamped.splitlines()[0].partition(" ")[0].endswith("Z")
+            assert len(await node.logs("a", limitBytes="5")) == 5
+            assert "last" in await node.logs("a", follow="true")
+            await asyncio.sleep(1.1)
+            assert await node.logs("a", sinceSeconds="1") == ""
+            for bad in ({"previous": "true"}, {"tailLines": "x"}):
+                with pytest.raises(aiohttp.ClientResponseError) as caught:
+                    await node.logs("a", **bad)
+                assert caught.value.status == 400
+            with pytest.raises(aiohttp.ClientResponseError) as caught:
+                await node.logs("a", "other")
+            assert caught.value.status == 404
+
+    in_host(docker_host, scenario())
+
+
+def test_logs_of_the_attempt_before(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            script = "test -e /v/x && exec sleep 1000; touch /v/x; echo first; exit 1"
+            mounts = [{"name": "v", "mountPath": "/v"}]
+            await node.world.create(
+                pod(
+                    "a",
+                    container("c", script, plain=True, volumeMounts=mounts),
+                    volumes=[{"name": "v", "emptyDir": {}}],
+                )
+            )
+            await node.world.until("a", lambda p: status_of(p)["restartCount"] == 1)
+            await node.world.running("a")
+            assert await node.logs("a", previous="true") == "first\n"
+
+    in_host(docker_host, scenario())
+
+
+def test_exec(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            await node.world.create(pod("a"))
+            await node.world.running("a")
+            out, err, status = await node.exec("a", "sh", "-c", "echo out; echo err >&2")
+            assert (out, err) == (b"out\n", b"err\n")
+            assert status == {"metadata": {}, "status": "Success"}
+            _, _, status = await node.exec("a", "sh", "-c", "exit 7", protocol=V4)
+            assert status["reason"] == "NonZeroExitCode"
+            assert status["details"] == {"causes": [{"reason": "ExitCode", "message": "7"}]}
+            _, _, status = await node.exec("a", "/no/such/program")
+            assert status["status"] == "Failure"
+            out, _, _ = await node.exec("a", "stty", "size", tty=True, resize=(132, 43))
+            again = await node.exec(
+                "a", "sh", "-c", "sleep 0.3; stty size", tty=True, resize=(132, 43)
+            )
+            assert b"43 132" in again[0]
+
+    in_host(docker_host, scenario())
+
+
+def test_large_transfers_both_ways(docker_host: Host, tmp_path: Path) -> None:
+    """As `kubectl cp` does it, with the end of standard input told by v5."""
+
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            await node.world.create(pod("a"))
+            await node.world.running("a")
+            content = bytes(range(256)) * (16 * 4096)
+            out, _, status = await node.exec("a", "wc", "-c", stdin=content)
+            assert (int(out), status["status"]) == (len(content), "Success")
+            out, _, _ = await node.exec("a", "cat", stdin=content)
+            assert out == content
+            out, _, _ = await node.exec("a", "head", "-c", "20000000", "/dev/zero")
+            assert len(out) == 20_000_000
+
+    in_host(docker_host, scenario())
+
+
+def test_attach(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            await node.world.create(
+                pod("a", container("c", "cat", plain=True, stdin=True, stdinOnce=True))
+            )
+            await node.world.running("a")
+            url = f"{node.base}/attach/default/a/c?input=1&output=1&error=1"
+            async with node.session.ws_connect(url, protocols=[V5]) as socket:
+                await socket.send_bytes(b"\x00hello\n")
+                got = b""
+                while b"hello" not in got:
+                    message = await socket.receive(timeout=10)
+                    if message.data[0] == 1:
+                        got += message.data[1:]
+            async with node.session.get(f"{node.base}/stats/summary") as response:
+                found = await response.json()
+            assert found["node"]["nodeName"] == "n1"
+
+    in_host(docker_host, scenario())
