@@ -167,7 +167,11 @@ class NftKernel:
         if generation == self._seen and not self._moved and now < self._look_at:
             return []
         self._seen, self._moved, self._look_at = generation, False, now + LOOK_EVERY
-        found = host.prepare(self._settings, self._node_ip)
+        try:
+            found = host.prepare(self._settings, self._node_ip)
+        except host.HostError as error:
+            log.warning("the host may not fit Services", extra={"reason": str(error)})
+            found = []
         return [f"missing: {change}" for change in found] + self._let_through()
 
     def _compare(self, ruleset: Ruleset, generation: int) -> list[str] | None:
