@@ -1,5 +1,8 @@
-"""A process that writes without end: `python storm.py PATH SEED`. Each line it prints is a write
-that the store has acknowledged: `operation key revision value`."""
+"""A process that writes without end: `python storm.py PATH SEED KEEP`.
+
+KEEP is how many revisions the store keeps. Each line it prints is a write that the store has
+acknowledged: `operation key revision value`.
+"""
 
 import asyncio
 import random
@@ -34,7 +37,7 @@ def report(operation: str, key: str, revision: int, value: bytes) -> None:
 
 
 async def main() -> None:
-    store = await SqliteStore.open(sys.argv[1])
+    store = await SqliteStore.open(sys.argv[1], keep_revisions=int(sys.argv[3]))
     async with asyncio.TaskGroup() as group:
         for number in range(WRITERS):
             group.create_task(write(store, f"w{number}", int(sys.argv[2])))
