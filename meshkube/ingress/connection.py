@@ -8,6 +8,7 @@ connection's last request.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
@@ -29,7 +30,7 @@ from meshkube.ingress.http1 import (
 )
 from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.proxy import Proxy
-from meshkube.ingress.routes import Miss
+from meshkube.ingress.routes import Miss, Route
 
 if TYPE_CHECKING:
     from meshkube.ingress.upstream import ResponseHead, Upstream
@@ -55,40 +56,73 @@ class Prepared:
 class Http1Connection(asyncio.Protocol):
     """One client."""
 
+    __slots__ = (
+        "_body_seen",
+        "_buffer",
+        "_chunks",
+        "_exchange",
+        "_head_begun",
+        "_keep_alive",
+        "_last",
+        "_last_block",
+        "_last_tail",
+        "_left",
+        "_length",
+        "_method",
+        "_minor",
+        "_port",
+        "_prepared",
+        "_proxy",
+        "_request_number",
+        "_scheme",
+        "_state",
+        "_stepping",
+        "_target",
+        "_tunnel",
+        "_write_paused",
+        "deadline",
+        "peer",
+        "takes_chunks",
+        "transport",
+    )
+
     transport: asyncio.Transport
     peer: Peer
-    takes_chunks = True
-    deadline = 0.0
-    _exchange: Exchange | None = None
-    _state = HEAD
-    _buffer = b""
-    _head_begun = False
-    """The first bytes of a request are there and its head is not whole."""
-    _prepared: Prepared | None = None
-    """Of the current request."""
-    _left = 0
-    """Of the request's body, in bytes."""
-    _chunks: ChunkedBody | None = None
-    _body_seen = 0
-    _keep_alive = True
-    _minor = 1
-    _method = b""
-    _target = b""
-    _request_id = b""
-    _last_block = b""
-    _last_minor = 1
-    _last: Prepared | None = None
-    _length = 0
-    """Of the response's body: bytes (whatever number), `CHUNKED`, `UNTIL_CLOSE`."""
-    _tunnel: Upstream | None = None
-    _stepping = False
-    _write_paused = False
-    _lost = False
 
     def __init__(self, proxy: Proxy, port: int, scheme: bytes) -> None:
         self._proxy = proxy
         self._port = port
         self._scheme = scheme
+        self._state = HEAD
+        self._buffer = b""
+        """What came early: part of a head, or the next request."""
+        self._exchange: Exchange | None = None
+        self.deadline = 0.0
+        """While there is no exchange; 0: not set yet."""
+        self._stepping = self._write_paused = False
+        # The request
+        self._head_begun = False
+        """Its first bytes are there, its head is not whole."""
+        self._method = self._target = b""
+        self._minor = 1
+        self._keep_alive = True
+        self._request_number = 0
+        self._prepared: Prepared | None = None
+        self._left = 0
+        """Of its body, in bytes."""
+        self._chunks: ChunkedBody | None = None
+        self._body_seen = 0
+        # The last header lines, and what follows from them
+        self._last: Prepared | None = None
+        self._last_block = b""
+        self._last_tail = b"\0"
+        """All that followed the first line of the last request, where that was the usual kind: in
+        HTTP/1.1, kept alive, without a body. No request ends with a NUL here."""
+        # The response
+        self.takes_chunks = True
+        self._length = 0
+        """Of its body: bytes (whatever number), `CHUNKED`, `UNTIL_CLOSE`."""
+        self._tunnel: Upstream | None = None
 
     # The event loop's calls
 
@@ -128,7 +162,6 @@ class Http1Connection(asyncio.Protocol):
         """A client that closes its half is gone (RFC 9112, section 9.6 lets a proxy say so)."""
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
         self._proxy.gone(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -170,23 +203,50 @@ class Http1Connection(asyncio.Protocol):
 
     def _request(self, data: bytes) -> bytes:
         """Begins the request at the start of `data`; returns what is not used up."""
+        match = ORIGIN_LINE.match(data)
+        if match is not None:
+            line_end = match.end()
+            if data[line_end:] == self._last_tail:
+                prepared = self._prepared = self._last
+                assert prepared is not None
+                self._method, self._target = match.groups()
+                proxy = self._proxy
+                route = proxy.remembered.get((prepared.host, self._target))
+                if route.__class__ is Route:
+                    self._state = WAIT
+                    if prepared.request_id:
+                        tail = b"%b\r\n\r\n" % prepared.request_id
+                    else:
+                        number = self._request_number = next(proxy.id_numbers)
+                        tail = b"%b%012x\r\n\r\n" % (proxy.id_prefix, number)
+                    head = data[:line_end] + prepared.out + tail
+                    exchange = self._exchange = Exchange(
+                        proxy, self, route, head, self._method, b""
+                    )
+                    exchange.start(b"", True)
+                    return b""
+        return self._any_request(data, match)
+
+    def _any_request(self, data: bytes, match: re.Match[bytes] | None) -> bytes:
+        """Begins a request of any kind."""
+        self._prepared = None
         end = data.find(b"\r\n\r\n")
         if end < 0 or end > self._proxy.settings.max_head:
             return self._partial(data)
-        match = ORIGIN_LINE.match(data)
         if match is None:
             return self._unusual(data)
+        self._method, self._target = match.groups()
+        self._minor = 1
         line_end = match.end()
         block = data[line_end : end + 2]
-        method, target, version = match.groups()
-        minor = self._minor = 1 if version == b"1" else 0
-        self._method = method
-        self._target = target
         prepared = self._last
-        if prepared is None or block != self._last_block or minor != self._last_minor:
-            prepared = self._prepare(block, minor, None)
-        line = data[:line_end] if minor else data[: line_end - 3] + b"1\r\n"
-        return self._begin(prepared, line, data, end + 4)
+        if prepared is None or block != self._last_block:
+            prepared = self._prepare(block, 1, None)
+            usual = prepared.keep_alive and not prepared.fields.length and not prepared.upgrade
+            self._last = prepared
+            self._last_block = block
+            self._last_tail = block + b"\r\n" if usual else b"\0"
+        return self._begin(prepared, data[:line_end], data, end + 4)
 
     def _unusual(self, data: bytes) -> bytes:
         """A first line that is not `METHOD /path HTTP/1.x`."""
@@ -196,6 +256,8 @@ class Http1Connection(asyncio.Protocol):
         line = parse_request_line(data)
         end = data.index(b"\r\n\r\n", line.end - 2)
         self._minor, self._method, self._target = line.minor, line.method, line.target
+        # What is remembered is for a client that goes on in HTTP/1.1.
+        self._last_tail, self._last_block = b"\0", b""
         prepared = self._prepare(data[line.end : end + 2], line.minor, line.authority)
         out = b"%b %b HTTP/1.1\r\n" % (line.method, line.target)
         return self._begin(prepared, out, data, end + 4)
@@ -231,16 +293,13 @@ class Http1Connection(asyncio.Protocol):
             extra += b"Expect: 100-continue\r\n"
         out = b"".join((kept, extra, lines(self.peer, fields, host), b"X-Request-Id: "))
         keep_alive = b"close" not in options if minor else b"keep-alive" in options
-        prepared = Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade)
-        if authority is None:
-            self._last, self._last_block, self._last_minor = prepared, block, minor
-        return prepared
+        return Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade)
 
     def _begin(self, prepared: Prepared, line: bytes, data: bytes, start: int) -> bytes:
         proxy = self._proxy
         self._keep_alive = prepared.keep_alive and not proxy.draining
         self.takes_chunks = self._minor == 1
-        request_id = self._request_id = prepared.request_id or proxy.new_id()
+        self._request_number = next(proxy.id_numbers)
         self._prepared = prepared
         self._head_begun = False
         found = proxy.lookup(prepared.host, self._target)
@@ -249,7 +308,7 @@ class Http1Connection(asyncio.Protocol):
             self._state = BODY if length else WAIT
             self.fail(Problem(404, found.reason))
             return data[start:]
-        head = b"".join((line, prepared.out, request_id, b"\r\n\r\n"))
+        head = b"".join((line, prepared.out, self._request_id(), b"\r\n\r\n"))
         exchange = self._exchange = Exchange(
             proxy, self, found, head, self._method, prepared.upgrade
         )
@@ -335,6 +394,17 @@ class Http1Connection(asyncio.Protocol):
         elif self._write_paused and self._exchange is not None:
             self._exchange.pause_response()
 
+    def respond_whole(self, head: ResponseHead, data: bytes) -> None:
+        if not (self._keep_alive and self._minor):
+            self.respond(head, head.body, data, head.size, True)
+            return
+        self._exchange = None
+        self._state = HEAD
+        self.deadline = 0.0
+        self.transport.write(data if head.verbatim else head.wire + data[head.size :])
+        if self._write_paused or self._buffer:
+            self._finished()
+
     def _respond_plainly(self, head: ResponseHead, length: int, body: bytes) -> None:
         """For a client in HTTP/1.0, or one that leaves after this."""
         connection = b"Connection: close\r\n"
@@ -382,7 +452,9 @@ class Http1Connection(asyncio.Protocol):
 
     def fail(self, problem: Problem) -> None:
         self._exchange = None
-        request_id = (self._request_id or self._proxy.new_id()).decode("latin-1")
+        if self._prepared is None:
+            self._request_number = next(self._proxy.id_numbers)
+        request_id = self._request_id().decode("latin-1")
         self._proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
         prepared = self._prepared
         accept = field_value(prepared.fields.kept, b"accept") if prepared else b""
@@ -407,21 +479,19 @@ class Http1Connection(asyncio.Protocol):
     def broken(self, problem: Problem) -> None:
         """Closing without the end of the body tells an HTTP client that something is missing."""
         self._exchange = None
-        self._proxy.note_problem(
-            problem, {"request_id": self._request_id.decode("latin-1"), **self.describe()}
-        )
+        request_id = self._request_id().decode("latin-1")
+        self._proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
         self.transport.abort()
 
     def _finished(self) -> None:
         """The response is out: on to the next request, or to the end."""
         self._exchange = None
-        self._prepared = None
-        self._request_id = b""
         if not self._keep_alive or self._state == BODY or self._proxy.draining:
             self._leave()
             return
         self._state = HEAD
-        self.deadline = monotonic() + self._proxy.settings.keep_alive_timeout
+        # The sweep sets it: that is soon enough, and not for each request.
+        self.deadline = 0.0
         if self._write_paused:
             # A client that sends requests and reads no answers gets nothing more to store.
             self.transport.pause_reading()
@@ -450,6 +520,12 @@ class Http1Connection(asyncio.Protocol):
 
     # What the proxy asks
 
+    def _request_id(self) -> bytes:
+        """The current request's id: its client's, or our own."""
+        if self._prepared is not None and self._prepared.request_id:
+            return self._prepared.request_id
+        return b"%b%012x" % (self._proxy.id_prefix, self._request_number)
+
     def describe(self) -> dict[str, str]:
         """The request's facts, for a log line."""
         prepared = self._prepared
@@ -468,6 +544,8 @@ class Http1Connection(asyncio.Protocol):
             upstream = cast("Upstream", self._tunnel)
             if upstream.last_byte + self._proxy.settings.tunnel_timeout < now:
                 self.transport.close()
+        elif not self.deadline:
+            self.deadline = now + self._proxy.settings.keep_alive_timeout
         elif self.deadline < now:
             if self._state == HEAD and self._buffer:
                 seconds = self._proxy.settings.head_timeout
@@ -479,6 +557,7 @@ class Http1Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         self._keep_alive = False
+        self._last_tail = b"\0"
         idle = self._state == HEAD and not self._buffer
         if idle or self._state == TUNNEL:
             self.transport.close()

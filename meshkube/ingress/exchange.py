@@ -29,6 +29,9 @@ class Downstream(Protocol):
         body is framed if `takes_chunks`) or `UNTIL_CLOSE`. `data` is what came, the body from
         `start` on."""
 
+    def respond_whole(self, head: ResponseHead, data: bytes) -> None:
+        """`respond` for the usual response: `data` is all of it, and its head gives a length."""
+
     def more(self, data: bytes, end: bool) -> None:
         """The body goes on."""
 
@@ -55,16 +58,26 @@ class Downstream(Protocol):
 
 
 class Exchange:
-    """The state of one request. Class attributes are the defaults: most requests set few."""
+    """The state of one request."""
 
-    upstream: Upstream | None = None
-    endpoint: Endpoint | None = None
-    tried: tuple[Endpoint, ...] = ()
-    connect_error = ""
-    status = 0
-    request_done = True
-    over = False
-    parts: list[bytes] | None = None
+    __slots__ = (
+        "connect_error",
+        "deadline",
+        "downstream",
+        "endpoint",
+        "method",
+        "over",
+        "parts",
+        "proxy",
+        "request_done",
+        "route",
+        "sent",
+        "started",
+        "status",
+        "tried",
+        "upgrade",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -83,7 +96,15 @@ class Exchange:
         self.method = method
         self.upgrade = upgrade
         self.started = now = monotonic()
-        self.deadline = now + proxy.settings.response_timeout
+        self.deadline = now + proxy.response_timeout
+        self.upstream: Upstream | None = None
+        self.endpoint: Endpoint | None = None
+        self.tried: tuple[Endpoint, ...] = ()
+        self.connect_error = ""
+        self.status = 0
+        self.request_done = True
+        self.over = False
+        self.parts: list[bytes] | None = None
 
     # The request
 
@@ -128,22 +149,17 @@ class Exchange:
         self.endpoint = endpoint
         idle = endpoint.idle
         if idle and not self.tried:
-            upstream = idle.pop()
-            if (
-                self.may_repeat
-                or self.started - upstream.idle_since < proxy.settings.upstream_fresh
-            ):
-                self._send(upstream)
+            upstream: Upstream = idle.pop()
+            fresh_since = self.started - proxy.settings.upstream_fresh
+            if self.method in _IDEMPOTENT or upstream.idle_since > fresh_since:
+                self.upstream = upstream
+                upstream.exchange = self
+                upstream.transport.write(self.sent)
                 return
             idle.append(upstream)
         proxy.pool.connect(endpoint, self)
         if not self.request_done:
             self.downstream.pause_body()
-
-    @property
-    def may_repeat(self) -> bool:
-        """Idempotent methods of RFC 9110 section 9.2.2: sending one twice does no harm."""
-        return self.method in _IDEMPOTENT
 
     def _send(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -189,14 +205,27 @@ class Exchange:
     def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
         self.status = head.status
         if end:
-            self._count()
+            self._count(monotonic())
         else:
             self.deadline = monotonic() + self.proxy.settings.body_timeout
         self.downstream.respond(head, length, data, start, end)
 
+    def respond_whole(self, head: ResponseHead, data: bytes, now: float) -> None:
+        """The usual response: `data` is all of it, with a length, and came in one piece."""
+        self.status = status = head.status
+        self.upstream = None
+        self.over = True
+        if self.endpoint is not None:
+            self.endpoint.active -= 1
+        seconds = now - self.started
+        self.route.stats.count(status, seconds)
+        if self.proxy.sampled:
+            self.proxy.log_access(self, seconds)
+        self.downstream.respond_whole(head, data)
+
     def respond_more(self, data: bytes, end: bool) -> None:
         if end:
-            self._count()
+            self._count(monotonic())
         else:
             self.deadline = monotonic() + self.proxy.settings.body_timeout
         self.downstream.more(data, end)
@@ -207,7 +236,7 @@ class Exchange:
 
     def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
         self.status = head.status
-        self._count()
+        self._count(monotonic())
         self.downstream.tunnel(head, upstream, first)
 
     def upstream_failed(self, status: int, reason: str, *, silent: bool) -> None:
@@ -217,10 +246,10 @@ class Exchange:
             return
         endpoint = self._leave()
         if self.status:
-            self._count(broken=True)
+            self._count(monotonic(), broken=True)
             self.downstream.broken(self._problem(502, f"pod {endpoint} {reason}"))
             return
-        if silent and self.sent and self.request_done and self.may_repeat:
+        if silent and self.sent and self.request_done and self.method in _IDEMPOTENT:
             self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
             assert endpoint is not None
             endpoint.active += 1
@@ -269,7 +298,7 @@ class Exchange:
         if self.over:
             return
         self._drop_upstream()
-        self._count(broken=broken)
+        self._count(monotonic(), broken=broken)
 
     def refuse(self, status: int, reason: str) -> None:
         """The request turned out to be bad after its beginning had been sent."""
@@ -277,7 +306,7 @@ class Exchange:
             return
         self._drop_upstream()
         if self.status:
-            self._count(broken=True)
+            self._count(monotonic(), broken=True)
             self.downstream.broken(self._problem(status, reason))
         else:
             self._fail(status, reason)
@@ -287,7 +316,7 @@ class Exchange:
 
     def _fail(self, status: int, reason: str) -> None:
         self.status = status
-        self._count()
+        self._count(monotonic())
         self.downstream.fail(self._problem(status, reason))
 
     def _leave(self) -> Endpoint | None:
@@ -306,11 +335,15 @@ class Exchange:
             upstream.exchange = None
             upstream.transport.abort()
 
-    def _count(self, broken: bool = False) -> None:
+    def _count(self, now: float, broken: bool = False) -> None:
         self.over = True
         if self.endpoint is not None:
             self.endpoint.active -= 1
-        self.proxy.finished(self, 0 if broken else self.status)
+        seconds = now - self.started
+        self.route.stats.count(0 if broken else self.status, seconds)
+        if self.proxy.sampled:
+            self.proxy.log_access(self, seconds)
 
 
+# Sending one of these twice does no harm (RFC 9110, section 9.2.2).
 _IDEMPOTENT = frozenset({b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"TRACE"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -50,9 +50,7 @@ def sane_id(given: bytes) -> bytes:
     return given if _SANE_ID.fullmatch(given) else b""
 
 
-def id_maker() -> Callable[[], bytes]:
-    """Makes request ids: unique, cheap, and not secret."""
-    prefix = os.urandom(10).hex().encode()
-    numbers = count(int.from_bytes(os.urandom(3)))
-    template = prefix + b"%012x"
-    return lambda: template % next(numbers)
+def id_series() -> tuple[bytes, Iterator[int]]:
+    """What makes request ids: a prefix of this process, and the numbers that follow it as 12
+    hexadecimal digits. Unique and cheap, and not secret."""
+    return os.urandom(10).hex().encode(), count(int.from_bytes(os.urandom(3)))

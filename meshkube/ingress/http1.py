@@ -18,7 +18,7 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _LINE = rb"%b++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n" % _TOKEN
 
 # The usual request line, and the one whose target takes any form.
-ORIGIN_LINE = re.compile(rb"([A-Z][A-Z_-]*+) (/[!-~]*+) HTTP/1\.([01])\r\n")
+ORIGIN_LINE = re.compile(rb"([A-Z][A-Z_-]*+) (/[!-~]*+) HTTP/1\.1\r\n")
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]*+) ([!-~]++) HTTP/1\.([01])\r\n")
 _ANY_REQUEST_LINE = re.compile(rb"%b+ [^\r\n]+ HTTP/(\d\.\d)\r\n" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from meshkube.ingress import paths
 from meshkube.ingress.exchange import Exchange
-from meshkube.ingress.forwarded import Peer, id_maker
+from meshkube.ingress.forwarded import Peer, id_series
 from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.routes import Miss, Route, RouteTable
@@ -46,17 +46,17 @@ class Proxy:
         self.settings = settings
         self.pool = Pool(settings, spawn)
         self.clients: set[ClientConnection] = set()
-        self.new_id = id_maker()
+        self.id_prefix, self.id_numbers = id_series()
         self.draining = False
         self._empty = asyncio.Event()
         self.refused = RouteStats("", "", "", "")
         """Requests that no rule took, or that were bad."""
         self.retries = 0
         self.connections = 0
-        self._lookups: dict[tuple[bytes, bytes], Route | Miss] = {}
-        self._lookups_of = -1
-        # Off is the common case, and then costs one look at a variable.
-        self._sampled = settings.access_log > 0
+        self.remembered = table.remembered
+        # Looked at for each request; the rest of the settings is not.
+        self.response_timeout = settings.response_timeout
+        self.sampled = settings.access_log > 0
 
     def peer(self, address: Any, port: int, scheme: bytes) -> Peer:
         """The client at a socket's address, come in by `port`."""
@@ -70,38 +70,40 @@ class Proxy:
 
     def lookup(self, host: bytes, target: bytes) -> Route | Miss:
         """The route of a request as it came: the Host header and the target. Raises `HeadError`."""
-        if self._lookups_of != self.table.version or len(self._lookups) > _LOOKUPS_KEPT:
-            self._lookups.clear()
-            self._lookups_of = self.table.version
-        found = self._lookups.get((host, target))
+        found = self.remembered.get((host, target))
         if found is None:
             try:
                 path = paths.normal(target.decode("ascii"))
             except paths.BadPath as error:
                 raise HeadError(400, str(error)) from None
             found = self.table.match(host_name(host), path)
+            if len(self.remembered) >= _LOOKUPS_KEPT:
+                self.remembered.clear()
             if len(target) < 1024:
-                self._lookups[host, target] = found
+                self.remembered[host, target] = found
         return found
 
-    def finished(self, exchange: Exchange, status: int) -> None:
-        """A request with a route is over; `status` 0 where its client got no whole response."""
-        seconds = monotonic() - exchange.started
-        exchange.route.stats.count(status, seconds)
-        if self._sampled and random.random() < self.settings.access_log:
-            log.info(
-                "request",
-                extra={
-                    "method": exchange.method.decode("latin-1"),
-                    "status": exchange.status,
-                    "seconds": round(seconds, 6),
-                    "ingress": exchange.route.ingress,
-                    "rule": exchange.route.rule,
-                    "service": str(exchange.route.backend),
-                    "pod": str(exchange.endpoint or ""),
-                    **exchange.downstream.describe(),
-                },
-            )
+    def new_id(self) -> bytes:
+        """A request id."""
+        return self.id_prefix + b"%012x" % next(self.id_numbers)
+
+    def log_access(self, exchange: Exchange, seconds: float) -> None:
+        """The line of the access log for a request that is over, if the draw falls on it."""
+        if random.random() >= self.settings.access_log:
+            return
+        log.info(
+            "request",
+            extra={
+                "method": exchange.method.decode("latin-1"),
+                "status": exchange.status,
+                "seconds": round(seconds, 6),
+                "ingress": exchange.route.ingress,
+                "rule": exchange.route.rule,
+                "service": str(exchange.route.backend),
+                "pod": str(exchange.endpoint or ""),
+                **exchange.downstream.describe(),
+            },
+        )
 
     def note_problem(self, problem: Problem, facts: dict[str, str]) -> None:
         """The one log line of a request that failed; counts it where no route did."""

@@ -149,8 +149,9 @@ class RouteTable:
         self._services: dict[str, Object] = {}
         self._slices: dict[str, dict[str, Object]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
-        self.version = 0
-        """Moves when a rule changes, and not when only endpoints do: lookups may be kept."""
+        self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
+        """For whoever looks up the same again and again. Emptied when a rule changes; a change of
+        endpoints leaves routes as they are."""
 
     # Changes
 
@@ -295,7 +296,7 @@ class RouteTable:
         old = self._entries.pop(key, None)
         if old is None and ingress is None:
             return
-        self.version += 1
+        self.remembered.clear()
         kept = {_identity(route): route.stats for route in old.routes} if old else {}
         if ingress is not None:
             entry = _Entry(ingress, [], tls_rows(ingress))

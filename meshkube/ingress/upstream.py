@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NO_BODY = frozenset({204, 304})
+_NEVER = -(1 << 62)
+
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 """Runs a coroutine in the TaskGroup of the ingress."""
 
@@ -52,6 +55,11 @@ class ResponseHead:
     """The head as it came may go to an HTTP/1.1 client."""
     wire: bytes
     """The head for an HTTP/1.1 client that stays connected."""
+    size: int
+    """Of the head as it came, in bytes."""
+    body: int
+    """The length of the body where it is usual: given, and neither forbidden nor the last thing on
+    the connection; otherwise a number that no response can match."""
 
 
 def _parse_head(data: bytes, end: int) -> ResponseHead:
@@ -59,48 +67,97 @@ def _parse_head(data: bytes, end: int) -> ResponseHead:
     block = data[line_end : end + 2]
     fields = parse_response_fields(block)
     line = data[:line_end] if minor else b"HTTP/1.1 " + data[9:line_end]
+    close = fields.close or (minor == 0 and not fields.keep_alive)
+    usual = status >= 200 and status not in _NO_BODY and not close and fields.length is not None
     framing = b"Transfer-Encoding: chunked\r\n" if fields.length == CHUNKED else b""
     return ResponseHead(
         status,
         line,
         fields.kept,
         fields.length,
-        fields.close or (minor == 0 and not fields.keep_alive),
+        close,
         fields.upgrade,
         bool(minor) and fields.verbatim,
         b"".join((line, fields.kept, framing, b"\r\n")),
+        end + 4,
+        fields.length if usual and fields.length is not None and fields.length >= 0 else _NEVER,
     )
 
 
 class Upstream(asyncio.Protocol):
     """One connection to a pod."""
 
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_closed",
+        "_idle",
+        "_in_body",
+        "_last_bytes",
+        "_last_head",
+        "_left",
+        "_max_idle",
+        "_plain",
+        "_reusable",
+        "_reused",
+        "_settings",
+        "endpoint",
+        "exchange",
+        "idle_since",
+        "last_byte",
+        "peer",
+        "transport",
+        "write_paused",
+    )
+
     transport: asyncio.Transport
-    exchange: Exchange | None = None
-    peer: asyncio.Transport | None = None
-    """The client's transport, once this is a tunnel."""
-    idle_since = 0.0
-    last_byte = 0.0
-    write_paused = False
-    _reused = False
-    _closed = False
-    _buffer = b""
-    _left = 0
-    """Of the response's body; `CHUNKED`, `UNTIL_CLOSE`."""
-    _in_body = False
-    _chunks: ChunkedBody | None = None
-    _reusable = True
-    _last_bytes = b""
-    _last_head: ResponseHead | None = None
 
     def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
         self.endpoint = endpoint
+        self.exchange: Exchange | None = None
+        self.peer: asyncio.Transport | None = None
+        """The client's transport, once this is a tunnel."""
+        self.idle_since = self.last_byte = 0.0
+        self.write_paused = False
         self._settings = settings
+        self._idle = endpoint.idle
+        self._max_idle = settings.max_idle
+        self._reused = self._closed = False
+        self._buffer = b""
+        self._left = 0
+        """Of the response's body; `CHUNKED`, `UNTIL_CLOSE`."""
+        self._in_body = False
+        self._chunks: ChunkedBody | None = None
+        self._reusable = True
+        self._last_bytes = b"\0"
+        """The last head, to know it again. No head begins with a NUL."""
+        self._last_head: ResponseHead | None = None
+        self._plain = True
+        """What comes next is the beginning of a response."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None and self._plain and data.startswith(self._last_bytes):
+            head = self._last_head
+            assert head is not None
+            if (
+                len(data) == head.size + head.body
+                and exchange.request_done
+                and exchange.method != b"HEAD"
+            ):
+                self.exchange = None
+                now = monotonic()
+                if len(self._idle) < self._max_idle:
+                    self._reused = True
+                    self.idle_since = now
+                    self._idle.append(self)
+                else:
+                    self.release(False)
+                exchange.respond_whole(head, data, now)
+                return
         if self._in_body:
             self._body(data)
         elif self.peer is not None:
@@ -119,13 +176,13 @@ class Upstream(asyncio.Protocol):
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._buffer = data
+            self._plain = False
             if len(data) > self._settings.max_head:
                 self._break(f"sent a head larger than {self._settings.max_head} bytes")
             return
-        last = self._last_bytes
-        if last and data.startswith(last):
+        if data.startswith(self._last_bytes):
             head = cast(ResponseHead, self._last_head)
-            start = len(last)
+            start = head.size
         else:
             try:
                 head = _parse_head(data, end)
@@ -136,6 +193,7 @@ class Upstream(asyncio.Protocol):
             self._last_bytes = data[:start]
             self._last_head = head
         self._buffer = b""
+        self._plain = True
         if head.status < 200:
             self._interim(head, data[start:])
         else:
@@ -158,6 +216,7 @@ class Upstream(asyncio.Protocol):
             exchange.respond(head, length, data, start, True)
             return
         self._in_body = True
+        self._plain = False
         self._left = length
         if length == CHUNKED:
             self._chunks = ChunkedBody()
@@ -240,6 +299,7 @@ class Upstream(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         """The response is whole: free the connection before the client's next request needs it."""
         self._in_body = False
+        self._plain = True
         self._chunks = None
         self.exchange = None
         exchange.upstream = None
@@ -369,6 +429,3 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror) or not error.errno:
         return str(error) or type(error).__name__
     return os.strerror(error.errno).lower()
-
-
-_NO_BODY = frozenset({204, 304})

@@ -175,7 +175,7 @@ class Origin:
             while await self.read_request(reader):
                 writer.write(self.answer)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, ValueError):
             pass
         finally:
             self._writers.discard(writer)
