@@ -141,6 +141,7 @@ def test_maps_take_directives_too() -> None:
     }
     assert spec(doc, {"nodeSelector": {"$patch": "delete"}})["nodeSelector"] == {}
     assert "nodeSelector" not in spec(doc, {"nodeSelector": None})
+    assert spec({}, {"nodeSelector": {"$patch": "delete"}}) == {}
 
 
 def test_retain_keys_drops_what_is_not_named() -> None:

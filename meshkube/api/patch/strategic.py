@@ -79,8 +79,12 @@ def _merge_key(target: Object, key: str, value: JSON, node: SchemaNode | None) -
         _drop(target, key.removeprefix(_DROP), value)
     elif value is None:
         target.pop(key, None)
-    else:
+    elif key in target or not _deletes(value):
         target[key] = _merge_value(target.get(key), value, node.field(key) if node else None)
+
+
+def _deletes(value: JSON) -> bool:
+    return isinstance(value, dict) and value.get(_DIRECTIVE) == "delete"
 
 
 def _drop(target: Object, name: str, values: JSON) -> None:

@@ -81,7 +81,7 @@ def parse_fields(text: str) -> FieldSelector:
     """A selector from its text: `a=b`, `a==b`, `a!=b` joined by commas; in a value a backslash
     escapes `,`, `=` and itself. Raises `ApiError` 400 in Kubernetes' words."""
     terms = []
-    for piece in _PIECE.findall(text):
+    for piece in sorted(_PIECE.findall(text)):
         match = _TERM.fullmatch(piece)
         if match is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{piece}'")
@@ -98,7 +98,9 @@ def _unescape(value: str) -> str:
                 raise bad_request(f"invalid field selector: invalid escape sequence: \\{escaped}")
             character = escaped
         elif character in ",=":
-            raise bad_request(f"invalid field selector: unescaped character in value: {character}")
+            raise bad_request(
+                f"invalid field selector: unescaped character in value: {ord(character)}"
+            )
         out.append(character)
     return "".join(out)
 

@@ -7,7 +7,7 @@ are those of apimachinery's parser.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -124,27 +124,34 @@ NOTHING = LabelSelector(nothing=True)
 def requirement(key: str, operator: Operator, values: Iterable[str] = ()) -> Requirement:
     """A checked requirement. Raises `ApiError` 400."""
     sorted_values = tuple(sorted(set(values)))
-    if faults := qualified_name_faults(key):
-        raise _invalid("<nil>", key, "; ".join(faults))
-    if operator in ("in", "notin") and not sorted_values:
-        raise _invalid("values", [], "for 'in', 'notin' operators, values set can't be empty")
-    if operator in ("gt", "lt"):
-        for index, value in enumerate(sorted_values):
-            if not _INTEGER.fullmatch(value):
-                why = "for 'Gt', 'Lt' operators, the value must be an integer"
-                raise _invalid(f"values[{index}]", value, why)
-    if operator in ("exists", "!") and sorted_values:
-        why = "values set must be empty for exists and does not exist"
-        raise _invalid("values", list(sorted_values), why)
-    for index, value in enumerate(sorted_values):
-        if faults := label_value_faults(value):
-            raise _invalid(f"values[{index}][{key}]", value, "; ".join(faults))
+    faults = list(_faults(key, operator, sorted_values))
+    if faults:
+        text = faults[0] if len(faults) == 1 else f"[{', '.join(faults)}]"
+        raise bad_request(text)
     return Requirement(key, operator, sorted_values)
 
 
-def _invalid(path: str, value: Any, why: str) -> ApiError:
+def _faults(key: str, operator: Operator, values: tuple[str, ...]) -> Iterator[str]:
+    if why := qualified_name_faults(key):
+        yield _invalid("key", key, "; ".join(why))
+    if operator in ("in", "notin") and not values:
+        yield _invalid("values", [], "for 'in', 'notin' operators, values set can't be empty")
+    if operator in ("exists", "!") and values:
+        why_not = "values set must be empty for exists and does not exist"
+        yield _invalid("values", list(values), why_not)
+    if operator in ("gt", "lt"):
+        for index, value in enumerate(values):
+            if not _INTEGER.fullmatch(value):
+                why_not = "for 'Gt', 'Lt' operators, the value must be an integer"
+                yield _invalid(f"values[{index}]", value, why_not)
+    for index, value in enumerate(values):
+        if why := label_value_faults(value):
+            yield _invalid(f"values[{index}][{key}]", value, "; ".join(why))
+
+
+def _invalid(path: str, value: Any, why: str) -> str:
     shown = f'"{value}"' if isinstance(value, str) else str(value).replace("'", '"')
-    return bad_request(f"{path}: Invalid value: {shown}: {why}")
+    return f"{path}: Invalid value: {shown}: {why}"
 
 
 def from_labels(labels: Mapping[str, str] | None) -> LabelSelector:
@@ -258,7 +265,7 @@ class _Parser:
         if not _is_word(key):
             raise bad_request(f"found '{key}', expected: identifier")
         if faults := qualified_name_faults(key):
-            raise _invalid("<nil>", key, "; ".join(faults))
+            raise bad_request(_invalid("<nil>", key, "; ".join(faults)))
         if absent:
             return requirement(key, "!")
         if self._next in ("", ","):

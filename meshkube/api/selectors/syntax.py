@@ -39,7 +39,7 @@ def qualified_name_faults(text: str) -> list[str]:
     if not name:
         faults.append("name part must be non-empty")
     elif len(name) > 63:
-        faults.append("name part must be no more than 63 bytes")
+        faults.append("name part must be no more than 63 characters")
     if not _NAME.fullmatch(name):
         rule = _regex(_NAME_RULE, _NAME_FORMAT, "MyName", "my.name", "123-abc")
         faults.append(f"name part {rule}")
@@ -51,7 +51,7 @@ def _prefix_faults(prefix: str) -> list[str]:
         return ["prefix part must be non-empty"]
     faults = []
     if len(prefix) > 253:
-        faults.append("prefix part must be no more than 253 bytes")
+        faults.append("prefix part must be no more than 253 characters")
     if not _SUBDOMAIN.fullmatch(prefix):
         rule = _regex(_SUBDOMAIN_RULE, _SUBDOMAIN_FORMAT, "example.com")
         faults.append(f"prefix part {rule}")
@@ -62,7 +62,7 @@ def label_value_faults(text: str) -> list[str]:
     """Faults of a label's value; empty where there are none."""
     faults = []
     if len(text) > 63:
-        faults.append("must be no more than 63 bytes")
+        faults.append("must be no more than 63 characters")
     if not _VALUE.fullmatch(text):
         faults.append(_regex(_VALUE_RULE, _VALUE_FORMAT, "MyValue", "my_value", "12345"))
     return faults
