@@ -32,8 +32,10 @@ COMBINE_WINDOW = 600.0
 BURST = 25
 REFILL = 1 / 300.0
 """Events a second that one object earns back after its burst."""
-WAITING = 1000
+WAITING = 5000
 """Events waiting to be sent; more are dropped."""
+AT_ONCE = 32
+"""Events sent side by side."""
 MESSAGE_LIMIT = 1024
 ATTEMPTS = 6
 
@@ -153,6 +155,8 @@ class EventRecorder:
         self._correlator = Correlator()
         self._waiting: deque[Object] = deque()
         self._wake = asyncio.Event()
+        self.dropped = 0
+        """Events lost because too many waited."""
 
     def named(self, component: str) -> EventRecorder:
         """The same recorder (one queue, one `run`) speaking for another component."""
@@ -173,10 +177,15 @@ class EventRecorder:
         """Records what happened to `obj` (which has `apiVersion` and `kind`, or is an object
         reference). `field_path` as in `spec.containers{web}`."""
         if len(self._waiting) >= WAITING:
-            log.warning("event dropped", extra={"object": meta.key(obj), "reason": reason})
+            self._dropped(reason)
             return
         self._waiting.append(self._new(_reference(obj, field_path), type, reason, message))
         self._wake.set()
+
+    def _dropped(self, reason: str) -> None:
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:
+            log.warning("events dropped", extra={"so_far": self.dropped, "reason": reason})
 
     def _new(self, subject: Object, type: Type, reason: str, message: str) -> Object:
         now = meta.timestamp(self._clock.now())
@@ -213,10 +222,20 @@ class EventRecorder:
     async def flush(self) -> None:
         """Sends what waits now."""
         while self._waiting:
-            event = self._waiting.popleft()
-            write = self._correlator.correlate(event, self._clock.monotonic())
+            async with asyncio.TaskGroup() as group:
+                for write in self._next_writes():
+                    group.create_task(self._deliver(write))
+
+    def _next_writes(self) -> list[Write]:
+        """Some writes, at most one for each key: of several the last counts."""
+        writes: dict[tuple[str, ...], Write] = {}
+        while self._waiting and len(writes) < AT_ONCE:
+            write = self._correlator.correlate(self._waiting.popleft(), self._clock.monotonic())
             if write is not None:
-                await self._deliver(write)
+                before = writes.get(write.key)
+                again = before.again if before else write.again
+                writes[write.key] = write._replace(again=again)
+        return list(writes.values())
 
     async def _deliver(self, write: Write) -> None:
         for attempt in range(ATTEMPTS):

@@ -160,3 +160,12 @@ async def test_recording_sends_in_the_background_and_components_share_it() -> No
             await api.stored.wait()
         task.cancel()
     assert next(iter(api.events.values()))["source"] == {"component": "b"}
+
+
+async def test_what_waits_under_one_key_is_one_write() -> None:
+    api = Api()
+    recorder = EventRecorder(api, "kubelet", clock=Clock())  # type: ignore[arg-type]
+    for _ in range(3):
+        recorder.event(POD, "Normal", "Started", "m")
+    await recorder.flush()
+    assert [stored["count"] for stored in api.events.values()] == [3]

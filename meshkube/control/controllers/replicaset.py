@@ -5,9 +5,10 @@ Source: the ReplicaSet API, and the deletion order in Kubernetes' "ReplicaSet" c
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,8 @@ from meshkube.control.ownership import claim, controller_key, settle
 
 BURST = 500
 """Pods made or deleted for one ReplicaSet in one go."""
+LARGEST_BATCH = 64
+"""Requests at once."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -174,22 +177,36 @@ async def reconcile(context: Context, key: str) -> float | None:
 
 
 async def _create(context: Context, replica_set: Object, count: int) -> ApiError | None:
-    """Makes pods in batches of 1, 2, 4, ...: where all would fail, few do. The first error ends
-    it."""
+    """Makes pods in batches of 1, 2, 4, ..., each at once: where all would fail, few do. The first
+    error ends it."""
     batch = 1
     while count > 0:
-        for _ in range(min(batch, count)):
-            try:
-                pod = await context.client.create(kinds.POD, new_pod(replica_set))
-            except ApiError as error:
-                if not _terminating(error):
-                    message = f"Error creating: {error.message}"
-                    context.events.event(replica_set, "Warning", "FailedCreate", message)
-                return error
-            made = f"Created pod: {meta.name(pod)}"
-            context.events.event(replica_set, "Normal", "SuccessfulCreate", made)
+        tries = [_create_one(context, replica_set) for _ in range(min(batch, count))]
+        error = await _all(tries)
+        if error is not None:
+            return error
         count -= batch
-        batch *= 2
+        batch = min(batch * 2, LARGEST_BATCH)
+    return None
+
+
+async def _all(tries: Iterable[Coroutine[Any, Any, ApiError | None]]) -> ApiError | None:
+    """Side by side; the first error there was, once all have ended."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one) for one in tries]
+    return next((error for task in tasks if (error := task.result()) is not None), None)
+
+
+async def _create_one(context: Context, replica_set: Object) -> ApiError | None:
+    try:
+        pod = await context.client.create(kinds.POD, new_pod(replica_set))
+    except ApiError as error:
+        if not _terminating(error):
+            message = f"Error creating: {error.message}"
+            context.events.event(replica_set, "Warning", "FailedCreate", message)
+        return error
+    made = f"Created pod: {meta.name(pod)}"
+    context.events.event(replica_set, "Normal", "SuccessfulCreate", made)
     return None
 
 
@@ -198,24 +215,30 @@ def _terminating(error: ApiError) -> bool:
 
 
 async def _delete(
-    context: Context, replica_set: Object, victims: Iterable[Object]
+    context: Context, replica_set: Object, victims: Sequence[Object]
 ) -> ApiError | None:
     failed: ApiError | None = None
-    for pod in victims:
-        try:
-            await context.client.delete(
-                kinds.POD, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod)
-            )
-        except ApiError as error:
-            if error.code == 404:
-                continue
-            message = f"Error deleting: {error.message}"
-            context.events.event(replica_set, "Warning", "FailedDelete", message)
-            failed = error
-        else:
-            gone = f"Deleted pod: {meta.name(pod)}"
-            context.events.event(replica_set, "Normal", "SuccessfulDelete", gone)
+    for start in range(0, len(victims), LARGEST_BATCH):
+        batch = victims[start : start + LARGEST_BATCH]
+        failed = await _all(_delete_one(context, replica_set, pod) for pod in batch) or failed
     return failed
+
+
+async def _delete_one(context: Context, replica_set: Object, pod: Object) -> ApiError | None:
+    try:
+        await context.client.delete(
+            kinds.POD, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod)
+        )
+    except ApiError as error:
+        if error.code == 404:
+            return None
+        message = f"Error deleting: {error.message}"
+        context.events.event(replica_set, "Warning", "FailedDelete", message)
+        return error
+    context.events.event(
+        replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name(pod)}"
+    )
+    return None
 
 
 async def _write_status(
