@@ -95,7 +95,7 @@ class Writer:
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
             new = self._changed(kind, current, make(current.object), options, subresource)
-            if new == current.object:
+            if _same(new, current.object):
                 return current
             try:
                 return await self._replace(kind, current, new, options)
@@ -214,3 +214,17 @@ def _new_uid() -> str:
 
 def _stamped(kv: KeyValue) -> bytes:
     return stamp(kv.value, kv.mod_revision)
+
+
+def _same(new: Object, old: Object) -> bool:
+    """True where nothing but the times of managers differs: such a write is none at all."""
+    if new == old:
+        return True
+    managers, before = (obj["metadata"].get("managedFields") or [] for obj in (new, old))
+    if managers == before or [_timeless(m) for m in managers] != [_timeless(m) for m in before]:
+        return False
+    return {**new, "metadata": {**new["metadata"], "managedFields": before}} == old
+
+
+def _timeless(manager: Object) -> Object:
+    return {key: value for key, value in manager.items() if key != "time"}
