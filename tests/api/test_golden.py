@@ -1,9 +1,10 @@
 """What Kubernetes 1.33 itself says of the same objects.
 
-The files in `golden/` were recorded by running Kubernetes' own decoder, defaults and validation (Go,
-v1.33.0) over these manifests and over random edits of them: `bases.json` has each manifest as given
-and as stored, `create.json` and `update.json` the edits and every fault found. Messages are compared
-whole; the order of faults is not (Go's maps have none), and each is told once, as in a `Status`.
+The files in `golden/` were recorded by running Kubernetes' own decoder, defaults and validation
+(Go, v1.33.0) over these manifests and over random edits of them: `bases.json` has each manifest as
+given and as stored, `create.json` and `update.json` the edits and every fault found. Messages are
+compared whole; the order of faults is not (Go's maps have none), and each is told once, as in a
+`Status`.
 """
 
 from __future__ import annotations
