@@ -26,7 +26,7 @@ from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.records import Records
 from meshkube.node.references import References
 from meshkube.node.registration import Registration
-from meshkube.node.runtime import NotFound, Runtime, RuntimeFailure
+from meshkube.node.runtime import Runtime, RuntimeFailure
 from meshkube.node.version import KUBELET_VERSION
 from meshkube.node.worker import PodWorker, adopted
 
@@ -69,6 +69,7 @@ class NodeAgent:
         self._cluster = (cluster_dns, cluster_domain)
         self._records = Records(self._container_changed)
         self._workers: dict[str, PodWorker] = {}
+        self._pods_known = False
         self._runtime_version = ""
         self._runtime_trouble = "container runtime is not known yet"
         self._network_cidr = ""
@@ -104,6 +105,7 @@ class NodeAgent:
     async def run(self, ready: Callable[[], None]) -> None:
         """Registers the node and runs its pods, until cancelled; pods go on running then."""
         self._workers.clear()
+        self._pods_known = False
         informers = Informers(self._client)
         services = informers.of(kinds.SERVICE)
         pods = informers.of(kinds.POD, fields=f"spec.nodeName={self._name}")
@@ -119,8 +121,8 @@ class NodeAgent:
             group.create_task(self._follow_runtime(), name="runtime")
             group.create_task(self._keep_network(), name="network")
             await informers.wait_synced()
-            self._pods = pods
             pods.subscribe(self._pod_changed)
+            self._pods_known = True
             self._adopt_orphans()
             ready()
             await asyncio.Event().wait()
@@ -194,7 +196,7 @@ class NodeAgent:
 
     def _adopt_orphans(self) -> None:
         """Ends what runs of pods that are no more. Only once both sides are fully known."""
-        if not self._records.complete or not hasattr(self, "_pods"):
+        if not (self._records.complete and self._pods_known):
             return
         for uid in self._records.uids() - self._workers.keys():
             record = self._records.of(uid)[0]
@@ -212,13 +214,17 @@ class NodeAgent:
     async def _follow_runtime(self) -> None:
         delay = FIRST_DELAY
         while True:
+            reason = "it ended the stream of its changes"
             try:
                 await self._runtime_session()
             except* RuntimeFailure as failures:
                 reason = str(failures.exceptions[0])
+            if not self._runtime_trouble:
+                # It had answered: this is a new loss.
+                delay = FIRST_DELAY
             self._runtime_lost(reason)
             await self._clock.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY) if not self._runtime_trouble else delay
+            delay = min(delay * 2, LONGEST_DELAY)
 
     async def _runtime_session(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -238,8 +244,7 @@ class NodeAgent:
         self._runtime_trouble = ""
         self._network_wake.set()
         self._registration.look_again()
-        if hasattr(self, "_pods"):
-            self._adopt_orphans()
+        self._adopt_orphans()
         self._all_look_again()
 
     def _runtime_lost(self, reason: str) -> None:
@@ -279,8 +284,6 @@ class NodeAgent:
             try:
                 await self._runtime.ensure_network(self._network_cidr)
                 self._network_trouble = ""
-            except NotFound as failure:
-                self._network_trouble = f"container runtime network not ready: {failure}"
             except RuntimeFailure as failure:
                 self._network_trouble = f"container runtime network not ready: {failure}"
                 log.warning("network not made", extra={"reason": str(failure)})

@@ -12,6 +12,7 @@ from meshkube.node.env import ConfigError, expand
 from meshkube.node.resources import limits_of
 from meshkube.node.runtime import (
     ContainerSpec,
+    HostPort,
     Image,
     Mount,
     PodRef,
@@ -42,6 +43,17 @@ def sandbox_spec(pod: Object, attempt: int, hostname: str) -> SandboxSpec:
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),
         sysctls={entry["name"]: str(entry["value"]) for entry in sysctls},
+        ports=tuple(
+            HostPort(
+                port.get("hostIP") or "",
+                int(port["hostPort"]),
+                int(port["containerPort"]),
+                port.get("protocol") or "TCP",
+            )
+            for container in [*(spec.get("initContainers") or ()), *spec["containers"]]
+            for port in container.get("ports") or ()
+            if port.get("hostPort")
+        ),
     )
 
 

@@ -67,6 +67,13 @@ def sandbox_body(spec: SandboxSpec, image: str, lowest_oom_score: int = -1000) -
     }
     if not spec.host_network:
         body["Hostname"] = spec.hostname
+        bindings: dict[str, list[dict[str, str]]] = {}
+        for port in spec.ports:
+            inside = f"{port.pod_port}/{port.protocol.lower()}"
+            outside = {"HostIp": port.address, "HostPort": str(port.port)}
+            bindings.setdefault(inside, []).append(outside)
+        body["ExposedPorts"] = {inside: {} for inside in bindings}
+        host["PortBindings"] = bindings
     return body
 
 

@@ -69,6 +69,15 @@ class Record:
     """The pod's address: of a running sandbox with a network of its own."""
 
 
+class HostPort(NamedTuple):
+    """A port of the host that leads to one of the pod. `address` is empty for all of the host's."""
+
+    address: str
+    port: int
+    pod_port: int
+    protocol: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
     """What a sandbox is made from."""
@@ -81,6 +90,7 @@ class SandboxSpec:
     host_pid: bool = False
     host_ipc: bool = False
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[HostPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,12 +55,12 @@ class NodeServer:
         """Where it listens, while it does."""
 
     async def run(self, ready: Callable[[], None]) -> None:
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         await runner.setup()
         try:
-            site = web.TCPSite(
-                runner, self._host, self._port, ssl_context=self._tls, shutdown_timeout=1.0
-            )
+            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls)
             await site.start()
             self.address = runner.addresses[0][:2]
             ready()

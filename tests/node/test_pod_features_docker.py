@@ -39,7 +39,6 @@ def test_environment_and_volumes_come_from_the_api(docker_host: Host, tmp_path: 
             await config(world, "ConfigMap", "settings", {"color": "red", "size": "9"})
             await config(world, "Secret", "keys", {"token": "s3cret"})
             script = "env; cat /cfg/color; ls -l /sec/; stat -c %a /sec/..data/t; sleep 1000"
-            setting = {"name": "settings", "key": "color"}
             env = [
                 {"name": "A", "value": "one"},
                 {"name": "B", "value": "$(A)-$(POD)-$$(A)"},
@@ -93,9 +92,12 @@ def test_environment_and_volumes_come_from_the_api(docker_host: Host, tmp_path: 
             assert found["status"]["qosClass"] == "Guaranteed"
             text = await world.prints("a", "400")
             address = found["status"]["podIP"]
-            for line in ("A=one", "B=one-$(POD)-$(A)", "LATER=$(POD)", "POD=a", f"IP={address}", "C=red", "T=s3cret",
-                         "CPU=1", "X_color=red", "X_size=9", "KUBERNETES_SERVICE_PORT=443",
-                         "HOSTNAME=a"):  # fmt: skip
+            expected = (
+                *("A=one", "B=one-$(POD)-$(A)", "LATER=$(POD)", "POD=a", f"IP={address}"),
+                *("C=red", "T=s3cret", "CPU=1", "X_color=red", "X_size=9", "HOSTNAME=a"),
+                "KUBERNETES_SERVICE_PORT=443",
+            )
+            for line in expected:
                 assert line in text.splitlines(), (line, text)
             assert "NONE=" not in text
             assert await command(world, "cat", "/info/labels") == 'app="web"'
@@ -319,6 +321,10 @@ def test_host_network_and_security(docker_host: Host, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with docker_world(docker_host, tmp_path) as world:
             await world.create(pod("a", container("c"), hostNetwork=True))
+            port = {"containerPort": 8080, "hostPort": 18080}
+            await world.create(
+                pod("port", container("c", "echo hi | nc -l -p 8080; sleep 9", ports=[port]))
+            )
             await world.create(
                 pod(
                     "b",
@@ -338,6 +344,10 @@ def test_host_network_and_security(docker_host: Host, tmp_path: Path) -> None:
             assert found["status"]["podIP"] == docker_host.address
             await world.running("b")
             text = await world.prints("b", "Read-only file system")
+            await world.running("port")
+            reader, writer = await asyncio.open_connection(docker_host.address, 18080)
+            assert await reader.readline() == b"hi\n"
+            writer.close()
             assert "uid=1234 gid=77 groups=77" in text
             assert "88" in text
             assert await command(world, "hostname", name="b") == "other"

@@ -100,7 +100,8 @@ async def serving(host: Host, tmp_path: Path) -> AsyncIterator[Node]:
         )
         ready = asyncio.Event()
         task = asyncio.create_task(server.run(ready.set))
-        await ready.wait()
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         assert server.address is not None
         connector = aiohttp.TCPConnector(ssl=client_tls)
         try:

@@ -58,7 +58,7 @@ def import_busybox(host: Host) -> None:
     )
 
 
-def in_host(host: Host, scenario: Coroutine[Any, Any, None], timeout: float = 90) -> None:
+def in_host(host: Host, scenario: Coroutine[Any, Any, None], timeout: float = 60) -> None:
     """Runs `scenario` in the host's network: on a thread of its own, moved there. Sockets belong to
     the namespace of the thread that makes them."""
     failures: list[BaseException] = []
@@ -202,7 +202,11 @@ class World:
 
         async def check() -> Object | None:
             last[:] = [await self.pod(name)]
-            return last[0] if holds(last[0]) else None
+            try:
+                return last[0] if holds(last[0]) else None
+            except AssertionError:
+                # No status of that container yet.
+                return None
 
         try:
             return await eventually(check, timeout, what)  # type: ignore[no-any-return]
@@ -240,7 +244,7 @@ class World:
             if event["involvedObject"]["name"] == name and reason in ("", event["reason"])
         ]
 
-    async def event(self, name: str, reason: str, text: str = "", timeout: float = 15) -> None:
+    async def event(self, name: str, reason: str, text: str = "", timeout: float = 60) -> None:
         async def check() -> bool:
             return any(text in message for _, message in await self.events(name, reason))
 
