@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Final
 
@@ -34,6 +35,7 @@ PROTOBUF_ASKED: Final = "application/com.github.proto-openapi.spec.v2@v1.0+proto
 
 _V2: Final = "v2"
 _V2_PROTOBUF: Final = "v2.pb"
+_GZIP: Final = 31  # zlib's word for the gzip format
 
 
 def group_versions() -> list[str]:
@@ -69,16 +71,19 @@ def v3_index() -> bytes:
 @cache
 def gzipped(document: str) -> bytes:
     """A document as it is kept; named `v2`, `v2.pb` or by group and version. Raises `KeyError`."""
-    build: Callable[[], bytes]
     if document == _V2:
-        build = _build_v2
-    elif document == _V2_PROTOBUF:
-        build = _build_v2_protobuf
-    elif document in group_versions():
-        return gzip.compress(_build_v3(document), 6, mtime=0)
-    else:
-        raise KeyError(document)
-    return gzip.compress(build(), 6, mtime=0)
+        return _packed(_v2())
+    if document == _V2_PROTOBUF:
+        return _packed(_v2_protobuf())
+    if document in group_versions():
+        return _packed(_v3(document))
+    raise KeyError(document)
+
+
+def _packed(parts: Iterable[bytes]) -> bytes:
+    """Compressed as the parts come, so that no document is ever held whole."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    return b"".join([*map(packer.compress, parts), packer.flush()])
 
 
 @cache
@@ -87,35 +92,25 @@ def etag(document: str) -> str:
     return hashlib.sha256(gzipped(document)).hexdigest()[:32].upper()
 
 
-def _build_v2() -> bytes:
-    served = orjson.dumps({path: paths.v2(entry) for path, entry in paths.served(KINDS)})
-    return b"".join(
-        (
-            b'{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1"},"paths":',
-            served,
-            b',"definitions":',
-            Definitions(V2).json(paths.roots(KINDS)),
-            b"}",
-        )
-    )
+def _v2() -> Iterator[bytes]:
+    yield b'{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1"},"paths":'
+    yield orjson.dumps({path: paths.v2(entry) for path, entry in paths.served(KINDS)})
+    yield b',"definitions":'
+    yield from Definitions(V2).json(paths.roots(KINDS))
+    yield b"}"
 
 
-def _build_v2_protobuf() -> bytes:
-    return protobuf.document(
+def _v2_protobuf() -> Iterator[bytes]:
+    yield protobuf.document(
         ((path, paths.v2(entry)) for path, entry in paths.served(KINDS)),
         Definitions(V2).each(paths.roots(KINDS)),
     )
 
 
-def _build_v3(group_version: str) -> bytes:
+def _v3(group_version: str) -> Iterator[bytes]:
     kinds = [kind for kind in KINDS if paths.document_of(kind) == group_version]
-    served = orjson.dumps({path: paths.v3(entry) for path, entry in paths.served(kinds)})
-    return b"".join(
-        (
-            b'{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"v1"},"paths":',
-            served,
-            b',"components":{"schemas":',
-            Definitions(V3).json(paths.roots(kinds)),
-            b"}}",
-        )
-    )
+    yield b'{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"v1"},"paths":'
+    yield orjson.dumps({path: paths.v3(entry) for path, entry in paths.served(kinds)})
+    yield b',"components":{"schemas":'
+    yield from Definitions(V3).json(paths.roots(kinds))
+    yield b"}}"

@@ -71,12 +71,13 @@ class Definitions:
         for name in sorted(self._reachable(roots)):
             yield name, self._definition(name)
 
-    def json(self, roots: Iterable[str]) -> bytes:
-        """The same as one JSON object."""
-        parts = (
-            b'"' + name.encode() + b'":' + orjson.dumps(schema) for name, schema in self.each(roots)
-        )
-        return b"{" + b",".join(parts) + b"}"
+    def json(self, roots: Iterable[str]) -> Iterator[bytes]:
+        """The same as one JSON object, in parts."""
+        lead = b"{"
+        for name, schema in self.each(roots):
+            yield lead + b'"' + name.encode() + b'":' + orjson.dumps(schema)
+            lead = b","
+        yield b"}"
 
     def _reachable(self, roots: Iterable[str]) -> set[str]:
         found: set[str] = set()
