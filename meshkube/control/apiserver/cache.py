@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Protocol
 
 import orjson
@@ -123,7 +124,7 @@ class Change:
 class Selection:
     """Which objects of a resource a list or a watch is about."""
 
-    __slots__ = ("fields", "key", "labels", "prefix")
+    __slots__ = ("fields", "key", "labels", "prefix", "values")
 
     def __init__(
         self,
@@ -131,8 +132,11 @@ class Selection:
         labels: LabelSelector | None = None,
         fields: FieldSelector | None = None,
         key: str = "",
+        values: Callable[[Cached], Mapping[str, str]] = attrgetter("fields"),
     ) -> None:
         self.prefix = prefix
+        self.values = values
+        """What field selectors see of an object."""
         self.key = key
         """The only object that can match, where the field selector names one."""
         self.labels = labels
@@ -147,7 +151,7 @@ class Selection:
         """By selectors alone: the prefix is known to fit."""
         if self.labels is not None and not self.labels.matches(item.labels):
             return False
-        return self.fields is None or self.fields.matches(item.fields)
+        return self.fields is None or self.fields.matches(self.values(item))
 
     def notice(self, change: Change) -> Notice | None:
         key = change.plain.cached.key

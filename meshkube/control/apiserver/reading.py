@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,10 +13,17 @@ import orjson
 
 from meshkube.api import errors
 from meshkube.api.kinds import Kind
-from meshkube.api.selectors import FieldSelector, check_fields, parse_fields, parse_labels
+from meshkube.api.selectors import (
+    FieldSelector,
+    check_fields,
+    field_values,
+    parse_fields,
+    parse_labels,
+)
+from meshkube.control.apiserver import subresources
 from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
-from meshkube.control.apiserver.events import stored_kind
+from meshkube.control.apiserver.events import stored_kind, to_events_group
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.store import Compacted, Store
@@ -58,7 +66,12 @@ class Query:
             check_fields(self.kind, fields)
         if labels is not None and labels.empty:
             labels = None
+        if self.kind is not stored_kind(self.kind):
+            return Selection(prefix, labels, fields, self._only(fields), self._values)
         return Selection(prefix, labels, fields, self._only(fields))
+
+    def _values(self, item: Cached) -> dict[str, str]:
+        return field_values(self.kind, shown(self.kind, item).object)
 
     def _only(self, fields: FieldSelector | None) -> str:
         """The key of the one object that a selector such as `metadata.name=web` can match."""
@@ -78,7 +91,8 @@ class Reader:
     async def get(self, kind: Kind, namespace: str, name: str) -> Cached:
         """Raises `ApiError` 404."""
         await self._feed.fresh()
-        found = self._feed.cache(kind).items.get(object_key(kind, namespace, name))
+        stored = stored_kind(kind)
+        found = self._feed.cache(stored).items.get(object_key(stored, namespace, name))
         if found is None:
             raise errors.not_found(kind.group, kind.plural, name)
         return found
@@ -143,10 +157,14 @@ class Reader:
         version = parse_version(query.resource_version)
         await self._wait(query)
         cache = self._feed.cache(stored_kind(query.kind))
+        view = None
+        if cache.kind is not query.kind:
+            view = functools.partial(shown, query.kind)
         if initial or not version:
-            return Watcher(cache, selection, _state(cache, selection))
+            return Watcher(cache, selection, _state(cache, selection), view)
         past = (selection.notice(change) for change in cache.since(version))
-        return Watcher(cache, selection, [notice for notice in past if notice is not None])
+        told = [notice for notice in past if notice is not None]
+        return Watcher(cache, selection, told, view)
 
 
 def parse_version(text: str) -> int | None:
@@ -172,11 +190,13 @@ def _page(
     if not selection.everything:
         found = [item for item in found if selection.matches(item)]
     limit = query.limit
-    if not limit or (len(found) <= limit and not more):
-        return Listing(found, revision)
-    page = found[:limit]
-    token = encode_continue(revision, page[-1].key, selection.prefix)
-    remaining = len(found) - len(page) + more if selection.everything else None
+    page, token, remaining = found, "", None
+    if limit and (len(found) > limit or more):
+        page = found[:limit]
+        token = encode_continue(revision, page[-1].key, selection.prefix)
+        remaining = len(found) - len(page) + more if selection.everything else None
+    if stored_kind(query.kind) is not query.kind:
+        page = [shown(query.kind, item) for item in page]
     return Listing(page, revision, token, remaining)
 
 
@@ -207,3 +227,14 @@ def _expired(token: str) -> errors.ApiError:
     )
     error.continue_token = token  # type: ignore[attr-defined]
     return error
+
+
+def shown(kind: Kind, found: Cached, subresource: str = "") -> Cached:
+    """As a reader of this kind and sub-resource sees it."""
+    if kind is found.kind and subresource != "scale":
+        return found
+    if subresource == "scale":
+        shown = subresources.scale_of(kind, found.object)
+    else:
+        shown = to_events_group(found.object)
+    return Cached(kind, found.key, found.revision, orjson.dumps(shown))

@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-import orjson
-
 from meshkube.api import errors, kinds, meta, schemas
 from meshkube.api.apply import apply
 from meshkube.api.kinds import KINDS, Kind
@@ -20,7 +18,7 @@ from meshkube.control.apiserver.cache import Cached, Change
 from meshkube.control.apiserver.encoding import object_key
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
-from meshkube.control.apiserver.reading import Listing, Query, Reader
+from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
 from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.control.apiserver.writing import Writer
@@ -74,16 +72,11 @@ class Registry:
         self, kind: Kind, name: str, namespace: str = "", subresource: str = ""
     ) -> Cached:
         """Raises `ApiError` 404."""
-        found = await self._reader.get(events.stored_kind(kind), namespace, name)
-        return _shown(kind, found, subresource)
+        return shown(kind, await self._reader.get(kind, namespace, name), subresource)
 
     async def list(self, query: Query) -> Listing:
         """Raises `ApiError` 400, 410 or 504."""
-        listing = await self._reader.list(query)
-        if events.stored_kind(query.kind) is query.kind:
-            return listing
-        shown = [_shown(query.kind, item) for item in listing.items]
-        return Listing(shown, listing.revision, listing.continue_token, listing.remaining)
+        return await self._reader.list(query)
 
     async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
         """Raises `ApiError` 400, 410 or 504."""
@@ -102,7 +95,7 @@ class Registry:
         if stored is not kind:
             obj = events.to_core(obj)
         made = await self._writer.create(stored, obj, namespace, options)
-        return _shown(kind, made)
+        return shown(kind, made)
 
     async def update(
         self,
@@ -129,7 +122,7 @@ class Registry:
         done = await self._writer.modify(
             stored, namespace, name, make, options, subresource=subresource
         )
-        return _shown(kind, done, subresource)
+        return shown(kind, done, subresource)
 
     async def patch(
         self,
@@ -158,7 +151,7 @@ class Registry:
         done = await self._writer.modify(
             stored, namespace, name, make, options, subresource=subresource
         )
-        return _shown(kind, done, subresource)
+        return shown(kind, done, subresource)
 
     async def apply(
         self,
@@ -195,13 +188,13 @@ class Registry:
                 done = await self._writer.modify(
                     stored, namespace, name, make, options, subresource=subresource
                 )
-                return _shown(kind, done), False
+                return shown(kind, done), False
             except errors.ApiError as error:
                 if error.code != 404 or subresource:
                     raise
             try:
                 made = await self._writer.create(stored, make(None), namespace, options)
-                return _shown(kind, made), True
+                return shown(kind, made), True
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise
@@ -212,7 +205,7 @@ class Registry:
     ) -> tuple[Cached, bool]:
         """The object as it is left, and whether it is gone. Raises `ApiError`."""
         left, gone = await self._writer.delete(events.stored_kind(kind), namespace, name, options)
-        return _shown(kind, left), gone
+        return shown(kind, left), gone
 
     async def delete_collection(self, query: Query, options: DeleteOptions) -> Listing:
         """Deletes what a list finds, and returns that. Raises `ApiError`."""
@@ -297,14 +290,3 @@ def _check_place(kind: Kind, obj: Object, namespace: str, name: str = "") -> Non
         raise errors.bad_request(
             f"the name of the object ({given}) does not match the name on the URL ({name})"
         )
-
-
-def _shown(kind: Kind, found: Cached, subresource: str = "") -> Cached:
-    """As a reader of this kind and sub-resource sees it."""
-    if kind is found.kind and subresource != "scale":
-        return found
-    if subresource == "scale":
-        shown = subresources.scale_of(kind, found.object)
-    else:
-        shown = events.to_events_group(found.object)
-    return Cached(kind, found.key, found.revision, orjson.dumps(shown))
