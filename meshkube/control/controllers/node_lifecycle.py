@@ -107,7 +107,10 @@ async def reconcile(context: Context, key: str) -> float | None:
     node = context.caches.of(kinds.NODE).get(key)
     memory: dict[str, Heartbeat] = context.memory
     if node is None:
-        memory.pop(key, None)
+        if memory.pop(key, None) is not None:
+            gone = {"apiVersion": "v1", "kind": "Node", "name": key, "uid": key}
+            message = f"Node {key} event: Removing Node {key} from Controller"
+            context.events.event(gone, "Normal", "RemovingNode", message)
         return None
     _greet(context, node, known=key in memory)
     lease = context.caches.of(kinds.LEASE).get(f"{LEASES}/{key}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -105,18 +106,19 @@ def limits(draw: st.DrawFn) -> Limits:
 
 
 @settings(max_examples=200, deadline=None)
-@given(limits(), st.integers(1, 3), st.data())
+@given(limits(), st.integers(1, 3), st.integers(0, 2**32))
 def test_a_rolling_update_keeps_its_promises_and_ends(
-    limits: Limits, generations: int, data: st.DataObject
+    limits: Limits, generations: int, seed: int
 ) -> None:
     """From a full old ReplicaSet: never more pods than the surge allows, never fewer available
     than the limit, and it arrives."""
+    luck = random.Random(seed)
     sets = [sized("o1", limits.replicas)]
     sets += [sized(f"o{n}", 0) for n in range(2, generations + 1)]
     sets.append(sized("n", 0))
     for _ in range(100):
         sizes = roll(limits, sets[-1], sets[:-1])
-        become = [data.draw(st.integers(0, 3)) for _ in sets]
+        become = [luck.randrange(4) for _ in sets]
         sets = step_pods(sets, sizes, become)
         assert sum(s.replicas for s in sets) <= limits.replicas + limits.surge
         assert sum(s.available for s in sets) >= limits.least
@@ -126,11 +128,10 @@ def test_a_rolling_update_keeps_its_promises_and_ends(
 
 
 @settings(max_examples=200, deadline=None)
-@given(limits(), st.integers(0, 12), st.integers(1, 12), st.integers(1, 12), st.integers(0, 5))
+@given(limits(), st.integers(1, 12), st.integers(1, 12), st.integers(0, 5))
 def test_scaling_in_a_rollout_reaches_the_new_sum(
-    limits: Limits, now: int, old_size: int, new_size: int, surge_then: int
+    limits: Limits, old_size: int, new_size: int, surge_then: int
 ) -> None:
-    del now
     then = old_size + new_size
     old = sized("o", old_size, desired_then=then, largest_then=then + surge_then)
     new = sized("n", new_size, 0, desired_then=then, largest_then=then + surge_then)

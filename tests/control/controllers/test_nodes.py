@@ -97,6 +97,10 @@ def test_how_long_a_pod_puts_up_with_a_taint(
     assert taint_eviction.leaves_in(pod("p", tolerations=tolerations), taints, NOW) == wait
 
 
+def taints_of(obj: Object) -> list[Object]:
+    return (obj.get("spec") or {}).get("taints") or []
+
+
 async def test_a_silent_node_is_marked_and_its_pods_taken_out_of_service(tmp_path: Path) -> None:
     told = Settings(node_grace=0.5)
     async with cluster(
@@ -111,7 +115,7 @@ async def test_a_silent_node_is_marked_and_its_pods_taken_out_of_service(tmp_pat
             return running.caches.of(kinds.NODE).get("n1") or {}
 
         await running.until(lambda: node_lifecycle.ready_status(found()) == "Unknown", "silent")
-        await running.until(lambda: len(found()["spec"].get("taints") or ()) == 2, "tainted")
+        await running.until(lambda: len(taints_of(found())) == 2, "tainted")
         await running.until(lambda: not pods.ready(cache.get("default/web") or {}), "unready")
         entry = pods.condition(found(), "Ready")
         assert entry is not None
@@ -122,7 +126,7 @@ async def test_a_silent_node_is_marked_and_its_pods_taken_out_of_service(tmp_pat
         back = meta.copy(await running.client.get(kinds.NODE, "n1"))
         back["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
         await running.client.update(kinds.NODE, back, subresource="status")
-        await running.until(lambda: not found()["spec"].get("taints"), "free again")
+        await running.until(lambda: not taints_of(found()), "free again")
 
 
 async def test_renewed_leases_keep_a_node_in_service(tmp_path: Path) -> None:
