@@ -203,6 +203,31 @@ def test_elements_of_a_list_keep_the_order_that_is_declared() -> None:
     assert [one["name"] for one in containers(turned)] == ["b", "c", "a"]
 
 
+def test_new_elements_stay_beside_those_that_are_there_already() -> None:
+    def order(obj: dict[str, Any]) -> str:
+        return "".join(one["name"] for one in containers(obj))
+
+    def config(names: str) -> dict[str, Any]:
+        return deployment(*({"name": name, "image": "x"} for name in names))
+
+    live = applied(applied(None, config("cb"), "one"), config("ab"), "two")
+    assert order(live) == "cab"
+    assert order(applied(live, config("ac"), "three")) == "abc"
+
+
+def test_an_element_goes_with_its_owner_whoever_changed_a_field_in_it() -> None:
+    """Without its key it would be no element: who owns only a field in it cannot keep it."""
+    live = applied(None, deployment({"name": "c", "image": "x"}, {"name": "d", "image": "y"}))
+    edited = copy.deepcopy(live)
+    containers(edited)[1]["image"] = "z"
+    edited["metadata"]["managedFields"] = record_update(
+        live, edited, "kubectl-set", schema=DEPLOYMENT, time=NOW
+    )
+    result = applied(edited, deployment({"name": "c", "image": "x"}))
+    assert containers(result) == [{"name": "c", "image": "x"}]
+    assert set(owners(result)) == {"kubectl"}
+
+
 def test_ports_are_told_apart_by_all_their_keys_with_tcp_as_default() -> None:
     def service(*ports: dict[str, Any]) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from meshkube.api.apply.fieldsets import SELF, Fields, key_step, value_step
+from meshkube.api.apply.fieldsets import SELF, Fields, belongs, key_step, value_step
 from meshkube.api.errors import bad_request
 from meshkube.api.patch.values import clone
 from meshkube.api.types import JSON, Object
@@ -238,17 +238,23 @@ def _merge_elements(
 ) -> list[Any]:
     """In the order of `config`, the elements that only `live` has near where they were."""
     items = node.items if node else None
-    places = {step: index for index, step in enumerate(live)}
-    order = list(live)
+    order, shared = list(live), [step for step in config if step in live]
     merged: list[Any] = []
+    done: set[str] = set()
     at = 0
     for step, value in config.items():
-        until = places.get(step)
-        while at < len(order) and (at <= until if until is not None else order[at] not in config):
-            if order[at] not in config:
-                merged.append(clone(live[order[at]]))
+        following = shared[0] if shared else ""
+        while at < len(order) and order[at] != step:
+            here = order[at]
+            if here not in config:
+                merged.append(clone(live[here]))
+            elif here not in done and following in ("", here):
+                break
             at += 1
         merged.append(merge(live[step], value, items) if step in live else clone(value))
+        done.add(step)
+        if step == following:
+            shared.pop(0)
     merged += [clone(live[step]) for step in order[at:] if step not in config]
     return merged
 
@@ -261,7 +267,8 @@ def prune(value: JSON, node: TypedNode | None, last: Fields, owned: Fields | Non
             key = step[2:]
             if step.startswith("f:") and key in value:
                 child = node.field(key) if node else None
-                if _prune_one(value[key], child, below, (owned or {}).get(step)):
+                fixed = node is not None and node.type == "object"
+                if _prune_one(value[key], child, below, (owned or {}).get(step), fixed=fixed):
                     del value[key]
     elif isinstance(value, list) and node is not None and granular(value, node):
         told = elements(value, node)
@@ -274,11 +281,20 @@ def prune(value: JSON, node: TypedNode | None, last: Fields, owned: Fields | Non
             ]
 
 
-def _prune_one(value: JSON, node: TypedNode | None, last: Fields, owned: Fields | None) -> bool:
-    """Prunes below a place; True where the place itself goes."""
-    if owned is None and (not last or SELF in last):
+def _prune_one(
+    value: JSON,
+    node: TypedNode | None,
+    last: Fields,
+    owned: Fields | None,
+    *,
+    fixed: bool = False,
+) -> bool:
+    """Prunes below a place; True where the place itself goes. A fixed field stays for whoever owns
+    something below it, an element or a free key only for whoever owns it itself."""
+    stays = owned is not None and (fixed or belongs(owned))
+    if not stays and belongs(last):
         return True
     if not last or not value or not isinstance(value, dict | list):
         return False
     prune(value, node, last, owned)
-    return not value and not (owned is not None and (not owned or SELF in owned))
+    return not value
