@@ -25,6 +25,7 @@ from meshkube.api.validation import (
 from meshkube.api.validation.cluster import validate_binding
 from meshkube.api.validation.faults import Faults
 from meshkube.api.validation.metadata import validate_metadata, validate_metadata_update
+from meshkube.api.validation.status import STATUS
 
 Create = Callable[[Object], Faults]
 Update = Callable[[Object, Object], Faults]
@@ -64,7 +65,7 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.EVENTS_EVENT: cluster.validate_events_event_update,
 }
 
-__all__ = ["validate_binding", "validate_create", "validate_update"]
+__all__ = ["validate_binding", "validate_create", "validate_status_update", "validate_update"]
 
 
 def validate_create(kind: Kind, obj: Object) -> list[FieldError]:
@@ -82,6 +83,14 @@ def validate_update(kind: Kind, obj: Object, old: Object) -> list[FieldError]:
         faults += _UPDATE[kind](obj, old)
     elif kind in _CREATE:
         faults += _CREATE[kind](obj)
+    return _unique(faults)
+
+
+def validate_status_update(kind: Kind, obj: Object, old: Object) -> list[FieldError]:
+    """Every fault of a new status of `old`; all but the status and metadata is as it was."""
+    faults = validate_metadata_update(kind, obj, old)
+    if kind in STATUS:
+        faults += STATUS[kind](obj, old)
     return _unique(faults)
 
 
