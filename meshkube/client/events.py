@@ -94,10 +94,13 @@ class Correlator:
         subject = event["involvedObject"]
         who = tuple(str(subject.get(part) or "") for part in ("kind", "namespace", "name", "uid"))
         group = (*who, subject.get("fieldPath", ""), event["type"], event["reason"])
-        event["message"] = self._combined(group, event["message"], now)
+        combined = self._combines(group, event["message"], now)
+        if combined:
+            event["message"] = f"(combined from similar events): {event['message']}"
         if not self._allowed(who, now):
             return None
-        key = (*group, event["message"])
+        # All that is combined is one event: it shows the last message.
+        key = (*group, "" if combined else event["message"])
         sent = self._sent.recall(key, _Sent())
         again = sent.count > 0
         if not again:
@@ -117,16 +120,16 @@ class Correlator:
         """The event of this key could not be sent, or is gone from the store."""
         self._sent.pop(key, None)
 
-    def _combined(self, group: tuple[str, ...], message: str, now: float) -> str:
+    def _combines(self, group: tuple[str, ...], message: str, now: float) -> bool:
         alike = self._alike.recall(group, _Alike(last=now))
         if now - alike.last > COMBINE_WINDOW:
             alike.messages.clear()
         alike.last = now
         alike.messages.add(message)
         if len(alike.messages) < COMBINE_AFTER:
-            return message
-        alike.messages = set(list(alike.messages)[: COMBINE_AFTER + 1])
-        return f"(combined from similar events): {message}"
+            return False
+        alike.messages.pop()
+        return True
 
     def _allowed(self, who: tuple[str, ...], now: float) -> bool:
         allowance = self._allowances.recall(who, _Allowance(last=now))

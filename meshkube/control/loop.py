@@ -244,11 +244,16 @@ class ControllerLoop:
         unknown = api is not None and api.code >= 500
         delay = self._queue.failed(key, at_least=AFTER_UNKNOWN if unknown else 0.0)
         failures = self._queue.failures(key)
-        if api is not None and api.code in (404, 409) and failures < 8:
-            # The cache was behind: the next look is at what holds now.
+        if api is not None and _passes(api) and failures < 8:
             log.debug("reconcile is repeated", extra=self._about(key, error=api.message))
             return
         ERRORS.labels(self.controller.name).inc()
         if failures & (failures - 1) == 0:
             about = self._about(key, error=str(error), failures=failures, again_in=round(delay, 3))
             log.error("reconcile failed", extra=about, exc_info=None if api else error)
+
+
+def _passes(error: ApiError) -> bool:
+    """True for what the next look puts right: the cache was behind, or the namespace is going."""
+    terminating = error.code == 403 and "being terminated" in error.message
+    return terminating or error.code in (404, 409)

@@ -52,7 +52,10 @@ def test_many_alike_are_combined_into_one() -> None:
     writes = [correlator.correlate(event(f"m{n}", number=n), n) for n in range(COMBINE_AFTER + 3)]
     combined = [w for w in writes if w and w.event["message"].startswith("(combined")]
     assert len(combined) == 4
-    assert len({w.event["metadata"]["name"] for w in combined if not w.again}) <= 4
+    assert [w.again for w in combined] == [False, True, True, True]
+    assert len({w.event["metadata"]["name"] for w in combined}) == 1
+    assert combined[-1].event["count"] == 4
+    assert combined[-1].event["message"].endswith(f"m{COMBINE_AFTER + 2}")
 
 
 def test_an_object_that_spams_is_limited_and_others_are_not() -> None:

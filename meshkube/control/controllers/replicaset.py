@@ -169,6 +169,9 @@ async def reconcile(context: Context, key: str) -> float | None:
     if not meta.deleting(replica_set):
         todo = plan(replica_set, owned, now)
         error = await _create(context, replica_set, todo.create)
+        if error is not None and _terminating(error):
+            # The ReplicaSet itself is about to go.
+            error = None
         error = await _delete(context, replica_set, todo.delete) or error
     wait = await _write_status(context, replica_set, owned, now, error)
     if error is not None:

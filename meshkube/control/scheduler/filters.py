@@ -132,18 +132,14 @@ def _clash(one: Port, other: Port) -> bool:
 def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     """Enough is left of each resource, and of places for pods."""
     short: list[str] = []
-    final = False
-    places = node.allocatable.get("pods", 0)
-    if len(node.pods) + 1 > places:
+    if len(node.pods) + 1 > node.allocatable.get("pods", 0):
         short.append("Too many pods")
     for name, count in pod.requests.items():
-        if count <= 0:
-            continue
-        has = node.allocatable.get(name, 0)
-        if count > has - node.requested.get(name, 0):
+        left = node.allocatable.get(name, 0) - node.requested.get(name, 0)
+        if count > max(left, 0):
             short.append(f"Insufficient {name}")
-            final = final or count > has
-    return Refusal(tuple(short), final) if short else None
+    # As Kubernetes 1.33 words it also where the whole node is too small.
+    return Refusal(tuple(short), final=False) if short else None
 
 
 FILTERS: tuple[Filter, ...] = (schedulable, node_name, taints, affinity, ports, fits)

@@ -67,7 +67,7 @@ def in_zone(operator: str, *values: str) -> Object:
 @pytest.mark.parametrize(
     ("obj", "target", "reason", "hope"),
     [
-        (pod(cpu="5"), node("n"), "Insufficient cpu", NO_HELP),
+        (pod(cpu="5"), node("n"), "Insufficient cpu", NO_VICTIMS),
         (pod(), node("n", unschedulable=True), "node(s) were unschedulable", NO_HELP),
         (pod(), node("n", taints=[TAINT]), "node(s) had untolerated taint {gpu: yes}", NO_HELP),
         (
