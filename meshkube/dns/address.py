@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
-
-_THERE = "File exists"
-_GONE = "Cannot assign requested address"
 
 
 def ensure(address: str) -> None:
     """Puts the address on `lo` where it is not there yet; loopback addresses need nothing.
     Raises `OSError` where this process may not. Blocks for some milliseconds."""
-    _change("add", address, _THERE)
+    if not ipaddress.ip_address(address).is_loopback:
+        _ip("address", "replace", f"{address}/32", "dev", "lo")
 
 
 def teardown(address: str) -> bool:
     """Takes the address away again; False where it is gone already."""
-    return _change("del", address, _GONE)
-
-
-def _change(verb: str, address: str, fine: str) -> bool:
-    if ipaddress.ip_address(address).is_loopback:
+    if ipaddress.ip_address(address).is_loopback or address not in _addresses():
         return False
-    command = ["ip", "address", verb, f"{address}/32", "dev", "lo"]
+    _ip("address", "delete", f"{address}/32", "dev", "lo")
+    return True
+
+
+def _addresses() -> set[str]:
+    links = json.loads(_ip("-json", "address", "show", "dev", "lo"))
+    return {entry["local"] for link in links for entry in link.get("addr_info", ())}
+
+
+def _ip(*arguments: str) -> str:
+    command = ["ip", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 0:
-        return True
-    reason = done.stderr.strip()
-    if fine in reason:
-        return False
-    raise OSError(f"{' '.join(command)}: {reason}")
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
