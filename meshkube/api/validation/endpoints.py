@@ -6,6 +6,7 @@ from typing import Final
 
 from meshkube.api.types import Object
 from meshkube.api.validation import formats
+from meshkube.api.validation.addresses import endpoint_ip
 from meshkube.api.validation.containers import PROTOCOLS
 from meshkube.api.validation.faults import (
     IMMUTABLE,
@@ -19,7 +20,6 @@ from meshkube.api.validation.faults import (
 )
 from meshkube.api.validation.metadata import validate_labels
 from meshkube.api.validation.selectors import label_key, one_of
-from meshkube.api.validation.services import endpoint_ip
 
 _ADDRESS_TYPES: Final = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS: Final = 1000

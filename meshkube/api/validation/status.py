@@ -9,6 +9,7 @@ from meshkube.api import kinds
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import formats
+from meshkube.api.validation.addresses import validate_load_balancer_status
 from meshkube.api.validation.cluster import validate_node_update
 from meshkube.api.validation.faults import (
     IMMUTABLE,
@@ -20,7 +21,6 @@ from meshkube.api.validation.faults import (
     item,
 )
 from meshkube.api.validation.selectors import label_key
-from meshkube.api.validation.services import validate_load_balancer_status
 
 _DEPLOYMENT: Final = (
     "observedGeneration",
