@@ -124,6 +124,8 @@ class ControllerLoop:
         self._active = False
         self._freshness = self._fresh()
         self._parked: dict[str, float] = {}
+        self._held: dict[str, float] = {}
+        """Keys with a write of unknown outcome, and until when they wait for it to show up."""
         self._memory: dict[str, Any] = {}
         for kind in controller.kinds:
             caches.of(kind).subscribe(self._subscriber(kind))
@@ -168,7 +170,7 @@ class ControllerLoop:
     async def run(self) -> None:
         """Works until cancelled."""
         self._queue, self._freshness = WorkQueue(), self._fresh()
-        self._parked, self._memory = {}, {}
+        self._parked, self._held, self._memory = {}, {}, {}
         self._active = True
         DEPTH.labels(self.controller.name).set_function(lambda: len(self._queue))
         self._queue_all()
@@ -206,6 +208,11 @@ class ControllerLoop:
 
     def _park(self, key: str) -> bool:
         """True where the key must wait for the caches; a change there wakes it."""
+        held = self._held.get(key, 0.0) - self._clock.monotonic()
+        if held > 0:
+            self._queue.add_after(key, held)
+            return True
+        self._held.pop(key, None)
         if not self._freshness.stale(key):
             self._parked.pop(key, None)
             return False
@@ -242,6 +249,8 @@ class ControllerLoop:
     def _failed(self, key: str, error: Exception) -> None:
         api = error if isinstance(error, ApiError) else None
         unknown = api is not None and api.code >= 500
+        if unknown:
+            self._held[key] = self._clock.monotonic() + AFTER_UNKNOWN
         delay = self._queue.failed(key, at_least=AFTER_UNKNOWN if unknown else 0.0)
         failures = self._queue.failures(key)
         if api is not None and _passes(api) and failures < 8:

@@ -189,15 +189,17 @@ async def cluster(
     settings: Settings | None = None,
     scheduler: bool = False,
     kubelets: bool = True,
+    seen_by_controllers: Callable[[Client], Client] = lambda client: client,
 ) -> AsyncIterator[Cluster]:
-    """Runs these controllers on a new API with these nodes."""
+    """Runs these controllers on a new API with these nodes. `seen_by_controllers` may put
+    something between them and the API."""
     clock = clock or SystemClock()
     async with running_api(tmp_path) as client:
         made = Cluster(client, clock)
         loops = [
             ControllerLoop(
                 controller,
-                client=client,
+                client=seen_by_controllers(client),
                 caches=made.caches,
                 events=made.events,
                 clock=clock,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
 from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
+from meshkube.client.base import Client
 from meshkube.control import pods
 from meshkube.control.controllers import deployment as deployments
 from meshkube.control.controllers import replicaset, revisions
@@ -206,6 +209,55 @@ async def test_pods_that_go_are_replaced_and_never_doubled(tmp_path: Path) -> No
             )
         )
         assert most == 20
+
+
+class Unreliable:
+    """A Client whose writes sometimes fail, half of them after they took effect."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._luck = random.Random(5)
+        self.failures = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in ("create", "update", "patch", "delete"):
+            return method
+
+        async def write(*arguments: Any, **more: Any) -> Any:
+            luck = self._luck.random()
+            if luck > 0.9:
+                self.failures += 1
+                raise ApiError(503, "ServiceUnavailable", "away")
+            done = await method(*arguments, **more)
+            if luck > 0.8:
+                self.failures += 1
+                raise ApiError(503, "ServiceUnavailable", "away, but it was written")
+            return done
+
+        return write
+
+
+async def test_an_unreliable_api_neither_stops_a_rollout_nor_doubles_pods(tmp_path: Path) -> None:
+    between: list[Unreliable] = []
+
+    def unreliable(client: Client) -> Client:
+        between.append(Unreliable(client))
+        return between[-1]  # type: ignore[return-value]
+
+    async with cluster(
+        tmp_path, BOTH, nodes=[node()], scheduler=True, seen_by_controllers=unreliable
+    ) as running:
+        counts = [0]
+
+        def look(old: Object | None, new: Object | None) -> None:
+            counts.append(sum(pods.active(pod) for pod in running.list(kinds.POD)))
+
+        running.caches.of(kinds.POD).subscribe(look)
+        await running.create(deployment(replicas=12))
+        await running.until(lambda: finished(running, 12), "rollout", timeout=40)
+        assert max(counts) == 12
+        assert sum(one.failures for one in between) > 0
 
 
 async def test_a_replica_set_adopts_what_it_selects_and_lets_go_of_what_it_does_not(
