@@ -56,6 +56,7 @@ class Registration:
         self._not_ready = not_ready
         self._runtime_version = runtime_version
         self._wake = asyncio.Event()
+        self._registered = asyncio.Event()
         self._written_at = float("-inf")
         self.node: Object | None = None
         """As last seen or written."""
@@ -109,6 +110,7 @@ class Registration:
                     raise
                 node = nodestatus.new_node(self._name, self._machine, self._roles, self._status({}))
                 self.node = await self._client.create(kinds.NODE, node)
+        self._registered.set()
         await self._correct_labels(self.node)
         await self._correct_status(self.node)
 
@@ -150,6 +152,8 @@ class Registration:
         self._written_at = now
 
     async def _keep_lease(self) -> None:
+        # The Lease belongs to the Node, so that one goes with the other.
+        await self._registered.wait()
         async with asyncio.timeout(HEARTBEAT):
             await self._renew()
         await self._clock.sleep(HEARTBEAT)

@@ -1,0 +1,151 @@
+"""The status a node writes, from what runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from meshkube.api.types import Object
+from meshkube.node.runtime import Record
+from meshkube.node.status import Facts, pod_status, status_patch
+from meshkube.node.view import ProbeView, Seen, Trouble, look
+from tests.node.test_plan import BOX, NOW, pod, record
+
+FACTS = Facts(host_ip="192.0.2.1")
+
+
+def written(obj: Object, *records: Record, **seen: Any) -> Object:
+    return pod_status(look(obj, Seen(records=records, now=NOW, **seen)), FACTS)
+
+
+def conditions(status: Object) -> dict[str, str]:
+    return {entry["type"]: entry["status"] for entry in status["conditions"]}
+
+
+def test_a_new_pod_is_pending() -> None:
+    status = written(pod())
+    assert status["phase"] == "Pending"
+    [entry] = status["containerStatuses"]
+    assert entry["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert entry["restartCount"] == 0
+    assert conditions(status) == {
+        "PodReadyToStartContainers": "False",
+        "Initialized": "True",
+        "Ready": "False",
+        "ContainersReady": "False",
+        "PodScheduled": "True",
+    }
+    assert "podIP" not in status
+    assert status["startTime"] == "2026-01-01T12:00:00Z"
+
+
+def test_a_running_pod_is_ready_once_its_probes_say_so() -> None:
+    status = written(pod(), BOX, record())
+    assert status["phase"] == "Running"
+    assert (status["podIP"], status["hostIP"]) == ("10.0.0.2", "192.0.2.1")
+    assert conditions(status)["Ready"] == "True"
+    probes = {"c-0": ProbeView(started=True, ready=False)}
+    status = written(pod(), BOX, record(), probes=probes)
+    ready = next(c for c in status["conditions"] if c["type"] == "Ready")
+    assert ready["reason"] == "ContainersNotReady"
+    assert ready["message"] == "containers with unready status: [c]"
+    assert status["containerStatuses"][0]["started"] is True
+
+
+def test_an_unfinished_init_container_keeps_the_pod_pending() -> None:
+    status = written(pod("c", init=({"name": "i"},)), BOX, record("i"))
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    initialized = next(c for c in status["conditions"] if c["type"] == "Initialized")
+    assert initialized["message"] == "containers with incomplete status: [i]"
+
+
+def test_how_containers_end() -> None:
+    never = pod(restartPolicy="Never")
+    reasons = {}
+    for name, ended in {
+        "done": record("c", "exited", exit_code=0),
+        "bad": record("c", "exited", exit_code=2),
+        "oom": record("c", "exited", exit_code=137, oom_killed=True),
+        "cannot": record("c", "exited", exit_code=0, error="no such file"),
+    }.items():
+        status = written(never, BOX, ended)
+        end = status["containerStatuses"][0]["state"]["terminated"]
+        reasons[name] = (status["phase"], end["reason"], end["exitCode"])
+    assert reasons == {
+        "done": ("Succeeded", "Completed", 0),
+        "bad": ("Failed", "Error", 2),
+        "oom": ("Failed", "OOMKilled", 137),
+        "cannot": ("Failed", "ContainerCannotRun", 128),
+    }
+
+
+def test_back_off_shows_as_crash_loop_with_the_end_before() -> None:
+    ended = record("c", "exited", attempt=4, exit_code=1, backoff=160.0)
+    status = written(pod(), BOX, ended)
+    [entry] = status["containerStatuses"]
+    assert entry["state"]["waiting"] == {
+        "reason": "CrashLoopBackOff",
+        "message": "back-off 2m40s restarting failed container=c pod=p_ns(u1)",
+    }
+    assert entry["lastState"]["terminated"]["exitCode"] == 1
+    assert entry["restartCount"] == 4
+    assert status["phase"] == "Running"
+
+
+def test_trouble_shows_as_the_reason_to_wait() -> None:
+    trouble = {"c": Trouble("ImagePullBackOff", "no such image", NOW, 10)}
+    [entry] = written(pod(), BOX, troubles=trouble)["containerStatuses"]
+    assert entry["state"]["waiting"] == {"reason": "ImagePullBackOff", "message": "no such image"}
+
+
+def test_counts_and_times_carry_on_from_the_last_status() -> None:
+    old = written(pod(), BOX, record())
+    for condition in old["conditions"]:
+        condition["lastTransitionTime"] = "2020-01-01T00:00:00Z"
+    old["startTime"] = "2020-01-01T00:00:00Z"
+    again = written(pod(status=old), BOX, record())
+    assert again["startTime"] == "2020-01-01T00:00:00Z"
+    assert {c["lastTransitionTime"] for c in again["conditions"]} == {"2020-01-01T00:00:00Z"}
+    assert status_patch(old, again) == {}
+    down = written(pod(status=old), BOX, probes={}, troubles={})
+    assert conditions(down)["Ready"] == "False"
+    assert down["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_container_nobody_can_find_has_ended() -> None:
+    last = {"name": "c", "containerID": "docker://x", "restartCount": 1, "state": {"running": {}}}
+    status = written(pod(restartPolicy="Never", status={"phase": "Running",
+                                                        "containerStatuses": [last]}))  # fmt: skip
+    [entry] = status["containerStatuses"]
+    assert entry["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+    assert entry["state"]["terminated"]["exitCode"] == 137
+    assert status["phase"] == "Failed"
+
+
+def test_a_deleted_pod_ends_as_its_containers_did() -> None:
+    obj = pod("c", deleted=True, status={"phase": "Running", "podIP": "10.0.0.2"})
+    assert written(obj, BOX, record())["phase"] == "Running"
+    ended = written(obj, replace(BOX, state="exited", address=""),
+                    record("c", "exited", exit_code=143))  # fmt: skip
+    assert ended["phase"] == "Failed"
+    assert ended["podIP"] == "10.0.0.2"
+    assert written(obj, BOX, record("c", "exited", exit_code=0))["phase"] == "Succeeded"
+
+
+def test_a_patch_names_only_what_changed_and_clears_old_reasons() -> None:
+    waiting = written(pod(), BOX)
+    ready = written(pod(status=waiting), BOX, record())
+    patch = status_patch(waiting, ready)
+    assert set(patch) == {"phase", "containerStatuses", "conditions"}
+    changed = {c["type"]: c for c in patch["conditions"]}
+    assert set(changed) == {"Ready", "ContainersReady"}
+    assert changed["Ready"]["reason"] is None
+
+
+def test_messages_of_the_termination_log() -> None:
+    facts = Facts(host_ip="192.0.2.1", messages={"c-0": "bye"})
+    ended = record("c", "exited", exit_code=0)
+    view = look(pod(restartPolicy="Never"), Seen(records=(BOX, ended), now=NOW))
+    [entry] = pod_status(view, facts)["containerStatuses"]
+    assert entry["state"]["terminated"]["message"] == "bye"
