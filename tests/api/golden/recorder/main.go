@@ -1,0 +1,162 @@
+// Recorder answers, for each line {"object": ..., "old": ...} on its input, what Kubernetes' own
+// decoder, defaults and validation make of the object: {"error", "strict", "object", "faults"}.
+// It is not part of the tests; README.md says how to run it.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+
+	apps "k8s.io/kubernetes/pkg/apis/apps"
+	appsinstall "k8s.io/kubernetes/pkg/apis/apps/install"
+	appsval "k8s.io/kubernetes/pkg/apis/apps/validation"
+	coordination "k8s.io/kubernetes/pkg/apis/coordination"
+	coordinstall "k8s.io/kubernetes/pkg/apis/coordination/install"
+	coordval "k8s.io/kubernetes/pkg/apis/coordination/validation"
+	core "k8s.io/kubernetes/pkg/apis/core"
+	coreinstall "k8s.io/kubernetes/pkg/apis/core/install"
+	coreval "k8s.io/kubernetes/pkg/apis/core/validation"
+	discovery "k8s.io/kubernetes/pkg/apis/discovery"
+	discinstall "k8s.io/kubernetes/pkg/apis/discovery/install"
+	discval "k8s.io/kubernetes/pkg/apis/discovery/validation"
+	networking "k8s.io/kubernetes/pkg/apis/networking"
+	netinstall "k8s.io/kubernetes/pkg/apis/networking/install"
+	netval "k8s.io/kubernetes/pkg/apis/networking/validation"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	podutil "k8s.io/kubernetes/pkg/api/pod"
+)
+
+type req struct {
+	Object json.RawMessage `json:"object"`
+	Old    json.RawMessage `json:"old"`
+}
+type fe struct{ Field, Type, Message string }
+type resp struct {
+	Error  string          `json:"error,omitempty"`
+	Strict string          `json:"strict,omitempty"`
+	Object json.RawMessage `json:"object,omitempty"`
+	Faults []fe            `json:"faults"`
+}
+
+var sch = runtime.NewScheme()
+
+func main() {
+	coreinstall.Install(sch)
+	appsinstall.Install(sch)
+	coordinstall.Install(sch)
+	discinstall.Install(sch)
+	netinstall.Install(sch)
+	metav1.AddToGroupVersion(sch, schema.GroupVersion{Version: "v1"})
+	strict := serializer.NewCodecFactory(sch, serializer.EnableStrict)
+	in := bufio.NewScanner(os.Stdin)
+	in.Buffer(make([]byte, 1<<20), 1<<26)
+	for in.Scan() {
+		var r req
+		out := resp{}
+		if err := json.Unmarshal(in.Bytes(), &r); err != nil {
+			panic(err)
+		}
+		obj, gvk, err := strict.UniversalDeserializer().Decode(r.Object, nil, nil)
+		if err != nil && !runtime.IsStrictDecodingError(err) {
+			out.Error = err.Error()
+		} else {
+			if err != nil {
+				out.Strict = err.Error()
+			}
+			sch.Default(obj)
+			internal, e3 := sch.UnsafeConvertToVersion(obj, runtime.InternalGroupVersioner)
+			enc, e2 := runtime.Encode(strict.LegacyCodec(gvk.GroupVersion()), internal)
+			if e2 != nil {
+				out.Error = e2.Error()
+			}
+			out.Object = enc
+
+			if e3 != nil {
+				out.Error = e3.Error()
+			} else {
+				var old runtime.Object
+				if len(r.Old) > 0 && string(r.Old) != "null" {
+					o, _, err := strict.UniversalDeserializer().Decode(r.Old, nil, nil)
+					if err != nil && !runtime.IsStrictDecodingError(err) {
+						panic(err)
+					}
+					sch.Default(o)
+					old, _ = sch.UnsafeConvertToVersion(o, runtime.InternalGroupVersioner)
+				}
+				for _, f := range validate(internal, old, gvk.GroupVersion()) {
+					out.Faults = append(out.Faults, fe{f.Field, string(f.Type), f.ErrorBody()})
+				}
+			}
+		}
+		b, _ := json.Marshal(out)
+		fmt.Println(string(b))
+	}
+}
+
+func validate(obj, old runtime.Object, gv schema.GroupVersion) field.ErrorList {
+	switch o := obj.(type) {
+	case *core.Pod:
+		if old != nil {
+			p := old.(*core.Pod)
+			return coreval.ValidatePodUpdate(o, p, podutil.GetValidationOptionsFromPodSpecAndMeta(&o.Spec, &p.Spec, &o.ObjectMeta, &p.ObjectMeta))
+		}
+		opts := podutil.GetValidationOptionsFromPodSpecAndMeta(&o.Spec, nil, &o.ObjectMeta, nil)
+		opts.ResourceIsPod = true
+		return coreval.ValidatePodCreate(o, opts)
+	case *core.Service:
+		if old != nil {
+			return coreval.ValidateServiceUpdate(o, old.(*core.Service))
+		}
+		return coreval.ValidateServiceCreate(o)
+	case *core.Namespace:
+		return coreval.ValidateNamespace(o)
+	case *core.Node:
+		if old != nil {
+			return coreval.ValidateNodeUpdate(o, old.(*core.Node))
+		}
+		return coreval.ValidateNode(o)
+	case *core.ConfigMap:
+		if old != nil {
+			return coreval.ValidateConfigMapUpdate(o, old.(*core.ConfigMap))
+		}
+		return coreval.ValidateConfigMap(o)
+	case *core.Secret:
+		if old != nil {
+			return coreval.ValidateSecretUpdate(o, old.(*core.Secret))
+		}
+		return coreval.ValidateSecret(o)
+	case *core.ServiceAccount:
+		return coreval.ValidateServiceAccount(o)
+	case *core.Endpoints:
+		return coreval.ValidateEndpointsCreate(o)
+	case *core.Event:
+		return coreval.ValidateEventCreate(o, gv)
+	case *apps.Deployment:
+		if old != nil {
+			p := old.(*apps.Deployment)
+			l := appsval.ValidateDeploymentUpdate(o, p, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, &p.Spec.Template))
+			return append(l, coreval.ValidateImmutableField(o.Spec.Selector, p.Spec.Selector, field.NewPath("spec").Child("selector"))...)
+		}
+		return appsval.ValidateDeployment(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
+	case *apps.ReplicaSet:
+		return appsval.ValidateReplicaSet(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
+	case *apps.ControllerRevision:
+		return appsval.ValidateControllerRevisionCreate(o)
+	case *coordination.Lease:
+		return coordval.ValidateLease(o)
+	case *discovery.EndpointSlice:
+		return discval.ValidateEndpointSliceCreate(o)
+	case *networking.Ingress:
+		return netval.ValidateIngressCreate(o)
+	case *networking.IngressClass:
+		return netval.ValidateIngressClass(o)
+	}
+	panic(fmt.Sprintf("%T", obj))
+}
