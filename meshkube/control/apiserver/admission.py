@@ -13,6 +13,8 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 
 ALWAYS_KEPT = frozenset({"default", "kube-system", "kube-public"})
+AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+AWAY_SECONDS = 300
 DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
 
 
@@ -30,6 +32,8 @@ def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> Non
         _namespace(kind, meta.name(obj), namespace, lookup)
     if kind is kinds.POD:
         _service_account(obj, namespace, lookup)
+        _tolerations(obj)
+        _priority(obj)
     elif kind is kinds.INGRESS:
         _ingress_class(obj, lookup)
 
@@ -68,6 +72,37 @@ def _service_account(pod: Object, namespace: str, lookup: Lookup) -> None:
         raise errors.forbidden("", "pods", meta.name(pod), why)
     spec["serviceAccountName"] = name
     spec["serviceAccount"] = name
+
+
+def _tolerations(pod: Object) -> None:
+    """Every pod puts up with a node that is away for five minutes, where it says nothing else of
+    that (Kubernetes' DefaultTolerationSeconds)."""
+    spec = pod.setdefault("spec", {})
+    known = spec.get("tolerations") or []
+    for key in AWAY:
+        if not any(_covers(toleration, key) for toleration in known):
+            spec.setdefault("tolerations", []).append(
+                {
+                    "key": key,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": AWAY_SECONDS,
+                }
+            )
+
+
+def _covers(toleration: Object, key: str) -> bool:
+    of_key = (toleration.get("key") or key) == key
+    return of_key and (toleration.get("effect") or "NoExecute") == "NoExecute"
+
+
+def _priority(pod: Object) -> None:
+    """No PriorityClass is served: every pod without a priority has that of none."""
+    spec = pod["spec"]
+    if spec.get("priority") is None:
+        spec["priority"] = 0
+    if not spec.get("preemptionPolicy"):
+        spec["preemptionPolicy"] = "PreemptLowerPriority"
 
 
 def _ingress_class(ingress: Object, lookup: Lookup) -> None:
