@@ -165,11 +165,7 @@ class DockerRuntime:
         states = {item.id: item["State"] for item in found}
         for id in self._records.keys() - states.keys():
             del self._records[id]
-        changed = [
-            id
-            for id, state in states.items()
-            if id not in self._records or (state == "running") != (self._records[id].state == state)
-        ]
+        changed = [id for id, state in states.items() if self._is_news(id, state)]
         places = asyncio.Semaphore(INSPECTED_AT_ONCE)
 
         async def look(id: str) -> None:
@@ -178,6 +174,15 @@ class DockerRuntime:
 
         await asyncio.gather(*(look(id) for id in changed))
         return [self._records[id] for id in states if id in self._records]
+
+    def _is_news(self, id: str, state: str) -> bool:
+        """Whether a list's word on a container differs from what is known of it."""
+        known = self._records.get(id)
+        if known is None:
+            return True
+        if state == "created" and known.error:
+            return False
+        return convert.state_of(state) != known.state
 
     async def inspect(self, id: str) -> Record | None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from meshkube.node.runtime import SANDBOX, ContainerSpec, PodRef, Record, SandboxSpec
 
@@ -196,7 +196,7 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
     created = _time(inspected["Created"])
     assert created is not None
     finished = _time(state.get("FinishedAt"))
-    status = _status(state)
+    status = state_of(state.get("Status"))
     error = str(state.get("Error") or "")
     if status == "created" and error:
         # It was started and could not be: Docker calls that "created" still.
@@ -223,13 +223,11 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
     )
 
 
-def _status(state: Mapping[str, Any]) -> Any:
-    text = state.get("Status")
-    if text in ("running", "paused", "restarting"):
+def state_of(status: Any) -> Literal["created", "running", "exited"]:
+    """A record's state, from Docker's word for it."""
+    if status in ("running", "paused", "restarting"):
         return "running"
-    if text == "created":
-        return "created"
-    return "exited"
+    return "created" if status == "created" else "exited"
 
 
 def _address(inspected: Mapping[str, Any]) -> str:

@@ -181,9 +181,10 @@ class PodWorker:
     def _report(self) -> None:
         view = self._look()
         self._read_messages(view)
-        self._complain(view)
+        status = pod_status(view, self._facts())
+        self._complain(view.pod, status)
         if self._in_api and FINISH not in self._operations:
-            self._reporter.report(view.pod, pod_status(view, self._facts()))
+            self._reporter.report(view.pod, status)
 
     def _read_messages(self, view: PodView) -> None:
         for record in view.seen.records:
@@ -192,20 +193,19 @@ class PodWorker:
                     record.name, record.attempt
                 )
 
-    def _complain(self, view: PodView) -> None:
+    def _complain(self, pod: Object, status: Object) -> None:
         """Says once for each attempt that it waits for its back-off."""
-        status = pod_status(view, self._facts())
         for entry in status["containerStatuses"] + status.get("initContainerStatuses", []):
             waiting = entry["state"].get("waiting") or {}
             once = (entry["name"], entry["restartCount"])
-            if waiting.get("reason") == "CrashLoopBackOff" and once not in self._complained:
-                self._complained.add(once)
-                pod = view.pod
-                container_event(
-                    self._kit, pod, entry["name"], "Warning", "BackOff",
-                    f"Back-off restarting failed container {entry['name']} in pod"
-                    f" {meta.name(pod)}_{meta.namespace(pod)}({self.uid})",
-                )  # fmt: skip
+            if waiting.get("reason") != "CrashLoopBackOff" or once in self._complained:
+                continue
+            self._complained.add(once)
+            message = (
+                f"Back-off restarting failed container {entry['name']} in pod"
+                f" {meta.name(pod)}_{meta.namespace(pod)}({self.uid})"
+            )
+            container_event(self._kit, pod, entry["name"], "Warning", "BackOff", message)
 
     # Operations
 
