@@ -68,6 +68,8 @@ class Http1Connection(asyncio.Protocol):
         "_last_tail",
         "_left",
         "_length",
+        "_lines",
+        "_lines_host",
         "_method",
         "_minor",
         "_port",
@@ -115,6 +117,8 @@ class Http1Connection(asyncio.Protocol):
         # The last header lines, and what follows from them
         self._last: Prepared | None = None
         self._last_block = b""
+        self._lines = self._lines_host = b""
+        """The X-Forwarded-* lines, and the Host they were made for."""
         self._last_tail = b"\0"
         """All that followed the first line of the last request, where that was the usual kind: in
         HTTP/1.1, kept alive, without a body. No request ends with a NUL here."""
@@ -291,7 +295,11 @@ class Http1Connection(asyncio.Protocol):
             extra += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade
         if fields.expects_continue and minor:
             extra += b"Expect: 100-continue\r\n"
-        out = b"".join((kept, extra, lines(self.peer, fields, host), b"X-Request-Id: "))
+        peer = self.peer
+        if peer.trusted or host != self._lines_host:
+            self._lines = lines(peer, fields, host)
+            self._lines_host = host
+        out = b"%b%b%bX-Request-Id: " % (kept, extra, self._lines)
         keep_alive = b"close" not in options if minor else b"keep-alive" in options
         return Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade)
 

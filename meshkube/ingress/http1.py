@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _LINE = rb"%b++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n" % _TOKEN
@@ -95,9 +96,9 @@ class HeadError(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
 class Fields:
-    """What the header lines of a request say, and the lines that go on to the backend."""
+    """What the header lines of a request say, and the lines that go on to the backend. The class
+    holds the defaults: one is made for each new set of header lines, and most say little."""
 
     kept: bytes
     """The block without what is hop-by-hop or ours to say."""
@@ -114,6 +115,9 @@ class Fields:
     forwarded_proto: bytes = b""
     forwarded_host: bytes = b""
     forwarded_port: bytes = b""
+
+    def __init__(self, kept: bytes) -> None:
+        self.kept = kept
 
 
 @dataclass(slots=True)
@@ -364,6 +368,7 @@ def check_trailers(block: bytes) -> None:
         raise HeadError(400, "a trailer holds a field that is not allowed there")
 
 
+@lru_cache(1024)
 def host_name(host: bytes) -> str:
     """The name to look up of a Host: lower case, without port and final dot."""
     text = host.decode("latin-1").lower()
