@@ -1,0 +1,23 @@
+"""A served API, and a way to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.api import Served, serving_api
+from tests.support.asking import Asker, asking
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    async with serving_api(tmp_path) as served:
+        yield served
+
+
+@pytest.fixture
+async def ask(served: Served) -> AsyncIterator[Asker]:
+    async with asking(served) as asker:
+        yield asker
