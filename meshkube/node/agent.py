@@ -104,6 +104,12 @@ class NodeAgent:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Registers the node and runs its pods, until cancelled; pods go on running then."""
+        try:
+            await self._run(ready)
+        finally:
+            await self._runtime.close()
+
+    async def _run(self, ready: Callable[[], None]) -> None:
         self._workers.clear()
         self._pods_known = False
         informers = Informers(self._client)

@@ -50,7 +50,7 @@ class HollowRuntime:
         return RuntimeInfo("hollow", "1")
 
     async def close(self) -> None:
-        self._records.clear()
+        """Nothing is held open; the records last as long as this object."""
 
     async def ensure_network(self, cidr: str) -> None:
         if cidr == self._cidr:

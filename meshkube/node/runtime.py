@@ -255,7 +255,9 @@ class Runtime(Protocol):
 
     async def info(self) -> RuntimeInfo: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Lets go of connections; containers run on. Used again, it connects again."""
+        ...
 
     async def ensure_network(self, cidr: str) -> None:
         """Makes the network of pods, with addresses out of `cidr`, unless it is there."""
