@@ -20,6 +20,7 @@ from meshkube.control.apiserver.routing import Route
 
 JSON = "application/json"
 LARGEST_BODY = 3 * 1024 * 1024
+BODY_SECONDS = 60.0
 GZIP_FROM = 128 * 1024
 """Bytes from which an answer is worth compressing (as in kube-apiserver)."""
 _THREAD_FROM = 1024 * 1024
@@ -65,9 +66,12 @@ class Call:
             ) from None
 
     async def body(self) -> bytes:
-        """Raises `ApiError` 413."""
+        """Raises `ApiError` 413 or 504."""
         try:
-            return await self.request.read()
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self.request.read()
+        except TimeoutError:
+            raise errors.timeout("the body of the request took too long to come") from None
         except web.HTTPRequestEntityTooLarge:
             raise errors.too_large(f"Request entity too large: limit is {LARGEST_BODY}") from None
 

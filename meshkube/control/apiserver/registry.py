@@ -12,10 +12,12 @@ from meshkube.api import errors, kinds, meta, schemas
 from meshkube.api.apply import apply
 from meshkube.api.kinds import KINDS, Kind
 from meshkube.api.types import Object
+from meshkube.api.validation import validate_binding
 from meshkube.clock import Clock
 from meshkube.control.apiserver import bootstrap, events, rules, subresources
 from meshkube.control.apiserver.cache import Cached, Change
 from meshkube.control.apiserver.encoding import object_key
+from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
@@ -61,6 +63,7 @@ class Registry:
             group.create_task(self.feed.run(self._loaded))
             await self.feed.synced.wait()
             await bootstrap.ensure(self, self._settings)
+            group.create_task(sweep_events(self))
             ready()
 
     def _loaded(self) -> None:
@@ -222,6 +225,7 @@ class Registry:
     async def bind(self, binding: Object, namespace: str, name: str, options: WriteOptions) -> None:
         """Gives a pod its node. Raises `ApiError` 404 or 409."""
         asked = meta.uid(binding)
+        rules.refuse(kinds.POD, binding, validate_binding(binding))
 
         def make(pod: Object) -> Object:
             if asked and asked != meta.uid(pod):

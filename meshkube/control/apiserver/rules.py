@@ -7,6 +7,7 @@ from datetime import datetime
 from meshkube.api import errors, meta, schemas, validation
 from meshkube.api.apply import record_update
 from meshkube.api.defaults import apply_defaults
+from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver.options import WriteOptions
@@ -33,14 +34,21 @@ def defaults(kind: Kind, obj: Object) -> None:
 
 def validate_create(kind: Kind, obj: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
-    faults = validation.validate_create(kind, obj)
-    if faults:
-        raise errors.invalid(kind.group, kind.kind, meta.name(obj), faults)
+    refuse(kind, obj, validation.validate_create(kind, obj))
 
 
 def validate_update(kind: Kind, obj: Object, old: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
-    faults = validation.validate_update(kind, obj, old)
+    refuse(kind, obj, validation.validate_update(kind, obj, old))
+
+
+def validate_status(kind: Kind, obj: Object, old: Object) -> None:
+    """Raises `ApiError` 422 with every fault."""
+    refuse(kind, obj, validation.validate_status_update(kind, obj, old))
+
+
+def refuse(kind: Kind, obj: Object, faults: list[FieldError]) -> None:
+    """Raises `ApiError` 422 where there are any."""
     if faults:
         raise errors.invalid(kind.group, kind.kind, meta.name(obj), faults)
 
