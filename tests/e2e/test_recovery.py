@@ -114,11 +114,11 @@ def test_a_killed_sandbox_is_made_anew(cluster: Cluster):
 
 def test_a_killed_daemon_starts_again_and_restarts_no_container(cluster: Cluster):
     containers, before = cluster.containers(), restarts(cluster)
-    rules = cluster.host.run("nft", "list", "table", "meshkube").stdout
+    rules = cluster.host.run("nft", "list", "table", "inet", "meshkube").stdout
     cluster.kill()
     # The kernel's rules serve on without it.
     service = "user.shop.svc.cluster.local"
-    assert cluster.host.run("nft", "list", "table", "meshkube").stdout == rules
+    assert cluster.host.run("nft", "list", "table", "inet", "meshkube").stdout == rules
     cluster.start()
     assert cluster.dig(service)
     assert cluster.curl("http://shop.example/user").stdout

@@ -81,6 +81,9 @@ class Host:
 
     def start_docker(self, timeout: float = 60) -> subprocess.Popen[bytes]:
         """Starts this host's own dockerd and waits until it answers."""
+        # One that was killed leaves these behind, and the next waits for who is long gone.
+        for stale in ("docker.pid", "docker-exec/containerd/containerd.pid"):
+            (self.directory / stale).unlink(missing_ok=True)
         process = self.start(
             "dockerd",
             f"--data-root={self.directory}/docker",
@@ -117,12 +120,20 @@ class Host:
                 self.docker("rm", "-f", *ids, check=False)
         for process in reversed(self.processes[:]):
             self.stop(process)
+        self._end_orphans()
         for mount in Path("/proc/self/mounts").read_text().splitlines():
             point = mount.split()[1]
             if point.startswith(f"{self.directory}/"):
                 run("umount", "-l", point, check=False)
         run("ip", "netns", "delete", self.name, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end_orphans(self) -> None:
+        """Ends what a killed dockerd left running: they all name this host's directory."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(self.directory).encode() in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 def wait_for(condition: object, timeout: float, what: str) -> None:
