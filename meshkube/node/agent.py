@@ -57,6 +57,7 @@ class NodeAgent:
         port: int = NODE_PORT,
         roles: Iterable[str] = (),
         version: str = KUBELET_VERSION,
+        max_pods: int = nodestatus.MAX_PODS,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
@@ -84,6 +85,7 @@ class NodeAgent:
             roles=tuple(roles),
             version=version,
             machine=self._machine,
+            max_pods=max_pods,
             data_dir=data_dir,
             not_ready=self._not_ready,
             runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",

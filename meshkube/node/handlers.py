@@ -1,4 +1,4 @@
-"""Carries out what probes and lifecycle hooks ask for: HTTP, TCP, a command.
+"""Carries out what probes and lifecycle hooks ask for: HTTP, TCP, gRPC, a command.
 
 No client session and no pool: each try opens one connection, sends a few bytes and closes it, so
 thousands of probes cost little.
@@ -11,6 +11,7 @@ import contextlib
 import ssl
 
 from meshkube.api.types import Object
+from meshkube.node import grpc_probe
 from meshkube.node.probes import Answer, http_url, port_number
 from meshkube.node.runtime import Record, Runtime, RuntimeFailure
 
@@ -47,6 +48,11 @@ class Handlers:
                 return await self.http(action["httpGet"], container, address, timeout)
             if "tcpSocket" in action:
                 return await self._tcp(action["tcpSocket"], container, address, timeout)
+            if "grpc" in action:
+                grpc = action["grpc"]
+                port = port_number(grpc["port"], container)
+                service = str(grpc.get("service") or "")
+                return await grpc_probe.check(address, port, service, timeout)
         except ValueError as error:
             return Answer(False, str(error))
         return Answer(False, "missing probe handler")

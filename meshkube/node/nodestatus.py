@@ -16,20 +16,20 @@ MEMORY_RESERVE = 100 * 1024 * 1024
 ROLE_LABEL = "node-role.kubernetes.io/"
 
 
-def capacity(machine: Machine) -> dict[str, str]:
+def capacity(machine: Machine, max_pods: int = MAX_PODS) -> dict[str, str]:
     return {
         "cpu": str(machine.cpus),
         "memory": f"{machine.memory // 1024}Ki",
         "ephemeral-storage": f"{machine.disk // 1024}Ki",
         "hugepages-1Gi": "0",
         "hugepages-2Mi": "0",
-        "pods": str(MAX_PODS),
+        "pods": str(max_pods),
     }
 
 
-def allocatable(machine: Machine) -> dict[str, str]:
+def allocatable(machine: Machine, max_pods: int = MAX_PODS) -> dict[str, str]:
     """What pods may ask for: the capacity without what the host itself needs."""
-    return capacity(machine) | {
+    return capacity(machine, max_pods) | {
         "memory": f"{max(0, machine.memory - MEMORY_RESERVE) // 1024}Ki",
         "ephemeral-storage": str(machine.disk * 9 // 10),
     }
@@ -61,6 +61,7 @@ def status(
     address: str,
     port: int,
     machine: Machine,
+    max_pods: int,
     pressure: Pressure,
     runtime: str,
     version: str,
@@ -75,8 +76,8 @@ def status(
             {"type": "InternalIP", "address": address},
             {"type": "Hostname", "address": name},
         ],
-        "capacity": capacity(machine),
-        "allocatable": allocatable(machine),
+        "capacity": capacity(machine, max_pods),
+        "allocatable": allocatable(machine, max_pods),
         "conditions": _conditions(pressure, not_ready, old, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "nodeInfo": {

@@ -40,6 +40,7 @@ class Registration:
         roles: tuple[str, ...],
         version: str,
         machine: Machine,
+        max_pods: int,
         data_dir: Path,
         not_ready: Callable[[], str],
         runtime_version: Callable[[], str],
@@ -52,6 +53,7 @@ class Registration:
         self._roles = roles
         self._version = version
         self._machine = machine
+        self._max_pods = max_pods
         self._data_dir = data_dir
         self._not_ready = not_ready
         self._runtime_version = runtime_version
@@ -120,6 +122,7 @@ class Registration:
             address=self._address,
             port=self._port,
             machine=self._machine,
+            max_pods=self._max_pods,
             pressure=read_pressure(self._data_dir),
             runtime=self._runtime_version(),
             version=self._version,
