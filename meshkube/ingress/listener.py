@@ -8,6 +8,7 @@ import ssl
 
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.proxy import Proxy
+from meshkube.ingress.tls_transport import TlsTransport
 
 BACKLOG = 1024
 
@@ -23,16 +24,14 @@ async def listen(
     Raises `CannotListen`."""
     loop = asyncio.get_running_loop()
     scheme = b"https" if context else b"http"
-    timeout = proxy.settings.head_timeout if context else None
     bound = port
 
-    def connection() -> Http1Connection:
-        return Http1Connection(proxy, bound, scheme)
+    def connection() -> asyncio.Protocol:
+        inner = Http1Connection(proxy, bound, scheme)
+        return inner if context is None else TlsTransport(proxy, context, inner)
 
     try:
-        server = await loop.create_server(
-            connection, host, port, ssl=context, backlog=BACKLOG, ssl_handshake_timeout=timeout
-        )
+        server = await loop.create_server(connection, host, port, backlog=BACKLOG)
     except OSError as error:
         raise CannotListen(_sentence(scheme.decode(), host, port, error)) from None
     bound = port_of(server)
