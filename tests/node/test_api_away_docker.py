@@ -44,17 +44,19 @@ class Cut:
         if self.away:
             raise unavailable("the line is cut")
         events = self._client.watch(*args, **more)
+        following: asyncio.Future[Any] | None = None
         try:
             while True:
                 following = asyncio.ensure_future(anext(events))
                 while not following.done():
                     await asyncio.wait({following}, timeout=0.05)
                     if self.away:
-                        following.cancel()
-                        await asyncio.gather(following, return_exceptions=True)
                         raise unavailable("the line is cut")
                 yield following.result()
         finally:
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
             await events.aclose()
 
 
@@ -85,4 +87,4 @@ def test_containers_are_looked_after_without_the_api(docker_host: Host, tmp_path
             await world.running("a")
             await world.gone("b")
 
-    in_host(docker_host, scenario())
+    in_host(docker_host, scenario(), 25)
