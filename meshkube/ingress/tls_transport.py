@@ -2,8 +2,7 @@
 
 A new connection costs mostly what OpenSSL costs. asyncio's and uvloop's TLS serve both ends of
 every kind of connection; this serves the server's end of short answers: no timers or futures of
-its own, and as few writes as there are flights (session tickets of TLS 1.3 go out with the first
-answer).
+its own, and one write for each flight.
 """
 
 from __future__ import annotations
@@ -92,8 +91,9 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             self._raw.close()
             return False
         self._established = True
-        if self._tls.version() != "TLSv1.3":
-            self._flush()
+        # Also in TLS 1.3, where only the session ticket waits: held back until the first answer, it
+        # would leave the client's Nagle algorithm waiting for a delayed acknowledgement, 40 ms.
+        self._flush()
         self._inner.connection_made(self)
         self._proxy.clients.discard(self)
         return True

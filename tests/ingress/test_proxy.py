@@ -737,13 +737,12 @@ async def test_idle_connections_are_closed_on_both_sides() -> None:
 async def test_a_silent_pipe_is_closed() -> None:
     async with (
         Origin(echo_socket) as origin,
-        running_proxy(table_to(origin.port), FAST) as (_, port),
+        running_proxy(table_to(origin.port), FAST) as (_, port),client(port) as c
     ):
-        async with client(port) as c:
-            c.send(UPGRADE)
-            await c.answer()
-            await c.reader.readexactly(2)
-            assert await c.at_end()
+        c.send(UPGRADE)
+        await c.answer()
+        await c.reader.readexactly(2)
+        assert await c.at_end()
 
 
 async def test_too_many_clients_are_told_so() -> None:
@@ -764,17 +763,16 @@ async def test_stopping_lets_requests_finish() -> None:
         await writer.drain()
         await reader.read()
 
-    async with Origin(serve) as origin:
-        async with running_proxy(table_to(origin.port)) as (proxy, port):
-            async with client(port) as busy, client(port) as idle:
-                busy.send(GET)
-                await settled(lambda: origin.connections)
-                asyncio.get_running_loop().call_later(0.1, go.set)
-                await proxy.drain()
-                got = await busy.answer()
-                assert got.body == b"late"
-                assert got.header("connection") == "close"
-                assert await idle.at_end()
+    async with Origin(serve) as origin, running_proxy(table_to(origin.port)) as (proxy, port):
+        async with client(port) as busy, client(port) as idle:
+            busy.send(GET)
+            await settled(lambda: origin.connections)
+            asyncio.get_running_loop().call_later(0.1, go.set)
+            await proxy.drain()
+            got = await busy.answer()
+            assert got.body == b"late"
+            assert got.header("connection") == "close"
+            assert await idle.at_end()
 
 
 async def test_rules_change_under_a_connection() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import contextlib
+import select
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from typing import Any
@@ -109,7 +111,6 @@ async def test_old_versions_of_tls_are_refused() -> None:
 
 def resumed(port: int, session: Any, context: ssl.SSLContext, name: str) -> tuple[bool, Any]:
     """One request in a thread: whether its session was a resumed one, and the session."""
-    import socket
 
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
@@ -200,9 +201,8 @@ async def test_rubbish_and_silence_on_the_tls_port_harm_nobody() -> None:
         async with client(port) as c:
             c.send(GET)
             assert b"HTTP/1.1 200" not in await c.reader.read()
-        async with client(port):
-            async with client(port, ssl=trusting(), server_hostname="a.io") as c:
-                assert (await c.ask(GET)).status == 200
+        async with client(port), client(port, ssl=trusting(), server_hostname="a.io") as c:
+            assert (await c.ask(GET)).status == 200
         async with asyncio.timeout(5):
             while proxy.clients:
                 await asyncio.sleep(0.01)
@@ -249,3 +249,17 @@ async def test_a_taken_port_is_said_in_one_sentence() -> None:
     async with Origin() as origin, https(loaded(), origin) as (proxy, port):
         with pytest.raises(CannotListen, match=f"port {port} of 127.0.0.1 for http is taken"):
             await listen(proxy, "127.0.0.1", port, None)
+
+
+async def test_a_handshake_is_acknowledged_before_the_first_request() -> None:
+    """Otherwise a client's Nagle algorithm holds its request back for 40 ms."""
+
+    def readable(port: int) -> bool:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+            trusting().wrap_socket(raw, server_hostname="a.io") as connection,
+        ):
+            return bool(select.select([connection], [], [], 5)[0])
+
+    async with Origin() as origin, https(loaded(), origin) as (_, port):
+        assert await asyncio.to_thread(readable, port)
