@@ -41,8 +41,7 @@ class Feed:
             await self._load()
             loaded()
             self.synced.set()
-            async for batch in self._store.watch(ROOT, self.revision):
-                self._apply(batch)
+            await self._follow()
         except Compacted as error:
             raise RuntimeError("the watch cache fell behind the store") from error
         finally:
@@ -50,6 +49,14 @@ class Feed:
             for cache in self._caches.values():
                 for watcher in tuple(cache.watchers.values()):
                     watcher.end()
+
+    async def _follow(self) -> None:
+        watch = self._store.watch(ROOT, self.revision)
+        try:
+            async for batch in watch:
+                self._apply(batch)
+        finally:
+            await watch.aclose()  # type: ignore[attr-defined]
 
     async def _load(self) -> None:
         result = await self._store.range(ROOT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from meshkube.api import errors, meta
 from meshkube.api.kinds import Kind
@@ -59,7 +59,7 @@ class LocalClient:
         fields: str = "",
         resource_version: str = "",
         bookmarks: bool = True,
-    ) -> AsyncIterator[WatchEvent]:
+    ) -> AsyncGenerator[WatchEvent, None]:
         query = Query(
             kind, namespace, labels=labels, fields=fields, resource_version=resource_version
         )

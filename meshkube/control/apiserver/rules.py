@@ -10,7 +10,10 @@ from meshkube.api.defaults import apply_defaults
 from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.api.validation.metadata import validate_metadata
 from meshkube.control.apiserver.options import WriteOptions
+
+_BAD_NAME = FieldError("metadata.name", "FieldValueInvalid", "Invalid value: not part of a path")
 
 
 def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
@@ -34,6 +37,11 @@ def defaults(kind: Kind, obj: Object) -> None:
 
 def validate_create(kind: Kind, obj: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
+    name = meta.name(obj)
+    # Whatever else a kind allows, the name is one part of the path and of the storage key.
+    if not name or "/" in name or "%" in name or name in (".", ".."):
+        fault = validate_metadata(kind, obj) or [_BAD_NAME]
+        refuse(kind, obj, fault)
     refuse(kind, obj, validation.validate_create(kind, obj))
 
 

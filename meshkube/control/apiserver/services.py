@@ -71,8 +71,6 @@ class ServiceAllocator:
 
     def _claim_address(self, new: Object, spec: Object, claim: Claim) -> None:
         if spec.get("type") == "ExternalName":
-            for name in _IP_FIELDS:
-                spec.pop(name, None)
             return
         asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
         if not asked:
@@ -223,9 +221,10 @@ def _carry_over(spec: Object, old: Object) -> None:
             for name in _IP_FIELDS:
                 if old.get(name):
                     spec[name] = old[name]
-    elif spec.get("type") == "ExternalName" and spec.get("clusterIP") == old.get("clusterIP"):
+    elif spec.get("type") == "ExternalName":
         for name in _IP_FIELDS:
-            spec.pop(name, None)
+            if not spec.get(name) or spec[name] == old.get(name):
+                spec.pop(name, None)
     if wants_ports(spec) and wants_ports(old):
         _carry_ports(spec, old)
     elif not wants_ports(spec):

@@ -22,6 +22,7 @@ from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUn
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
+_NOT_SPEC = frozenset({"status", "binding", "finalize"})
 
 Make = Callable[[Object], Object]
 """From the object as it stands (shared), a private one as the client wants it."""
@@ -48,10 +49,12 @@ class Writer:
         tries = NAME_TRIES if base and not obj["metadata"].get("name") else 1
         if tries > 1:
             obj["metadata"]["name"] = meta.generated_name(base)
-        self._prepare(kind, obj, namespace, options)
+        self._prepare(kind, obj, namespace)
         for left in reversed(range(tries)):
             try:
                 with self._claimed(kind, obj, options):
+                    rules.validate_create(kind, obj)
+                    rules.record_manager(kind, obj, None, options, self._clock.now())
                     return await self._create(kind, obj, options)
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists" or not left:
@@ -59,15 +62,13 @@ class Writer:
                 obj["metadata"]["name"] = meta.generated_name(base)
         raise AssertionError("unreachable")
 
-    def _prepare(self, kind: Kind, obj: Object, namespace: str, options: WriteOptions) -> None:
-        now = self._clock.now()
-        strategy.prepare_create(kind, obj, namespace, meta.timestamp(now), _new_uid())
+    def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
+        now = meta.timestamp(self._clock.now())
+        strategy.prepare_create(kind, obj, namespace, now, _new_uid())
         admission.admit_create(kind, obj, namespace, self._lookup)
         rules.defaults(kind, obj)
         if kind is kinds.SERVICE:
             services.prepare(obj, None)
-        rules.validate_create(kind, obj)
-        rules.record_manager(kind, obj, None, options, now)
 
     async def _create(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
         name = meta.name(obj)
@@ -94,11 +95,14 @@ class Writer:
         await self._feed.fresh()
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
-            new = self._changed(kind, current, make(current.object), options, subresource)
-            if _same(new, current.object):
-                return current
+            new = self._changed(kind, current, make(current.object), subresource)
             try:
-                return await self._replace(kind, current, new, options)
+                # What a Service is allotted is part of what is validated.
+                with self._claimed(kind, new, options):
+                    self._judge(kind, new, current.object, options, subresource)
+                    if _same(new, current.object):
+                        return current
+                    return await self._replace(kind, current, new, options)
             except RevisionMismatch as error:
                 await self._catch_up(error)
         raise errors.conflict(kind.group, kind.plural, name)
@@ -110,36 +114,38 @@ class Writer:
             raise errors.not_found(kind.group, kind.plural, name)
         return found
 
-    def _changed(
-        self, kind: Kind, current: Cached, new: Object, options: WriteOptions, subresource: str
-    ) -> Object:
+    def _changed(self, kind: Kind, current: Cached, new: Object, subresource: str) -> Object:
         old = current.object
         pinned = meta.resource_version(new)
         if pinned and pinned != str(current.revision):
             raise errors.conflict(kind.group, kind.plural, meta.name(old))
-        changes_spec = subresource not in ("status", "binding", "finalize")
-        if changes_spec:
+        if subresource not in _NOT_SPEC:
             # Before the generation is decided: leaving a default out changes nothing.
             rules.defaults(kind, new)
         strategy.prepare_update(kind, new, old, subresource)
-        if changes_spec:
-            if kind is kinds.SERVICE:
-                services.prepare(new, old)
+        if kind is kinds.SERVICE and subresource not in _NOT_SPEC:
+            services.prepare(new, old)
+        return new
+
+    def _judge(
+        self, kind: Kind, new: Object, old: Object, options: WriteOptions, subresource: str
+    ) -> None:
+        if subresource == "status":
+            rules.validate_status(kind, new, old)
+        elif subresource not in _NOT_SPEC:
             rules.validate_update(kind, new, old)
         rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
-        return new
 
     async def _replace(
         self, kind: Kind, current: Cached, new: Object, options: WriteOptions
     ) -> Cached:
-        with self._claimed(kind, new, options):
-            if options.dry_run:
-                raw = stamp(encode(kind, new), current.revision)
-                return Cached(kind, current.key, current.revision, raw)
-            if deletion.finished(kind, new):
-                return await self._remove(current)
-            written = await self._update(current, encode(kind, new))
-            return await self._seen(kind, written)
+        if options.dry_run:
+            raw = stamp(encode(kind, new), current.revision)
+            return Cached(kind, current.key, current.revision, raw)
+        if deletion.finished(kind, new):
+            return await self._remove(current)
+        written = await self._update(current, encode(kind, new))
+        return await self._seen(kind, written)
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, options: DeleteOptions

@@ -127,6 +127,17 @@ class TestCreate:
             await client.create(kind, obj)
         assert (error.value.code, error.value.message) == (code, message)
 
+    @pytest.mark.parametrize("name", ["", "a/b", "..", "50%"])
+    async def test_a_name_is_one_part_of_a_path(self, client: LocalClient, name: str) -> None:
+        event = {
+            "metadata": {"name": name, "namespace": "default"},
+            "involvedObject": {"namespace": "default"},
+        }
+        with pytest.raises(ApiError) as error:
+            await client.create(kinds.EVENT, event)
+        assert error.value.code == 422
+        assert "metadata.name" in error.value.message
+
     async def test_a_dry_run_stores_and_takes_nothing(self, registry: Registry) -> None:
         options = WriteOptions(dry_run=True)
         before = registry.feed.revision
@@ -352,6 +363,41 @@ class TestDelete:
         made = await client.create(kinds.SERVICE, other)
         assert made["spec"]["clusterIP"] == "10.43.7.7"
         assert registry.services.owner("10.43.7.7") == "default/t"
+
+    async def test_a_service_goes_through_all_its_types(
+        self, registry: Registry, client: LocalClient
+    ) -> None:
+        service = {
+            "metadata": {"name": "s", "namespace": "default"},
+            "spec": {"ports": [{"port": 80}], "type": "NodePort"},
+        }
+        made = await client.create(kinds.SERVICE, service)
+        address, port = made["spec"]["clusterIP"], made["spec"]["ports"][0]["nodePort"]
+
+        async def change(**spec: Any) -> Object:
+            done = await client.patch(kinds.SERVICE, "s", {"spec": spec}, "default")
+            found: Object = done["spec"]
+            return found
+
+        local = await change(type="LoadBalancer", externalTrafficPolicy="Local")
+        assert local["ports"][0]["nodePort"] == port
+        assert registry.services.owner(local["healthCheckNodePort"]) == "default/s"
+        plain = await change(type="ClusterIP")
+        assert "nodePort" not in plain["ports"][0]
+        assert plain["clusterIP"] == address
+        assert (
+            registry.services.owner(port)
+            == registry.services.owner(local["healthCheckNodePort"])
+            == ""
+        )
+        external = await change(type="ExternalName", externalName="a.example", clusterIP="")
+        assert not {"clusterIP", "clusterIPs", "ipFamilies"} & set(external)
+        assert registry.services.owner(address) == ""
+        again = await change(type="ClusterIP", externalName=None)
+        assert registry.services.owner(again["clusterIP"]) == "default/s"
+        with pytest.raises(ApiError, match="may not change once set"):
+            await change(clusterIP="10.43.250.250")
+        assert registry.services.owner("10.43.250.250") == ""
 
     async def test_a_collection_goes_by_selector(
         self, registry: Registry, client: LocalClient
