@@ -399,6 +399,29 @@ class TestDelete:
             await change(clusterIP="10.43.250.250")
         assert registry.services.owner("10.43.250.250") == ""
 
+    async def test_of_those_who_ask_at_once_each_gets_its_own(
+        self, registry: Registry, client: LocalClient
+    ) -> None:
+        def service(name: str, **spec: Any) -> Object:
+            spec = {"ports": [{"port": 80}], "type": "NodePort", **spec}
+            return {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+
+        made = await asyncio.gather(
+            *(client.create(kinds.SERVICE, service(f"s{n}")) for n in range(30))
+        )
+        assert len({one["spec"]["clusterIP"] for one in made}) == 30
+        assert len({one["spec"]["ports"][0]["nodePort"] for one in made}) == 30
+        results = await asyncio.gather(
+            *(
+                client.create(kinds.SERVICE, service(f"t{n}", clusterIP="10.43.5.5"))
+                for n in range(5)
+            ),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, ApiError) for one in results) == 4
+        (winner,) = (one for one in results if not isinstance(one, BaseException))
+        assert registry.services.owner("10.43.5.5") == f"default/{winner['metadata']['name']}"
+
     async def test_a_collection_goes_by_selector(
         self, registry: Registry, client: LocalClient
     ) -> None:
