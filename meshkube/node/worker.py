@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from meshkube.api import meta
@@ -36,18 +35,14 @@ from meshkube.node.runtime import SANDBOX, Record, RuntimeFailure
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
-from meshkube.node.view import PodView, Seen, Trouble, deletion_grace, look
+from meshkube.node.troubles import Troubles, back_off_message
+from meshkube.node.view import PodView, Seen, deletion_grace, look
 from meshkube.node.volumes import VolumeError
 
 log = logging.getLogger(__name__)
 
 VOLUMES = "VOLUMES"
 FINISH = "FINISH"
-# How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
-FRESH_FAILURE = timedelta(seconds=2)
-FIRST_RETRY = {"ErrImagePull": 10.0, SANDBOX: 1.0}
-CONFIG_RETRY = 10.0
-LONGEST_RETRY = 300.0
 
 
 class PodWorker:
@@ -62,7 +57,7 @@ class PodWorker:
         self._wake = asyncio.Event()
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
-        self._troubles: dict[str, Trouble] = {}
+        self._troubles = Troubles()
         self._messages: dict[str, str] = {}
         self._volumes = PodVolumes(kit, self.uid, self._references_changed)
         self._starter = Starter(kit, self._volumes)
@@ -105,9 +100,7 @@ class PodWorker:
 
     def _references_changed(self) -> None:
         self._stale_projections = True
-        for name, trouble in list(self._troubles.items()):
-            if trouble.reason in ("CreateContainerConfigError", "FailedMount"):
-                self._troubles[name] = replace(trouble, retry_at=self._kit.clock.now())
+        self._troubles.hurry(self._kit.clock.now())
         self._wake.set()
 
     async def run(self) -> None:
@@ -163,7 +156,7 @@ class PodWorker:
         seen = Seen(
             records=self._kit.records.of(self.uid),
             busy=frozenset(self._operations),
-            troubles=self._troubles,
+            troubles=self._troubles.by_name,
             probes=self._prober.views(),
             now=self._kit.clock.now(),
             network=self._kit.network_ready(),
@@ -242,66 +235,43 @@ class PodWorker:
     async def _run_operation(self, name: str, operation: Coroutine[Any, Any, None]) -> None:
         try:
             await operation
-            self._troubles.pop(name, None)
+            self._troubles.forget(name)
         except StartProblem as problem:
-            self._note_trouble(name, problem.reason, problem.message)
+            self._note(name, problem.reason, problem.message)
         except RuntimeFailure as failure:
             log.warning(
                 "operation failed",
                 extra={"pod": meta.key(self._pod), "on": name, "reason": str(failure)},
             )
-            self._note_trouble(name, "RuntimeFailure", str(failure))
+            self._note(name, "RuntimeFailure", str(failure))
         except Exception as error:
             log.exception("operation failed", extra={"pod": meta.key(self._pod), "on": name})
-            self._note_trouble(name, "InternalError", str(error))
+            self._note(name, "InternalError", str(error))
         finally:
             self._operations.pop(name, None)
             self._starting.discard(name)
             self._wake.set()
 
-    def _note_trouble(self, name: str, reason: str, message: str) -> None:
-        before = self._troubles.get(name)
-        first = FIRST_RETRY.get(reason, FIRST_RETRY.get(name, CONFIG_RETRY))
-        delay = first
-        if (before is not None and reason == "ErrImagePull") or name in (SANDBOX, FINISH):
-            delay = min(before.delay * 2, LONGEST_RETRY) if before is not None else first
-        if reason == "RunContainerError":
-            # The record of the failed attempt carries its own back-off.
-            self._troubles.pop(name, None)
-            return
-        retry_at = self._kit.clock.now() + timedelta(seconds=delay)
-        self._troubles[name] = Trouble(reason, message, retry_at, delay)
+    def _note(self, name: str, reason: str, message: str) -> None:
+        self._troubles.note(name, reason, message, self._kit.clock.now())
 
     def _age_troubles(self) -> datetime | None:
         """A failed pull turns into one that waits. Returns when the next one will."""
-        now = self._kit.clock.now()
-        next_turn: datetime | None = None
-        for name, trouble in list(self._troubles.items()):
-            if trouble.reason != "ErrImagePull" or name in self._operations:
-                continue
-            turns = trouble.retry_at - timedelta(seconds=trouble.delay) + FRESH_FAILURE
-            if turns > now:
-                next_turn = min(next_turn, turns) if next_turn else turns
-                continue
-            self._back_off_pull(name, trouble)
-        return next_turn
+        images = {container["name"]: container["image"] for container in self._containers()}
+        turned, following = self._troubles.age(self._kit.clock.now(), self._operations, images)
+        for name in turned:
+            message = back_off_message(images.get(name, ""))
+            container_event(self._kit, self._pod, name, "Normal", "BackOff", message)
+            message = "Error: ImagePullBackOff"
+            container_event(self._kit, self._pod, name, "Warning", "Failed", message)
+        return following
 
-    def _back_off_pull(self, name: str, trouble: Trouble) -> None:
-        spec = self._spec_of(name)
-        image = spec["image"] if spec else ""
-        message = f'Back-off pulling image "{image}"'
-        self._troubles[name] = replace(
-            trouble, reason="ImagePullBackOff", message=f"{message}: {trouble.message}"
-        )
-        container_event(self._kit, self._pod, name, "Normal", "BackOff", message)
-        container_event(self._kit, self._pod, name, "Warning", "Failed", "Error: ImagePullBackOff")
+    def _containers(self) -> list[Object]:
+        spec = self._pod["spec"]
+        return [*(spec.get("initContainers") or ()), *spec["containers"]]
 
     def _spec_of(self, name: str) -> Object | None:
-        spec = self._pod["spec"]
-        for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
-            if container["name"] == name:
-                return container  # type: ignore[no-any-return]
-        return None
+        return next((c for c in self._containers() if c["name"] == name), None)
 
     async def _create_sandbox(self, step: CreateSandbox, view: PodView) -> None:
         pod = view.pod
