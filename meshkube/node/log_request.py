@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from meshkube.api import meta
 from meshkube.node.runtime import LogOptions
 
+_STREAMS = {"All": frozenset({1, 2}), "Stdout": frozenset({1}), "Stderr": frozenset({2})}
+
 
 class BadLogRequest(ValueError):
     """A value that makes no sense; the message names it."""
@@ -19,6 +21,8 @@ class LogRequest:
     options: LogOptions
     previous: bool
     limit_bytes: int | None
+    streams: frozenset[int] = frozenset({1, 2})
+    """1 is standard output, 2 standard error."""
 
 
 def parse_log_request(query: Mapping[str, str], now: datetime) -> LogRequest:
@@ -32,7 +36,15 @@ def parse_log_request(query: Mapping[str, str], now: datetime) -> LogRequest:
         tail=tail,
         since=since,
     )
-    return LogRequest(options, _flag(query, "previous"), _number(query, "limitBytes", 1))
+    limit = _number(query, "limitBytes", 1)
+    return LogRequest(options, _flag(query, "previous"), limit, _streams(query))
+
+
+def _streams(query: Mapping[str, str]) -> frozenset[int]:
+    name = query.get("stream") or "All"
+    if name not in _STREAMS:
+        raise BadLogRequest(f"stream: {name!r} is none of {', '.join(_STREAMS)}")
+    return _STREAMS[name]
 
 
 def _since(query: Mapping[str, str], seconds: int | None, now: datetime) -> datetime | None:

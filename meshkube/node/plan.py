@@ -77,8 +77,9 @@ def plan(view: PodView) -> Plan:
     if SANDBOX in view.seen.busy:
         return Plan()
     if not view.sandbox_running:
-        return _without_sandbox(view)
-    return _join([_old_records(view), _init(view), _apps(view)])
+        return _join([Plan(wake_at=view.deadline), _without_sandbox(view)])
+    until = Plan(wake_at=view.deadline)
+    return _join([until, _old_records(view), _init(view), _apps(view)])
 
 
 def _join(plans: list[Plan]) -> Plan:

@@ -88,7 +88,7 @@ class NodeServer:
 
     def _find(self, request: web.Request, *, previous: bool = False) -> Record:
         """The container that a path names: the newest attempt, or the one before.
-        Raises `HTTPNotFound`, `HTTPBadRequest`."""
+        Raises `HTTPBadRequest`."""
         info = request.match_info
         namespace, pod, name = info["namespace"], info["pod"], info["container"]
         found = [
@@ -99,8 +99,8 @@ class NodeServer:
         ]
         found.sort(key=lambda record: record.created)
         if not found:
-            raise web.HTTPNotFound(
-                text=f'container "{name}" in pod "{pod}" is not available: not created yet'
+            raise web.HTTPBadRequest(
+                text=f'container "{name}" in pod "{pod}" is waiting to start: ContainerCreating'
             )
         if not previous:
             return found[-1]
@@ -121,15 +121,17 @@ class NodeServer:
         left = wanted.limit_bytes
         lines = self._runtime.logs(record.id, wanted.options)
         try:
-            first = await anext(lines, None)
+            # The first piece before the answer begins: what fails at once gets a proper status.
+            piece = await anext(lines, None)
             await response.prepare(request)
-            while first is not None:
-                data = first.data if left is None else first.data[:left]
-                await response.write(data)
-                left = None if left is None else left - len(data)
+            while piece is not None:
+                if piece.stream in wanted.streams:
+                    data = piece.data if left is None else piece.data[:left]
+                    await response.write(data)
+                    left = None if left is None else left - len(data)
                 if left == 0:
                     break
-                first = await anext(lines, None)
+                piece = await anext(lines, None)
         finally:
             close = getattr(lines, "aclose", None)
             if close is not None:

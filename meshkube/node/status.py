@@ -47,6 +47,12 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     }
     if init:
         status["initContainerStatuses"] = init
+    if phase == "Failed" and view.overdue:
+        status["reason"] = "DeadlineExceeded"
+        status["message"] = "Pod was active on the node longer than the specified deadline"
+    elif old.get("reason"):
+        # Of whoever ended the pod.
+        status["reason"], status["message"] = old["reason"], old.get("message")
     address = pod_address(view, facts)
     if address:
         status["podIP"] = address

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import orjson
@@ -150,11 +150,25 @@ class PodView:
         )
 
     @property
+    def deadline(self) -> datetime | None:
+        """When `activeDeadlineSeconds` ends the pod."""
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        began = (self.pod.get("status") or {}).get("startTime")
+        if seconds is None or not began:
+            return None
+        return meta.parse_timestamp(began) + timedelta(seconds=int(seconds))
+
+    @property
+    def overdue(self) -> bool:
+        deadline = self.deadline
+        return deadline is not None and deadline <= self.seen.now
+
+    @property
     def finished(self) -> Literal["", "Succeeded", "Failed"]:
         """The phase the pod has come to its end with, were nothing more to run."""
         if self.phase in ("Succeeded", "Failed"):
             return self.phase  # type: ignore[return-value]
-        if self.init_failed:
+        if self.init_failed or self.overdue:
             return "Failed"
         codes = [c.exit_code for c in self.apps if not self.restarts(c)]
         if len(codes) < len(self.apps) or not codes:

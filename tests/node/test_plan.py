@@ -153,6 +153,14 @@ def test_a_pod_that_ran_and_vanished_does_not_run_twice() -> None:
     assert again.attempt == 3
 
 
+def test_a_deadline_ends_the_pod() -> None:
+    status = {"phase": "Running", "startTime": "2026-01-01T11:59:00Z"}
+    due = NOW + timedelta(seconds=30)
+    assert planned(pod(status=status, activeDeadlineSeconds=90), BOX, record()).wake_at == due
+    [kill] = planned(pod(status=status, activeDeadlineSeconds=60), BOX, record()).actions
+    assert isinstance(kill, KillContainer)
+
+
 def test_a_dead_sandbox_takes_its_containers_with_it() -> None:
     dead, running = replace(BOX, state="exited"), record()
     [kill] = planned(pod(), dead, running).actions

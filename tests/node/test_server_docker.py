@@ -153,7 +153,8 @@ def test_logs(docker_host: Host, tmp_path: Path) -> None:
                 assert caught.value.status == 400
             with pytest.raises(aiohttp.ClientResponseError) as caught:
                 await node.logs("a", "other")
-            assert caught.value.status == 404
+            assert caught.value.status == 400
+            assert await node.logs("a", stream="Stderr") == "oops\n"
 
     in_host(docker_host, scenario())
 

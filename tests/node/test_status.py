@@ -143,6 +143,14 @@ def test_a_patch_names_only_what_changed_and_clears_old_reasons() -> None:
     assert changed["Ready"]["reason"] is None
 
 
+def test_an_overdue_pod_has_failed_and_says_why() -> None:
+    old = {"phase": "Running", "startTime": "2026-01-01T11:00:00Z"}
+    obj = pod(status=old, activeDeadlineSeconds=60)
+    assert written(obj, BOX, record())["phase"] == "Running"
+    status = written(obj, BOX, record("c", "exited", exit_code=143))
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+
+
 def test_messages_of_the_termination_log() -> None:
     facts = Facts(host_ip="192.0.2.1", messages={"c-0": "bye"})
     ended = record("c", "exited", exit_code=0)
