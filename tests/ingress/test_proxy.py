@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117 -- server, proxy and client read better one inside the other
 """The proxy with a real client and a real server on loopback at its ends."""
 
 import asyncio
@@ -301,7 +302,8 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         async with client(port) as c:
             c.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(30)))
             c.send(
-                b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET /q HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"
+                b"GET /q HTTP/1.1\r\nHost: a\r\n\r\n"
             )
             bodies = [(await c.answer()).body for _ in range(32)]
     assert bodies == [b"/%d" % n for n in range(30)] + [b"/p", b"/q"]
@@ -438,7 +440,8 @@ async def test_an_upgrade_nobody_asked_for_is_a_bad_gateway() -> None:
             assert (await c.ask(GET)).status == 502
             smuggle = (
                 GET[:-2]
-                + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n"
+                + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+                + b"HTTP2-Settings: x\r\n\r\n"
             )
             assert (await c.ask(smuggle)).status == 502
     assert b"h2c" not in origin.requests[1]
@@ -737,7 +740,8 @@ async def test_idle_connections_are_closed_on_both_sides() -> None:
 async def test_a_silent_pipe_is_closed() -> None:
     async with (
         Origin(echo_socket) as origin,
-        running_proxy(table_to(origin.port), FAST) as (_, port),client(port) as c
+        running_proxy(table_to(origin.port), FAST) as (_, port),
+        client(port) as c,
     ):
         c.send(UPGRADE)
         await c.answer()

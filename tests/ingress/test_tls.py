@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117 -- server, proxy and client read better one inside the other
 """HTTPS with real certificates and Python's own client, which verifies them."""
 
 import asyncio
@@ -99,9 +100,9 @@ async def test_other_names_get_the_default_certificate() -> None:
 async def test_old_versions_of_tls_are_refused() -> None:
     context = trusting()
     context.set_ciphers("DEFAULT@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     async with Origin() as origin, https(loaded(), origin) as (_, port):
         with pytest.raises((ssl.SSLError, ConnectionError)):

@@ -1,4 +1,4 @@
-"""For tests of the ingress: API objects in few words, a proxy on loopback, servers to put behind."""
+"""For tests of the ingress: API objects in few words, a proxy on loopback, servers behind it."""
 
 from __future__ import annotations
 
