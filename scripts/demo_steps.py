@@ -68,11 +68,13 @@ def running_server() -> int | None:
     """The process id of the demo's server, while it runs."""
     try:
         pid = int(PID_FILE.read_text())
-        if b"meshkube" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    except (FileNotFoundError, ValueError):
-        pass
-    return None
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    # A process that is just being started shows no command line yet.
+    ours = not command or b"meshkube" in command
+    return pid if ours and state not in "ZX" else None
 
 
 def start_server() -> None:
@@ -112,7 +114,8 @@ def parts_not_ready() -> str:
             return ""
     except urllib.error.HTTPError as error:
         lines = error.read().decode().splitlines()
-        return ", ".join(line for line in lines if line.startswith("[-]")) or "not ready"
+        bad = [line.removeprefix("[-]") for line in lines if line.startswith("[-]")]
+        return ", ".join(line.replace(" failed: ", ": ") for line in bad) or "not ready"
     except OSError as error:
         return f"the API does not answer yet ({error})"
 
@@ -212,17 +215,16 @@ def prove() -> None:
 
 def show_answers(scheme: str, port: int, path: str) -> None:
     """Asks until both replicas have answered; the certificate is verified on HTTPS."""
-    # Only loopback and this cluster are asked: a proxy of the environment has no part in it.
-    command = ["curl", "-sS", "--fail-with-body", "--max-time", "5", "--noproxy", "*",
-               "--resolve", f"{HOST}:{port}:127.0.0.1"]  # fmt: skip
-    if scheme == "https":
-        command += ["--cacert", str(WORK / "tls.crt")]
     url = f"{scheme}://{HOST}{path}"
+    command = ["curl", "--resolve", f"{HOST}:{port}:127.0.0.1", url]
+    if scheme == "https":
+        command[1:1] = ["--cacert", str(WORK / "tls.crt")]
     pods: dict[str, str] = {}
     deadline = time.monotonic() + 15
     while len(pods) < 2:
         try:
-            answer = output(*command, url)
+            # Only this cluster is asked: a proxy of the environment has no part in it.
+            answer = output(*command, "-sS", "--fail-with-body", "-m", "5", "--noproxy", "*")
         except DemoError:
             if time.monotonic() > deadline:
                 raise
@@ -231,8 +233,8 @@ def show_answers(scheme: str, port: int, path: str) -> None:
         pods.setdefault(json.loads(answer)["pod"], answer.strip())
         if time.monotonic() > deadline:
             raise DemoError(f"{url}: only one replica answered: {', '.join(pods)}")
-    verified = ", certificate verified" if scheme == "https" else ""
-    say(f"  $ curl {url}   (both replicas answered{verified})")
+    verified = "; certificate verified" if scheme == "https" else ""
+    say(f"  $ {' '.join(command)}   # both replicas answer{verified}")
     for answer in pods.values():
         say(f"      {answer}")
 
@@ -243,9 +245,7 @@ def what_next() -> None:
     if shutil.which("kubectl"):
         say("  kubectl get all -A")
     else:
-        say(
-            f"  alias meshkube={MESHKUBE}; meshkube get pods -A   (kubectl works too, once installed)"
-        )
+        say(f"  {MESHKUBE} get all -A   # kubectl works too, once installed")
     say("  make down   # removes it all")
 
 
