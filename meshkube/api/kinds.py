@@ -76,6 +76,13 @@ CONFIG_MAP = _core("ConfigMap", "configmaps", "cm")
 SECRET = _core("Secret", "secrets")
 SERVICE_ACCOUNT = _core("ServiceAccount", "serviceaccounts", "sa")
 EVENT = _core("Event", "events", "ev")
+REPLICATION_CONTROLLER = _core(
+    "ReplicationController",
+    "replicationcontrollers",
+    "rc",
+    subresources=("status", "scale"),
+    categories=("all",),
+)
 
 DEPLOYMENT = Kind(
     "apps",
@@ -100,6 +107,37 @@ REPLICA_SET = Kind(
 CONTROLLER_REVISION = Kind(
     "apps", "v1", "ControllerRevision", "controllerrevisions", "controllerrevision"
 )
+DAEMON_SET = Kind(
+    "apps",
+    "v1",
+    "DaemonSet",
+    "daemonsets",
+    "daemonset",
+    ("ds",),
+    subresources=("status",),
+    categories=("all",),
+)
+STATEFUL_SET = Kind(
+    "apps",
+    "v1",
+    "StatefulSet",
+    "statefulsets",
+    "statefulset",
+    ("sts",),
+    subresources=("status", "scale"),
+    categories=("all",),
+)
+JOB = Kind("batch", "v1", "Job", "jobs", "job", subresources=("status",), categories=("all",))
+CRON_JOB = Kind(
+    "batch",
+    "v1",
+    "CronJob",
+    "cronjobs",
+    "cronjob",
+    ("cj",),
+    subresources=("status",),
+    categories=("all",),
+)
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice")
 # The same stored objects as EVENT, in the newer group's names (the API server converts).
 EVENTS_EVENT = Kind("events.k8s.io", "v1", "Event", "events", "event", ("ev",))
@@ -121,15 +159,20 @@ KINDS: tuple[Kind, ...] = (
     NAMESPACE,
     NODE,
     POD,
+    REPLICATION_CONTROLLER,
     SERVICE,
     ENDPOINTS,
     CONFIG_MAP,
     SECRET,
     SERVICE_ACCOUNT,
     EVENT,
+    DAEMON_SET,
     DEPLOYMENT,
     REPLICA_SET,
     CONTROLLER_REVISION,
+    STATEFUL_SET,
+    CRON_JOB,
+    JOB,
     ENDPOINT_SLICE,
     EVENTS_EVENT,
     INGRESS,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from meshkube.api import kinds
-from meshkube.api.defaults import others, pods, services, workloads
+from meshkube.api.defaults import jobs, others, pods, services, workloads
 from meshkube.api.defaults.rules import Rules
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -24,6 +24,11 @@ _RULES: Final[dict[Kind, Rules]] = {
     kinds.INGRESS_CLASS: Rules(services.INGRESS_CLASS),
     kinds.DEPLOYMENT: Rules(workloads.DEPLOYMENT),
     kinds.REPLICA_SET: Rules(workloads.REPLICA_SET),
+    kinds.REPLICATION_CONTROLLER: Rules(workloads.REPLICATION_CONTROLLER),
+    kinds.DAEMON_SET: Rules(workloads.DAEMON_SET),
+    kinds.STATEFUL_SET: Rules(workloads.STATEFUL_SET),
+    kinds.JOB: Rules(jobs.JOB),
+    kinds.CRON_JOB: Rules(jobs.CRON_JOB),
     kinds.NAMESPACE: Rules(others.NAMESPACE),
     kinds.NODE: Rules(others.NODE),
     kinds.SECRET: Rules(others.SECRET),

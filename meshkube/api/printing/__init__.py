@@ -13,7 +13,7 @@ from typing import Literal
 
 from meshkube.api import meta
 from meshkube.api.kinds import Kind
-from meshkube.api.printing import nodes, objects, pods, services, workloads
+from meshkube.api.printing import jobs, nodes, objects, pods, services, workloads
 from meshkube.api.printing.ages import age, human_duration
 from meshkube.api.printing.columns import NAME, Column, Printer
 from meshkube.api.types import Object
@@ -28,6 +28,7 @@ PRINTERS: dict[Kind, Printer] = {
     **nodes.PRINTERS,
     **services.PRINTERS,
     **workloads.PRINTERS,
+    **jobs.PRINTERS,
     **objects.PRINTERS,
 }
 

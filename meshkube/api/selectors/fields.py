@@ -201,6 +201,8 @@ _FIELDS: dict[Kind, dict[str, Reader]] = {
     kinds.NAMESPACE: _paths("status.phase"),
     kinds.SERVICE: _paths("spec.clusterIP", "spec.type"),
     kinds.REPLICA_SET: {"status.replicas": _path("status.replicas", 0)},
+    kinds.REPLICATION_CONTROLLER: {"status.replicas": _path("status.replicas", 0)},
+    kinds.JOB: {"status.successful": _path("status.succeeded", 0)},
 }
 _FIELDS = {kind: {**_METADATA, **fields} for kind, fields in _FIELDS.items()}
 
