@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from meshkube.store import sqlite_file, sqlite_rows
+from meshkube.store import limits, sqlite_file, sqlite_rows
 from meshkube.store.base import (
     Event,
     KeyValue,
@@ -30,8 +30,6 @@ from meshkube.store.sqlite_writer import Compaction, Request, Retention, Stop, W
 
 READERS = 2
 REPLAY_BITE = 500
-LONGEST_KEY = 4096
-LARGEST_VALUE = 16 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -157,7 +155,7 @@ class SqliteStore:
         revision: int,
     ) -> KeyValue:
         self._check_open()
-        _check_size(key, value)
+        limits.check(key, value)
         future: asyncio.Future[KeyValue] = self._loop.create_future()
         self._writer.put(Request(Write(operation, key, value, revision), future))
         return await future
@@ -240,14 +238,3 @@ def _prepared(path: Path) -> tuple[Path, int]:
         os.close(lock)
         raise
     return path, lock
-
-
-def _check_size(key: str, value: bytes) -> None:
-    if not key or len(key) > LONGEST_KEY:
-        raise StoreError(f"a key has 1 to {LONGEST_KEY} characters, not {len(key)}")
-    if len(value) > LARGEST_VALUE:
-        raise StoreError(f"{key}: a value has at most {LARGEST_VALUE} bytes, not {len(value)}")
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise StoreError(f"{key!r}: a key is text that UTF-8 can hold") from None

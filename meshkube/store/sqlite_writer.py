@@ -17,10 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import Counter, Histogram
-
-from meshkube.metrics import REGISTRY
-from meshkube.store import sqlite_file, sqlite_rows
+from meshkube.store import sqlite_file, sqlite_rows, telemetry
 from meshkube.store.base import Event, KeyValue, StoreError, StoreUnavailable
 from meshkube.store.sqlite_rows import Write
 
@@ -35,14 +32,6 @@ VACUUM_BITE = 250
 SURPLUS_REVISIONS = 1000
 # Free pages that stay in the file for the next writes.
 SPARE_PAGES = 500
-
-_COMMIT_SECONDS = Histogram(
-    "meshkube_store_commit_seconds",
-    "Time from taking a group of writes to its being durable.",
-    registry=REGISTRY,
-    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1, 5),
-)
-_WRITES = Counter("meshkube_store_writes", "Writes that took effect.", registry=REGISTRY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +164,8 @@ class Writer:
             return
         self._head += len(events)
         self._call(self._deliver, outcomes, events, self._head)
-        _COMMIT_SECONDS.observe(time.perf_counter() - started)
-        _WRITES.inc(len(events))
+        telemetry.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        telemetry.WRITES.inc(len(events))
 
     def _fail(self, group: list[Request], error: Exception) -> None:
         """Nobody's write in the group is known to be kept. The next group connects anew, and so

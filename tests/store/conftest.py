@@ -1,28 +1,53 @@
-from collections.abc import AsyncIterator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from meshkube.store.base import Store
+from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
+from tests.support import etcd
 
 OpenStore = Callable[[], Awaitable[Store]]
+BACKENDS = ["sqlite", "etcd"]
+_prefixes = itertools.count()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def etcd_cluster() -> Iterator[etcd.Cluster]:
+    """One member for all tests of this process: each has a prefix of its own."""
+    if etcd.ETCD is None:
+        pytest.skip("etcd is not installed")
+    with etcd.etcd() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd_url(etcd_cluster: etcd.Cluster) -> str:
+    """A store that nobody has written to."""
+    return f"{etcd_cluster.url}/test-{next(_prefixes)}"
+
+
+@pytest.fixture(params=BACKENDS)
 async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     """Opens the store of this test, again after it was closed too: what was in it is still there.
 
     A new backend adds a parameter here, and then has the whole contract to pass.
     """
     opened: list[Store] = []
+    url = request.getfixturevalue("etcd_url") if request.param == "etcd" else ""
 
-    async def open_sqlite() -> Store:
-        store = await SqliteStore.open(tmp_path / "store.db")
+    async def open_one() -> Store:
+        store: Store
+        if url:
+            store = await EtcdStore.open(url)
+        else:
+            store = await SqliteStore.open(tmp_path / "store.db")
         opened.append(store)
         return store
 
-    yield {"sqlite": open_sqlite}[request.param]
+    yield open_one
     for store in opened:
         await store.aclose()
 
@@ -30,3 +55,12 @@ async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
 @pytest.fixture
 async def store(open_store: OpenStore) -> Store:
     return await open_store()
+
+
+@pytest.fixture
+def base(open_store: OpenStore, request: pytest.FixtureRequest) -> int:
+    """The revision before this test's first write. Other stores move etcd's revision, too: its
+    cluster is shared, though not during a test."""
+    if "etcd_url" not in request.fixturenames:
+        return 0
+    return request.getfixturevalue("etcd_cluster").revision()

@@ -60,16 +60,18 @@ async def test_an_empty_store_is_at_revision_0(store: Store) -> None:
     assert (result.kvs, result.revision, result.remaining) == ((), 0, 0)
 
 
-async def test_each_write_takes_the_next_revision_of_the_whole_store(store: Store) -> None:
+async def test_each_write_takes_the_next_revision_of_the_whole_store(
+    store: Store, base: int
+) -> None:
     a = await store.create("/a", b"1")
     b = await store.create("/b", b"2")
     changed = await store.update("/a", b"3", a.mod_revision)
     gone = await store.delete("/b", b.mod_revision)
-    assert a == KeyValue("/a", b"1", 1, 1)
-    assert b == KeyValue("/b", b"2", 2, 2)
-    assert changed == KeyValue("/a", b"3", 1, 3)
-    assert gone == KeyValue("/b", b"2", 2, 4)
-    assert await store.revision() == 4
+    assert a == KeyValue("/a", b"1", base + 1, base + 1)
+    assert b == KeyValue("/b", b"2", base + 2, base + 2)
+    assert changed == KeyValue("/a", b"3", base + 1, base + 3)
+    assert gone == KeyValue("/b", b"2", base + 2, base + 4)
+    assert await store.revision() == base + 4
     assert await store.get("/a") == changed
     assert await store.get("/b") is None
 
@@ -79,13 +81,13 @@ async def test_create_refuses_a_key_that_exists(store: Store) -> None:
     with pytest.raises(KeyExists):
         await store.create("/a", b"2")
     assert await store.get("/a") == first
-    assert await store.revision() == 1
+    assert await store.revision() == first.mod_revision
 
 
-async def test_a_deleted_key_can_be_created_anew(store: Store) -> None:
+async def test_a_deleted_key_can_be_created_anew(store: Store, base: int) -> None:
     first = await store.create("/a", b"1")
     await store.delete("/a", first.mod_revision)
-    assert await store.create("/a", b"2") == KeyValue("/a", b"2", 3, 3)
+    assert await store.create("/a", b"2") == KeyValue("/a", b"2", base + 3, base + 3)
 
 
 @pytest.mark.parametrize("operation", ["update", "delete"])
@@ -119,10 +121,10 @@ async def test_of_many_writers_at_one_revision_exactly_one_wins(store: Store) ->
     lost = [result for result in results if isinstance(result, RevisionMismatch)]
     assert (len(won), len(lost)) == (1, 49)
     assert await store.get("/a") == won[0]
-    assert await store.revision() == won[0].mod_revision == 2
+    assert await store.revision() == won[0].mod_revision == first.mod_revision + 1
 
 
-async def test_refused_writes_do_not_spoil_those_beside_them(store: Store) -> None:
+async def test_refused_writes_do_not_spoil_those_beside_them(store: Store, base: int) -> None:
     await store.create("/taken", b"")
     results = await asyncio.gather(
         *(store.create("/taken" if n % 2 else f"/{n}", b"") for n in range(100)),
@@ -130,7 +132,7 @@ async def test_refused_writes_do_not_spoil_those_beside_them(store: Store) -> No
     )
     assert [isinstance(result, KeyExists) for result in results] == [False, True] * 50
     revisions = sorted(kv.mod_revision for kv in results if isinstance(kv, KeyValue))
-    assert revisions == list(range(2, 52))
+    assert revisions == list(range(base + 2, base + 52))
 
 
 async def test_a_write_nobody_waits_for_any_more_does_no_harm(store: Store) -> None:
@@ -153,22 +155,22 @@ async def test_values_are_any_bytes(store: Store, value: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "/\ud800"])
-async def test_what_cannot_be_a_key_is_refused(store: Store, key: str) -> None:
+async def test_what_cannot_be_a_key_is_refused(store: Store, base: int, key: str) -> None:
     with pytest.raises(StoreError):
         await store.create(key, b"")
-    assert await store.create("/fine", b"") == KeyValue("/fine", b"", 1, 1)
+    assert await store.create("/fine", b"") == KeyValue("/fine", b"", base + 1, base + 1)
 
 
 # Ranges
 
 
-async def test_a_range_holds_the_keys_under_its_prefix_in_order(store: Store) -> None:
+async def test_a_range_holds_the_keys_under_its_prefix_in_order(store: Store, base: int) -> None:
     for key in ("/b/2", "/a/1", "/b/10", "/b", "/b/", "/bb", "/c"):
         await store.create(key, key.encode())
     result = await store.range("/b/")
     assert [kv.key for kv in result.kvs] == ["/b/", "/b/10", "/b/2"]
     assert [kv.value for kv in result.kvs] == [b"/b/", b"/b/10", b"/b/2"]
-    assert (result.revision, result.remaining) == (7, 0)
+    assert (result.revision, result.remaining) == (base + 7, 0)
     everything = await store.range("")
     assert [kv.key for kv in everything.kvs] == sorted(
         ["/b/2", "/a/1", "/b/10", "/b", "/b/", "/bb", "/c"]
@@ -207,30 +209,32 @@ async def test_a_page_may_start_after_a_key_that_is_not_there(store: Store) -> N
     assert (await store.range("/a/", start_after="/a/3", limit=1)).kvs == ()
 
 
-async def test_pages_of_one_revision_do_not_see_later_changes(store: Store) -> None:
+async def test_pages_of_one_revision_do_not_see_later_changes(store: Store, base: int) -> None:
     for n in range(6):
         await store.create(f"/a/{n}", b"old")
     first = await store.range("/a/", limit=2)
-    await store.delete("/a/0", 1)
-    await store.update("/a/2", b"new", 3)
-    again = await store.delete("/a/3", 4)
+    await store.delete("/a/0", base + 1)
+    await store.update("/a/2", b"new", base + 3)
+    again = await store.delete("/a/3", base + 4)
     await store.create("/a/3", b"new")
     await store.create("/a/31", b"new")
-    assert again.mod_revision == 9
+    assert again.mod_revision == base + 9
     second = await store.range("/a/", start_after="/a/1", limit=2, revision=first.revision)
     third = await store.range("/a/", start_after="/a/3", limit=2, revision=first.revision)
     assert [(kv.key, kv.value) for kv in (*second.kvs, *third.kvs)] == [
         (f"/a/{n}", b"old") for n in range(2, 6)
     ]
     assert (second.remaining, third.remaining) == (2, 0)
-    assert second.revision == third.revision == first.revision == 6
-    assert (await store.range("/a/", revision=6)).kvs[0] == KeyValue("/a/0", b"old", 1, 1)
+    assert second.revision == third.revision == first.revision == base + 6
+    assert (await store.range("/a/", revision=base + 6)).kvs[0] == KeyValue(
+        "/a/0", b"old", base + 1, base + 1
+    )
 
 
 async def test_a_revision_that_is_not_reached_yet_cannot_be_read(store: Store) -> None:
-    await store.create("/a", b"")
+    created = await store.create("/a", b"")
     with pytest.raises(StoreError):
-        await store.range("/", revision=2)
+        await store.range("/", revision=created.mod_revision + 1)
 
 
 # Watches
@@ -254,20 +258,21 @@ async def test_a_watch_replays_and_then_follows(store: Store) -> None:
     ]
 
 
-async def test_a_watch_begins_above_the_revision_it_was_given(store: Store) -> None:
+async def test_a_watch_begins_above_the_revision_it_was_given(store: Store, base: int) -> None:
     for n in range(5):
         await store.create(f"/{n}", b"")
-    async with watching(store, "/", 3) as watch:
-        assert [event.kv.mod_revision for event in await events(watch, 2)] == [4, 5]
+    async with watching(store, "/", base + 3) as watch:
+        seen = [event.kv.mod_revision for event in await events(watch, 2)]
+    assert seen == [base + 4, base + 5]
 
 
-async def test_batches_tell_how_far_the_watch_has_seen(store: Store) -> None:
+async def test_batches_tell_how_far_the_watch_has_seen(store: Store, base: int) -> None:
     async with watching(store, "/a/", 0) as watch:
         seen = 0
         for n in range(20):
             await store.create(f"/a/{n}" if n % 3 else f"/b/{n}", b"")
         async with asyncio.timeout(PATIENCE):
-            while seen < 20:
+            while seen < base + 20:
                 batch = await anext(watch)
                 assert batch.revision > seen or not batch.events
                 for event in batch.events:
@@ -284,7 +289,9 @@ async def test_an_idle_watch_hears_of_progress(store: Store) -> None:
         assert await progress(watch, later.mod_revision) == []
 
 
-async def test_no_event_is_lost_or_doubled_where_replay_meets_the_present(store: Store) -> None:
+async def test_no_event_is_lost_or_doubled_where_replay_meets_the_present(
+    store: Store, base: int
+) -> None:
     total = 300
 
     async def write() -> None:
@@ -292,17 +299,19 @@ async def test_no_event_is_lost_or_doubled_where_replay_meets_the_present(store:
             await store.create(f"/{n}", b"")
 
     async def follow(start: int) -> list[int]:
-        while await store.revision() < start:
+        while await store.revision() < base + start:
             await asyncio.sleep(0.001)
-        async with watching(store, "/", start) as watch:
+        async with watching(store, "/", base + start) as watch:
             return [event.kv.mod_revision for event in await events(watch, total - start)]
 
     starts = list(range(0, total, 23))
     _, *seen = await asyncio.gather(write(), *(follow(start) for start in starts))
-    assert seen == [list(range(start + 1, total + 1)) for start in starts]
+    assert seen == [list(range(base + start + 1, base + total + 1)) for start in starts]
 
 
-async def test_a_slow_watcher_still_gets_everything_or_is_told_otherwise(store: Store) -> None:
+async def test_a_slow_watcher_still_gets_everything_or_is_told_otherwise(
+    store: Store, base: int
+) -> None:
     total = 12_000
     async with watching(store, "/", 0) as watch:
         await store.create("/first", b"")
@@ -312,7 +321,7 @@ async def test_a_slow_watcher_still_gets_everything_or_is_told_otherwise(store: 
             rest = await events(watch, total)
         except Compacted:
             return
-    assert [event.kv.mod_revision for event in rest] == list(range(2, total + 2))
+    assert [event.kv.mod_revision for event in rest] == list(range(base + 2, base + total + 2))
 
 
 async def test_a_watch_that_was_closed_leaves_nothing_behind(store: Store) -> None:
@@ -338,69 +347,71 @@ async def test_a_watch_can_be_cancelled_while_it_waits(store: Store) -> None:
 # Compaction
 
 
-async def test_what_was_compacted_cannot_be_read_or_watched(store: Store) -> None:
+async def test_what_was_compacted_cannot_be_read_or_watched(store: Store, base: int) -> None:
     for n in range(5):
         await store.create(f"/{n}", b"")
-    await store.compact(4)
+    await store.compact(base + 4)
     with pytest.raises(Compacted) as read:
-        await store.range("/", revision=3)
-    assert read.value.oldest == 4
+        await store.range("/", revision=base + 3)
+    assert read.value.oldest == base + 4
     with pytest.raises(Compacted) as watched:
-        async with watching(store, "/", 2) as watch:
+        async with watching(store, "/", base + 2) as watch:
             await events(watch, 1)
-    assert watched.value.oldest == 4
+    assert watched.value.oldest == base + 4
 
 
-async def test_what_is_kept_can_be_read_and_watched_as_before(store: Store) -> None:
+async def test_what_is_kept_can_be_read_and_watched_as_before(store: Store, base: int) -> None:
     a = await store.create("/a", b"1")
     b = await store.create("/b", b"1")
     a2 = await store.update("/a", b"2", a.mod_revision)
     b_gone = await store.delete("/b", b.mod_revision)
     a3 = await store.update("/a", b"3", a2.mod_revision)
-    before = await store.range("/", revision=3)
-    await store.compact(3)
-    assert await store.range("/", revision=3) == before
+    before = await store.range("/", revision=base + 3)
+    await store.compact(base + 3)
+    assert await store.range("/", revision=base + 3) == before
     assert before.kvs == (a2, b)
     assert await store.get("/a") == a3
-    async with watching(store, "/", 3) as watch:
+    async with watching(store, "/", base + 3) as watch:
         assert await events(watch, 2) == [Event(b_gone, True, b), Event(a3, False, a2)]
 
 
-async def test_the_present_survives_a_compaction_of_everything(store: Store) -> None:
+async def test_the_present_survives_a_compaction_of_everything(store: Store, base: int) -> None:
     kvs = [await store.create(f"/{n}", b"%d" % n) for n in range(5)]
-    await store.delete("/0", 1)
-    await store.compact(6)
+    await store.delete("/0", base + 1)
+    await store.compact(base + 6)
     assert (await store.range("/")).kvs == tuple(kvs[1:])
-    assert await store.revision() == 6
-    assert (await store.create("/0", b"")).mod_revision == 7
-    await store.compact(7)
-    assert (await store.range("/", revision=7)).kvs[1:] == tuple(kvs[1:])
+    assert await store.revision() == base + 6
+    assert (await store.create("/0", b"")).mod_revision == base + 7
+    await store.compact(base + 7)
+    assert (await store.range("/", revision=base + 7)).kvs[1:] == tuple(kvs[1:])
 
 
-async def test_compaction_is_idempotent_and_never_goes_back_or_ahead(store: Store) -> None:
+async def test_compaction_is_idempotent_and_never_goes_back_or_ahead(
+    store: Store, base: int
+) -> None:
     for n in range(5):
         await store.create(f"/{n}", b"")
     for revision in (3, 3, 1, 99):
-        await store.compact(revision)
+        await store.compact(base + revision)
     assert len((await store.range("/")).kvs) == 5
-    assert (await store.create("/new", b"")).mod_revision == 6
+    assert (await store.create("/new", b"")).mod_revision == base + 6
 
 
-async def test_writes_go_on_during_a_compaction(store: Store) -> None:
+async def test_writes_go_on_during_a_compaction(store: Store, base: int) -> None:
     kv = await store.create("/a", b"")
     for _ in range(300):
         kv = await store.update("/a", b"", kv.mod_revision)
     _, *written = await asyncio.gather(
         store.compact(kv.mod_revision), *(store.create(f"/{n}", b"") for n in range(100))
     )
-    assert sorted(kv.mod_revision for kv in written) == list(range(302, 402))
+    assert sorted(kv.mod_revision for kv in written) == list(range(base + 302, base + 402))
 
 
 # Closing
 
 
 async def test_a_closed_store_is_unavailable_and_a_reopened_one_has_everything(
-    open_store: OpenStore,
+    open_store: OpenStore, base: int
 ) -> None:
     store = await open_store()
     created = await store.create("/a", b"1")
@@ -420,10 +431,11 @@ async def test_a_closed_store_is_unavailable_and_a_reopened_one_has_everything(
             await attempt
     again = await open_store()
     assert await again.get("/a") == created
-    assert await again.revision() == 3
-    assert (await again.create("/b", b"")).mod_revision == 4
-    async with watching(again, "/", 1) as watch:
-        assert [event.kv.mod_revision for event in await events(watch, 3)] == [2, 3, 4]
+    assert await again.revision() == base + 3
+    assert (await again.create("/b", b"")).mod_revision == base + 4
+    async with watching(again, "/", base + 1) as watch:
+        seen = [event.kv.mod_revision for event in await events(watch, 3)]
+    assert seen == [base + 2, base + 3, base + 4]
 
 
 async def test_closing_finishes_what_was_accepted(open_store: OpenStore) -> None:

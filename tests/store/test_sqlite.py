@@ -13,7 +13,8 @@ import pytest
 
 from meshkube.store import broadcast, sqlite_rows
 from meshkube.store.base import Compacted, KeyValue, StoreError, StoreUnavailable
-from meshkube.store.sqlite import LARGEST_VALUE, SqliteStore
+from meshkube.store.limits import LARGEST_VALUE
+from meshkube.store.sqlite import SqliteStore
 from meshkube.store.sqlite_writer import SPARE_PAGES
 
 PATIENCE = 60.0
