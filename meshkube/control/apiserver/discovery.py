@@ -37,7 +37,9 @@ _SUBS = {
     "eviction": Sub("policy", "v1", "Eviction", ("create",)),
     "proxy": Sub("", "v1", "NodeProxyOptions", ("create", "delete", "get", "patch", "update")),
 }
-_OWN_VERBS = {"status": ("get", "patch", "update"), "log": ("get",), "finalize": ("update",)}
+_OWN_VERBS = {"log": ("get",), "finalize": ("update",)}
+_VIEW_VERBS = ("get", "patch", "update")
+"""Of a sub-resource that is a view of the whole object, such as `status`."""
 
 # Answered on the spot and never stored.
 REVIEWS = (
@@ -75,7 +77,7 @@ _GROUP_ORDER = ("", "apps", "events.k8s.io", "authentication.k8s.io", "authoriza
 
 def subresource(kind: Kind, name: str) -> Sub:
     known = _SUBS.get(name)
-    return known or Sub(kind.group, kind.version, kind.kind, _OWN_VERBS[name])
+    return known or Sub(kind.group, kind.version, kind.kind, _OWN_VERBS.get(name, _VIEW_VERBS))
 
 
 def _all() -> tuple[Kind, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
-from meshkube.api.selectors import from_label_selector
+from meshkube.api.selectors import from_label_selector, from_labels
 from meshkube.api.types import Object
 
 
@@ -37,7 +37,7 @@ def written(kind: Kind, doc: Object, obj: Object, subresource: str) -> Object:
 
 
 def scale_of(kind: Kind, obj: Object) -> Object:
-    """The `autoscaling/v1 Scale` of a Deployment or ReplicaSet."""
+    """The `autoscaling/v1 Scale` of whatever has replicas."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     source = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -48,7 +48,9 @@ def scale_of(kind: Kind, obj: Object) -> Object:
         "spec": {"replicas": spec.get("replicas", 1)},
         "status": {"replicas": status.get("replicas", 0)},
     }
-    selector = str(from_label_selector(spec.get("selector") or {}))
+    # The core group is older than label selectors: a ReplicationController has plain labels.
+    read = from_label_selector if kind.group else from_labels
+    selector = str(read(spec.get("selector") or {}))
     if selector:
         scale["status"]["selector"] = selector
     return scale
