@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import orjson
 from aiohttp import web
@@ -44,6 +45,13 @@ class Streams:
         lines = Lines(route.kind, accepted, include(call))
         query = query_of(call, route)
         initial = _initial(call)
+        if (
+            "sendInitialEvents" in call.query
+            and not initial
+            and query.resource_version in ("", "0")
+        ):
+            # Told not to start with the list: from now on.
+            query = replace(query, resource_version=str(self._registry.feed.revision))
         try:
             watcher = await self._registry.watch(query, initial=initial)
         except ApiError as error:

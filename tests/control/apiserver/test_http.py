@@ -452,6 +452,11 @@ class TestWatching:
         }
         assert later["object"]["metadata"]["name"] == "b"
         await ask.json("GET", f"{MAPS}?watch=1&sendInitialEvents=true", 400)
+        without = path.replace("sendInitialEvents=true", "sendInitialEvents=false")
+        async with ask("GET", without) as watch:
+            await ask.make(MAPS, config_map("c"))
+            (only,) = await lines(watch, 1)
+        assert only["object"]["metadata"]["name"] == "c"
 
     async def test_rows_of_a_table_as_they_come(self, ask: Asker) -> None:
         headers = {"Accept": TABLE}
