@@ -27,6 +27,14 @@ class Kind:
     subresources: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ALL_VERBS
+    stored: Kind | None = None
+    """The kind in whose form the same objects are kept, where that is another one than this: an
+    older version, another group. `api.conversion` goes from one to the other."""
+
+    @property
+    def storage(self) -> Kind:
+        """The kind in whose form objects are kept: mostly this one itself."""
+        return self.stored or self
 
     @property
     def api_version(self) -> str:
@@ -57,6 +65,15 @@ class Kind:
 
 def _core(kind: str, plural: str, *shorts: str, **more: Any) -> Kind:
     return Kind("", "v1", kind, plural, kind.lower(), shorts, **more)
+
+
+def _row(api_version: str, kind: str, plural: str, *shorts: str, **more: Any) -> Kind:
+    group, _, version = api_version.rpartition("/")
+    return Kind(group, version, kind, plural, kind.lower(), shorts, **more)
+
+
+def _cluster(api_version: str, kind: str, plural: str, *shorts: str, **more: Any) -> Kind:
+    return _row(api_version, kind, plural, *shorts, namespaced=False, **more)
 
 
 NAMESPACE = _core(
@@ -139,8 +156,8 @@ CRON_JOB = Kind(
     categories=("all",),
 )
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice")
-# The same stored objects as EVENT, in the newer group's names (the API server converts).
-EVENTS_EVENT = Kind("events.k8s.io", "v1", "Event", "events", "event", ("ev",))
+# The same stored objects as EVENT, in the newer group's names.
+EVENTS_EVENT = _row("events.k8s.io/v1", "Event", "events", "ev", stored=EVENT)
 INGRESS = Kind(
     "networking.k8s.io",
     "v1",
@@ -154,6 +171,104 @@ INGRESS_CLASS = Kind(
     "networking.k8s.io", "v1", "IngressClass", "ingressclasses", "ingressclass", namespaced=False
 )
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases", "lease")
+
+_STATUS = ("status",)
+
+PERSISTENT_VOLUME = _cluster(
+    "v1", "PersistentVolume", "persistentvolumes", "pv", subresources=_STATUS
+)
+PERSISTENT_VOLUME_CLAIM = _row(
+    "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", subresources=_STATUS
+)
+POD_TEMPLATE = _row("v1", "PodTemplate", "podtemplates")
+RESOURCE_QUOTA = _row("v1", "ResourceQuota", "resourcequotas", "quota", subresources=_STATUS)
+LIMIT_RANGE = _row("v1", "LimitRange", "limitranges", "limits")
+
+HORIZONTAL_POD_AUTOSCALER = _row(
+    "autoscaling/v2",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "hpa",
+    subresources=_STATUS,
+    categories=("all",),
+)
+HORIZONTAL_POD_AUTOSCALER_V1 = _row(
+    "autoscaling/v1",
+    "HorizontalPodAutoscaler",
+    "horizontalpodautoscalers",
+    "hpa",
+    subresources=_STATUS,
+    categories=("all",),
+    stored=HORIZONTAL_POD_AUTOSCALER,
+)
+POD_DISRUPTION_BUDGET = _row(
+    "policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", subresources=_STATUS
+)
+NETWORK_POLICY = _row("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies", "netpol")
+IP_ADDRESS = _cluster("networking.k8s.io/v1", "IPAddress", "ipaddresses", "ip")
+SERVICE_CIDR = _cluster("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs", subresources=_STATUS)
+
+ROLE = _row("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = _row("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE = _cluster("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles")
+CLUSTER_ROLE_BINDING = _cluster(
+    "rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings"
+)
+
+STORAGE_CLASS = _cluster("storage.k8s.io/v1", "StorageClass", "storageclasses", "sc")
+VOLUME_ATTACHMENT = _cluster(
+    "storage.k8s.io/v1", "VolumeAttachment", "volumeattachments", subresources=_STATUS
+)
+CSI_DRIVER = _cluster("storage.k8s.io/v1", "CSIDriver", "csidrivers")
+CSI_NODE = _cluster("storage.k8s.io/v1", "CSINode", "csinodes")
+CSI_STORAGE_CAPACITY = _row("storage.k8s.io/v1", "CSIStorageCapacity", "csistoragecapacities")
+
+PRIORITY_CLASS = _cluster("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", "pc")
+RUNTIME_CLASS = _cluster("node.k8s.io/v1", "RuntimeClass", "runtimeclasses")
+CERTIFICATE_SIGNING_REQUEST = _cluster(
+    "certificates.k8s.io/v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    "csr",
+    subresources=("status", "approval"),
+)
+
+_API_EXTENSIONS = ("api-extensions",)
+MUTATING_WEBHOOK_CONFIGURATION = _cluster(
+    "admissionregistration.k8s.io/v1",
+    "MutatingWebhookConfiguration",
+    "mutatingwebhookconfigurations",
+    categories=_API_EXTENSIONS,
+)
+VALIDATING_WEBHOOK_CONFIGURATION = _cluster(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    categories=_API_EXTENSIONS,
+)
+VALIDATING_ADMISSION_POLICY = _cluster(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+    subresources=_STATUS,
+    categories=_API_EXTENSIONS,
+)
+VALIDATING_ADMISSION_POLICY_BINDING = _cluster(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+    categories=_API_EXTENSIONS,
+)
+
+FLOW_SCHEMA = _cluster(
+    "flowcontrol.apiserver.k8s.io/v1", "FlowSchema", "flowschemas", subresources=_STATUS
+)
+PRIORITY_LEVEL_CONFIGURATION = _cluster(
+    "flowcontrol.apiserver.k8s.io/v1",
+    "PriorityLevelConfiguration",
+    "prioritylevelconfigurations",
+    subresources=_STATUS,
+)
 
 KINDS: tuple[Kind, ...] = (
     NAMESPACE,
@@ -178,7 +293,40 @@ KINDS: tuple[Kind, ...] = (
     INGRESS,
     INGRESS_CLASS,
     LEASE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
+    POD_TEMPLATE,
+    RESOURCE_QUOTA,
+    LIMIT_RANGE,
+    # The first version of a group is the one that clients prefer.
+    HORIZONTAL_POD_AUTOSCALER,
+    HORIZONTAL_POD_AUTOSCALER_V1,
+    POD_DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    IP_ADDRESS,
+    SERVICE_CIDR,
+    ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    STORAGE_CLASS,
+    VOLUME_ATTACHMENT,
+    CSI_DRIVER,
+    CSI_NODE,
+    CSI_STORAGE_CAPACITY,
+    PRIORITY_CLASS,
+    RUNTIME_CLASS,
+    CERTIFICATE_SIGNING_REQUEST,
+    MUTATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_ADMISSION_POLICY,
+    VALIDATING_ADMISSION_POLICY_BINDING,
+    FLOW_SCHEMA,
+    PRIORITY_LEVEL_CONFIGURATION,
 )
+
+STORED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.stored is None)
+"""Those that are kept under their own form: every stored object is of one of these."""
 
 _BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
 _BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}

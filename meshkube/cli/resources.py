@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from meshkube.api import manifests, meta
-from meshkube.api.kinds import EVENTS_EVENT, KINDS, Kind
+from meshkube.api.kinds import STORED, Kind
 from meshkube.api.manifests import Manifest
 from meshkube.cli.main import UsageError
 
@@ -19,7 +19,7 @@ def find_kinds(typed: str) -> list[Kind]:
     """The kinds meant by `pods`, `po`, `Pod`, `deployments.apps`, `all` or `svc,deploy`."""
     found: list[Kind] = []
     for word in typed.lower().split(","):
-        matches = [kind for kind in KINDS if kind is not EVENTS_EVENT and _matches(kind, word)]
+        matches = [kind for kind in STORED if _matches(kind, word)]
         if not matches:
             raise UsageError(f'the server doesn\'t have a resource type "{word}"')
         found += matches

@@ -69,9 +69,7 @@ INDEXES: dict[Kind, dict[str, Callable[[Object], Iterable[str]]]] = {
 }
 
 
-OWNED: tuple[Kind, ...] = tuple(
-    kind for kind in kinds.KINDS if kind not in (kinds.EVENT, kinds.EVENTS_EVENT)
-)
+OWNED: tuple[Kind, ...] = tuple(kind for kind in kinds.STORED if kind is not kinds.EVENT)
 """The kinds whose objects may own and be owned."""
 
 

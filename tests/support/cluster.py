@@ -208,8 +208,8 @@ async def cluster(
             for controller in controllers
         ]
         places = Scheduler(client, made.caches, made.events, clock)
-        for kind in kinds.KINDS:
-            if kind not in (kinds.EVENTS_EVENT, kinds.EVENT):
+        for kind in kinds.STORED:
+            if kind is not kinds.EVENT:
                 made.caches.of(kind)
         for obj in nodes:
             await client.create(kinds.NODE, obj)

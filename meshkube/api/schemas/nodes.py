@@ -183,7 +183,7 @@ _loader = _Loader()
 
 def definition_of(kind: Kind) -> str:
     """The name of a kind's definition, such as `io.k8s.api.apps.v1.Deployment`."""
-    group = kind.group.removesuffix(".k8s.io") or "core"
+    group = kind.group.partition(".")[0] or "core"
     return f"io.k8s.api.{group}.{kind.version}.{kind.kind}"
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import orjson
 
-from meshkube.api import errors
+from meshkube.api import conversion, errors
 from meshkube.api.kinds import Kind
 from meshkube.api.selectors import (
     FieldSelector,
@@ -23,7 +23,6 @@ from meshkube.api.selectors import (
 from meshkube.control.apiserver import subresources
 from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
-from meshkube.control.apiserver.events import stored_kind, to_events_group
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.store import Compacted, Store
@@ -57,7 +56,7 @@ class Query:
 
     def selection(self) -> Selection:
         """Raises `ApiError` 400 for selectors that cannot be read."""
-        prefix = resource_prefix(stored_kind(self.kind))
+        prefix = resource_prefix(self.kind.storage)
         if self.namespace:
             prefix += self.namespace + "/"
         labels = parse_labels(self.labels) if self.labels else None
@@ -66,7 +65,7 @@ class Query:
             check_fields(self.kind, fields)
         if labels is not None and labels.empty:
             labels = None
-        if self.kind is not stored_kind(self.kind):
+        if self.kind is not self.kind.storage:
             return Selection(prefix, labels, fields, self._only(fields), self._values)
         return Selection(prefix, labels, fields, self._only(fields))
 
@@ -78,7 +77,7 @@ class Query:
         if fields is None or (self.kind.namespaced and not self.namespace):
             return ""
         name = fields.exact("metadata.name")
-        return object_key(stored_kind(self.kind), self.namespace or "", name) if name else ""
+        return object_key(self.kind.storage, self.namespace or "", name) if name else ""
 
 
 class Reader:
@@ -91,7 +90,7 @@ class Reader:
     async def get(self, kind: Kind, namespace: str, name: str) -> Cached:
         """Raises `ApiError` 404."""
         await self._feed.fresh()
-        stored = stored_kind(kind)
+        stored = kind.storage
         found = self._feed.cache(stored).items.get(object_key(stored, namespace, name))
         if found is None:
             raise errors.not_found(kind.group, kind.plural, name)
@@ -107,7 +106,7 @@ class Reader:
         revision = self._feed.revision
         if exact and int(query.resource_version) != revision:
             return await self._past(query, selection, int(query.resource_version), "")
-        found = self._feed.cache(stored_kind(query.kind)).select(selection)
+        found = self._feed.cache(query.kind.storage).select(selection)
         return _page(query, selection, found, revision)
 
     async def _wait(self, query: Query) -> None:
@@ -128,7 +127,7 @@ class Reader:
             )
         if revision < 0:
             await self._feed.fresh()
-            found = self._feed.cache(stored_kind(query.kind)).select(selection, start)
+            found = self._feed.cache(query.kind.storage).select(selection, start)
             return _page(query, selection, found, self._feed.revision)
         return await self._past(query, selection, revision, start)
 
@@ -146,7 +145,7 @@ class Reader:
             raise errors.gone(
                 f"The resourceVersion for the provided list is too old: {revision}"
             ) from None
-        kind = stored_kind(query.kind)
+        kind = query.kind.storage
         found = [cached(kind, kv) for kv in result.kvs]
         return _page(query, selection, found, revision, result.remaining)
 
@@ -156,7 +155,7 @@ class Reader:
         selection = query.selection()
         version = parse_version(query.resource_version)
         await self._wait(query)
-        cache = self._feed.cache(stored_kind(query.kind))
+        cache = self._feed.cache(query.kind.storage)
         view = None
         if cache.kind is not query.kind:
             view = functools.partial(shown, query.kind)
@@ -195,7 +194,7 @@ def _page(
         page = found[:limit]
         token = encode_continue(revision, page[-1].key, selection.prefix)
         remaining = len(found) - len(page) + more if selection.everything else None
-    if stored_kind(query.kind) is not query.kind:
+    if query.kind.storage is not query.kind:
         page = [shown(query.kind, item) for item in page]
     return Listing(page, revision, token, remaining)
 
@@ -236,5 +235,5 @@ def shown(kind: Kind, found: Cached, subresource: str = "") -> Cached:
     if subresource == "scale":
         shown = subresources.scale_of(kind, found.object)
     else:
-        shown = to_events_group(found.object)
+        shown = conversion.from_stored(kind, found.object)
     return Cached(kind, found.key, found.revision, orjson.dumps(shown))

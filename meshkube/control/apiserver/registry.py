@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from meshkube.api import errors, kinds, meta, schemas
+from meshkube.api import conversion, errors, kinds, meta, schemas
 from meshkube.api.apply import apply
-from meshkube.api.kinds import KINDS, Kind
+from meshkube.api.kinds import STORED, Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import validate_binding
 from meshkube.clock import Clock
-from meshkube.control.apiserver import bootstrap, events, rules, subresources
+from meshkube.control.apiserver import bootstrap, rules, subresources
 from meshkube.control.apiserver.cache import Cached, Change
 from meshkube.control.apiserver.encoding import object_key
 from meshkube.control.apiserver.expiry import sweep_events
@@ -51,7 +51,7 @@ class Registry:
         api_address: tuple[str, int] | None = None,
     ) -> None:
         self.clock = clock
-        self.feed = Feed(store, [kind for kind in KINDS if events.stored_kind(kind) is kind])
+        self.feed = Feed(store, STORED)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
         self._reader = Reader(store, self.feed)
@@ -94,9 +94,7 @@ class Registry:
         if meta.resource_version(obj):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         rules.shape(kind, obj, options)
-        stored = events.stored_kind(kind)
-        if stored is not kind:
-            obj = events.to_core(obj)
+        stored, obj = kind.storage, conversion.to_stored(kind, obj)
         made = await self._writer.create(stored, obj, namespace, options)
         return shown(kind, made)
 
@@ -114,9 +112,7 @@ class Registry:
             check_type(kind, obj)
             rules.shape(kind, obj, options)
         _check_place(kind, obj, namespace, name)
-        stored = events.stored_kind(kind)
-        if stored is not kind:
-            obj = events.to_core(obj)
+        stored, obj = kind.storage, conversion.to_stored(kind, obj)
 
         def make(current: Object) -> Object:
             # Another try must start from what the client sent.
@@ -137,18 +133,16 @@ class Registry:
         subresource: str = "",
     ) -> Cached:
         """Raises `ApiError`. `patch` may run more than once."""
-        stored = events.stored_kind(kind)
+        stored = kind.storage
 
         def make(current: Object) -> Object:
-            if stored is not kind:
-                current = events.to_events_group(current)
-            doc = patch(subresources.view(stored, current, subresource))
+            seen = conversion.from_stored(kind, current)
+            doc = patch(subresources.view(kind, seen, subresource))
             if subresource != "scale":
                 check_type(kind, doc)
                 rules.shape(kind, doc, options)
                 _check_place(kind, doc, namespace, name)
-            if stored is not kind:
-                doc = events.to_core(doc)
+                doc = conversion.to_stored(kind, doc)
             return subresources.written(stored, doc, current, subresource)
 
         done = await self._writer.modify(
@@ -171,9 +165,7 @@ class Registry:
         _check_place(kind, config, namespace, name)
         rules.shape(kind, config, options)
         options.applied = True
-        stored = events.stored_kind(kind)
-        if stored is not kind:
-            config = events.to_core(config)
+        stored, config = kind.storage, conversion.to_stored(kind, config)
 
         def make(current: Object | None) -> Object:
             return apply(
@@ -207,7 +199,7 @@ class Registry:
         self, kind: Kind, name: str, namespace: str, options: DeleteOptions
     ) -> tuple[Cached, bool]:
         """The object as it is left, and whether it is gone. Raises `ApiError`."""
-        left, gone = await self._writer.delete(events.stored_kind(kind), namespace, name, options)
+        left, gone = await self._writer.delete(kind.storage, namespace, name, options)
         return shown(kind, left), gone
 
     async def delete_collection(self, query: Query, options: DeleteOptions) -> Listing:

@@ -24,7 +24,7 @@ LOOK_AGAIN = 0.5
 # Pods first: they take the longest to go.
 CONTENT: tuple[Kind, ...] = tuple(
     sorted(
-        (kind for kind in kinds.KINDS if kind.namespaced and kind is not kinds.EVENTS_EVENT),
+        (kind for kind in kinds.STORED if kind.namespaced),
         key=lambda kind: kind is not kinds.POD,
     )
 )
