@@ -25,9 +25,9 @@ def traces(host: Host) -> list[str]:
         host.docker("ps", "-aq").stdout,
         host.docker("network", "ls", "--format", "{{.Name}}").stdout,
         host.docker("images", "-q").stdout,
-        host.run("nft", "list", "ruleset").stdout,
+        host.run("nft", "--stateless", "list", "ruleset").stdout,
         host.run("ip", "-br", "link").stdout,
-        host.run("ip", "route", "show", "table", "all").stdout,
+        host.run("ip", "-4", "route", "show", "table", "all").stdout,
         # Counters and lifetimes move by themselves.
         "\n".join(line.split("valid_lft")[0] for line in addresses.splitlines()),
         str(sorted(os.listdir(host.directory))),
