@@ -78,6 +78,13 @@ COLUMNS = {
     " | Subobject Source First_Seen Count Name",
     kinds.DEPLOYMENT: "Name Ready Up-to-date Available Age | Containers Images Selector",
     kinds.REPLICA_SET: "Name Desired Current Ready Age | Containers Images Selector",
+    kinds.REPLICATION_CONTROLLER: "Name Desired Current Ready Age | Containers Images Selector",
+    kinds.DAEMON_SET: "Name Desired Current Ready Up-to-date Available Node_Selector Age"
+    " | Containers Images Selector",
+    kinds.STATEFUL_SET: "Name Ready Age | Containers Images",
+    kinds.JOB: "Name Status Completions Duration Age | Containers Images Selector",
+    kinds.CRON_JOB: "Name Schedule Timezone Suspend Active Last_Schedule Age"
+    " | Containers Images Selector",
     kinds.CONTROLLER_REVISION: "Name Controller Revision Age |",
     kinds.INGRESS: "Name Class Hosts Address Ports Age |",
     kinds.INGRESS_CLASS: "Name Controller Parameters Age |",

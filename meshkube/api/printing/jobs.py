@@ -20,9 +20,8 @@ _JOB = (
     AGE,
     *TEMPLATE,
 )
-# The first that is true says how a Job stands; between the two groups comes its deletion.
-_ENDED = (("Complete", "Complete"), ("Failed", "Failed"))
-_OTHERWISE = (("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"))
+# The first of these that holds says how a Job stands.
+_STATES = ("Complete", "Failed", "Terminating", "Suspended", "FailureTarget")
 
 
 def _job(job: Object, now: datetime) -> list[Any]:
@@ -32,22 +31,20 @@ def _job(job: Object, now: datetime) -> list[Any]:
         _completions(job),
         _duration(job.get("status") or {}, now),
         age(job, now),
-        *template_cells(job["spec"]),
+        *template_cells(job.get("spec") or {}),
     ]
 
 
 def _status(job: Object) -> str:
     entries = (job.get("status") or {}).get("conditions") or ()
     true = {entry.get("type") for entry in entries if entry.get("status") == "True"}
-    deleting = (("Terminating", "Terminating"),) if meta.deleting(job) else ()
-    if deleting:
+    if meta.deleting(job):
         true.add("Terminating")
-    steps = (*_ENDED, *deleting, *_OTHERWISE)
-    return next((shown for condition, shown in steps if condition in true), "Running")
+    return next((name for name in _STATES if name in true), "Running")
 
 
 def _completions(job: Object) -> str:
-    spec, status = job["spec"], job.get("status") or {}
+    spec, status = job.get("spec") or {}, job.get("status") or {}
     succeeded, parallelism = status.get("succeeded") or 0, spec.get("parallelism") or 0
     if spec.get("completions") is not None:
         return f"{succeeded}/{spec['completions']}"
@@ -75,7 +72,7 @@ _CRON_JOB = (
 
 
 def _cron_job(cron_job: Object, now: datetime) -> list[Any]:
-    spec, status = cron_job["spec"], cron_job.get("status") or {}
+    spec, status = cron_job.get("spec") or {}, cron_job.get("status") or {}
     last, suspend = status.get("lastScheduleTime"), spec.get("suspend")
     return [
         meta.name(cron_job),

@@ -36,12 +36,16 @@ def _deployment(deployment: Object, now: datetime) -> list[Any]:
         status.get("updatedReplicas") or 0,
         status.get("availableReplicas") or 0,
         age(deployment, now),
-        *template_cells(deployment["spec"]),
+        *template_cells(_spec(deployment)),
     ]
 
 
+def _spec(obj: Object) -> Object:
+    return obj.get("spec") or {}
+
+
 def _wanted(obj: Object) -> int:
-    return int((obj.get("spec") or {}).get("replicas") or 0)
+    return int(_spec(obj).get("replicas") or 0)
 
 
 def template_cells(spec: Object) -> tuple[str, str, str]:
@@ -83,12 +87,12 @@ def _replica_set(replica_set: Object, now: datetime) -> list[Any]:
         status.get("replicas") or 0,
         status.get("readyReplicas") or 0,
         age(replica_set, now),
-        *template_cells(replica_set["spec"]),
+        *template_cells(_spec(replica_set)),
     ]
 
 
 def _replication_controller(controller: Object, now: datetime) -> list[Any]:
-    spec = controller["spec"]
+    spec = _spec(controller)
     *counted, _ = _replica_set({**controller, "spec": {**spec, "selector": None}}, now)
     return [*counted, pairs(spec.get("selector"))]
 
@@ -107,7 +111,7 @@ _DAEMON_SET = (
 
 
 def _daemon_set(daemon_set: Object, now: datetime) -> list[Any]:
-    spec, status = daemon_set["spec"], daemon_set.get("status") or {}
+    spec, status = _spec(daemon_set), daemon_set.get("status") or {}
     pod = (spec.get("template") or {}).get("spec") or {}
     counts = (
         "desiredNumberScheduled",
@@ -134,7 +138,7 @@ def _stateful_set(stateful_set: Object, now: datetime) -> list[Any]:
         meta.name(stateful_set),
         f"{status.get('readyReplicas') or 0}/{_wanted(stateful_set)}",
         age(stateful_set, now),
-        *_containers(stateful_set["spec"]),
+        *_containers(_spec(stateful_set)),
     ]
 
 
