@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+SECRET = object()
+"""The default of settings that have no flag: they come from the environment or the file."""
 PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "dataplane", "dns", "ingress")
 
 
@@ -37,6 +39,9 @@ def _default_node_name() -> str:
 
 def _setting(help: str, default: Any = None, factory: Callable[[], Any] | None = None) -> Any:
     metadata = {"help": help}
+    if default is SECRET:
+        # Command lines are seen by all users of a host, and so might be whatever prints a Config.
+        return field(default="", repr=False, metadata={**metadata, "secret": True})
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -50,7 +55,13 @@ class Config:
     node_name: str = _setting("this node's name in the cluster", None, _default_node_name)
     node_ip: str = _setting("this node's address; empty: found from the routes", "")
     listen: str = _setting("address and port of the API", "0.0.0.0:6443")
-    store: str = _setting("`sqlite`, or etcd://host:port,host:port", "sqlite")
+    store: str = _setting("`sqlite`, or etcd://host:port,host:port[/prefix]", "sqlite")
+    store_ca: Path | None = _setting("the CA of etcd's servers; turns TLS on", None)
+    store_cert: Path | None = _setting("our certificate for etcd", None)
+    store_key: Path | None = _setting("the key of that certificate", None)
+    store_user: str = _setting("our user at etcd", "")
+    store_password: str = _setting("that user's password", SECRET)
+    store_password_file: Path | None = _setting("a file that holds that user's password", None)
     pod_cidr: str = _setting("addresses for pods; each node gets a /24 of it", "10.42.0.0/16")
     service_cidr: str = _setting("addresses for Services", "10.43.0.0/16")
     cluster_dns: str = _setting("the address where cluster DNS answers", "10.43.0.10")
@@ -136,7 +147,7 @@ def _converted(value: Any, type_name: str, where: str) -> Any:
             return int(value)
         except (TypeError, ValueError):
             raise ConfigError(f"{where}: {value!r} is not a whole number") from None
-    if type_name == "Path":
+    if type_name.startswith("Path"):
         return Path(str(value)).expanduser().absolute()
     if type_name.startswith("tuple"):
         parts = value if isinstance(value, list | tuple) else str(value).split(",")
@@ -199,8 +210,8 @@ def _parts(value: tuple[str, ...]) -> None:
 
 
 def _store(value: str) -> None:
-    if value != "sqlite":
-        raise ValueError(f"{value!r} is not supported: only sqlite is, today")
+    if value != "sqlite" and not value.startswith(("etcd://", "etcds://")):
+        raise ValueError(f"{value!r} is neither sqlite nor etcd://HOST:PORT,HOST:PORT")
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {

@@ -20,7 +20,7 @@ from typing import IO
 
 import uvloop
 
-from meshkube import __version__, addresses, credentials
+from meshkube import __version__, addresses, backends, credentials
 from meshkube.client import Client
 from meshkube.clock import Clock, SystemClock
 from meshkube.config import Config, ConfigError
@@ -41,7 +41,6 @@ from meshkube.node.runtime import Runtime
 from meshkube.node.server import NodeServer
 from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
-from meshkube.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ async def serve(config: Config) -> None:
     """Builds every part of a server and runs them until cancelled."""
     started = time.monotonic()
     host = await asyncio.to_thread(_host, config)
-    store = await SqliteStore.open(config.data_dir / "store.db")
+    store = await backends.open_store(config)
     try:
         supervisor = _assemble(config, host, store)
         kubeconfig = config.data_dir / "kubeconfig.yaml"

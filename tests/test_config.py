@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from meshkube.cli import server
 from meshkube.config import Config, ConfigError, load
 
 
@@ -37,6 +39,7 @@ BAD = [
     ({"runtime": "podman"}, {}, "--runtime: 'podman' is none of docker, hollow"),
     ({"disable": "dns,web"}, {}, "--disable: 'web' is none of"),
     ({"node_ports": "40000-30000"}, {}, "--node-ports: '40000-30000' is not a range"),
+    ({"store": "mysql"}, {}, "--store: 'mysql' is neither sqlite nor etcd://HOST:PORT"),
     ({}, {"MESHKUBE_INGRESS_HTTP": "x"}, "MESHKUBE_INGRESS_HTTP: 'x' is not a whole number"),
 ]
 
@@ -73,3 +76,18 @@ def test_a_missing_file_is_an_error_and_an_empty_one_is_not(tmp_path: Path):
         load({}, {}, tmp_path / "none.yaml")
     (tmp_path / "empty.yaml").touch()
     assert load({}, {}, tmp_path / "empty.yaml") == Config()
+
+
+def test_a_password_has_no_flag_and_is_not_shown():
+    config = load({}, {"MESHKUBE_STORE_PASSWORD": "hush", "MESHKUBE_STORE_USER": "mesh"})
+    assert (config.store_user, config.store_password) == ("mesh", "hush")
+    assert "hush" not in repr(config)
+    parser = argparse.ArgumentParser()
+    server.add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--store-password", "hush"])
+
+
+def test_files_for_the_store_are_paths_or_absent(tmp_path: Path):
+    assert load({}, {}).store_ca is None
+    assert load({"store_ca": str(tmp_path / "ca.crt")}, {}).store_ca == tmp_path / "ca.crt"

@@ -22,6 +22,7 @@ COMMANDS = {
     "logs": "print a pod's logs",
     "image": "load container images without a registry",
     "kubeconfig": "print the admin kubeconfig",
+    "store": "copy, save or restore what the API keeps",
     "reset": "remove every trace of meshkube from this host",
     "version": "print the version",
     "completion": "print a completion script for the shell",

@@ -14,6 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag for each field of Config, and `--config`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of these settings")
     for setting in fields(config.Config):
+        if "secret" in setting.metadata:
+            continue
         parser.add_argument(
             "--" + setting.name.replace("_", "-"),
             dest=setting.name,
@@ -24,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def settings(args: argparse.Namespace) -> config.Config:
     """The Config of these arguments, the environment and `--config`. Raises `ConfigError`."""
-    flags = {setting.name: getattr(args, setting.name) for setting in fields(config.Config)}
+    flags = {setting.name: getattr(args, setting.name, None) for setting in fields(config.Config)}
     return config.load(flags, os.environ, args.config)
 
 

@@ -53,12 +53,18 @@ class SqliteStore:
 
     @classmethod
     async def open(
-        cls, path: Path | str, *, keep_seconds: float = 300.0, keep_revisions: int = 50_000
+        cls,
+        path: Path | str,
+        *,
+        keep_seconds: float = 300.0,
+        keep_revisions: int = 50_000,
+        first_revision: int = 0,
     ) -> SqliteStore:
         """Opens the store in the file `path`, or makes a new one. History is kept for
-        `keep_seconds`, but never more than `keep_revisions`. Raises `StoreError` with one line
-        where the file is foreign, damaged or in use."""
-        file, lock = await asyncio.to_thread(_prepared, Path(path))
+        `keep_seconds`, but never more than `keep_revisions`. A store that was never written to
+        goes on from `first_revision`, as if all before it were compacted. Raises `StoreError`
+        with one line where the file is foreign, damaged or in use."""
+        file, lock = await asyncio.to_thread(_prepared, Path(path), first_revision)
         store = cls(file, lock, Retention(keep_seconds, keep_revisions))
         try:
             store._writer.start()
@@ -225,7 +231,7 @@ class SqliteStore:
         return StoreUnavailable(f"{self._path}: the store is closed")
 
 
-def _prepared(path: Path) -> tuple[Path, int]:
+def _prepared(path: Path, first_revision: int) -> tuple[Path, int]:
     path = path.absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +240,8 @@ def _prepared(path: Path) -> tuple[Path, int]:
     lock = sqlite_file.lock(path)
     try:
         sqlite_file.prepare(path)
+        if first_revision:
+            sqlite_file.begin_at(path, first_revision)
     except BaseException:
         os.close(lock)
         raise

@@ -64,6 +64,25 @@ def prepare(path: Path) -> None:
     _sync_directory(path.parent)
 
 
+def begin_at(path: Path, revision: int) -> None:
+    """Lets a store that was never written to go on from `revision`: whoever knows revisions of the
+    store it takes the place of is told that they are compacted, and never reads them as its own.
+    Raises `StoreError`."""
+    connection = connect(path)
+    try:
+        if connection.execute("SELECT 1 FROM log LIMIT 1").fetchone() is None:
+            # The head is the newest row of the log, so there has to be one.
+            connection.executescript(
+                f"BEGIN IMMEDIATE;"
+                f"INSERT INTO log VALUES ({revision}, '', {revision}, 0, 1, NULL);"
+                f"UPDATE meta SET value = {revision} WHERE name = 'compacted'; COMMIT;"
+            )
+    except sqlite3.Error as error:
+        raise failure(path, error) from None
+    finally:
+        connection.close()
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with the store's settings, for one thread at a time. Raises `StoreError`."""
     try:
