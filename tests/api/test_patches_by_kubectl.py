@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import kubectl as tool
 from tests.support.api import Served, serving_api
 
 pytestmark = [
     pytest.mark.kubectl,
-    pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on PATH"),
+    pytest.mark.skipif(bool(tool.why_not()), reason=tool.why_not()),
 ]
 
 WEB = """
@@ -40,7 +40,7 @@ class Kubectl:
     async def run(self, *args: str, stdin: str = "") -> tuple[int, str, str]:
         folder = self._kubeconfig.parent
         process = await asyncio.create_subprocess_exec(
-            "kubectl",
+            tool.path(),
             f"--kubeconfig={self._kubeconfig}",
             f"--cache-dir={folder / 'cache'}",
             *args,

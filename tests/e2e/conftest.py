@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.cluster import OLDEST_KUBECTL, Cluster, kubectl_version, running_cluster
+from tests.lab.cluster import Cluster, running_cluster
+from tests.support import kubectl as client
 
 NEEDED = ("dockerd", "docker", "nft", "ip", "nsenter", "busybox", "curl", "dig", "openssl")
 
@@ -32,9 +33,8 @@ def _machine() -> None:
 @pytest.fixture(scope="session")
 def kubectl() -> None:
     """Skips where kubectl is absent or too old to judge by."""
-    version = kubectl_version()
-    if version < OLDEST_KUBECTL:
-        pytest.skip(f"needs kubectl 1.{OLDEST_KUBECTL} or later on PATH, found 1.{version}")
+    if client.why_not():
+        pytest.skip(client.why_not())
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from tests.lab.cluster import IMAGE, Cluster
 from tests.lab.host import wait_for
 from tests.lab.terminal import Terminal
+from tests.support import kubectl
 
 pytestmark = [
     pytest.mark.root,
@@ -35,7 +36,7 @@ def shown(cluster: Cluster, *arguments: str, **options) -> str:
 def typed(cluster: Cluster, *arguments: str) -> list[str]:
     """The command line of kubectl inside the host's network, for a terminal."""
     environment = ("env", f"KUBECONFIG={cluster.kubeconfig}", "TERM=xterm")
-    return cluster.host.command(*environment, "kubectl", *arguments)
+    return cluster.host.command(*environment, kubectl.path(), *arguments)
 
 
 def first_line(text: str) -> str:
@@ -194,7 +195,7 @@ def test_edit_and_patch(cluster):
     editor.chmod(0o755)
     done = cluster.host.run(
         "env", f"KUBECONFIG={cluster.kubeconfig}", f"EDITOR={editor}",
-        "kubectl", "edit", "configmap", "edited",
+        kubectl.path(), "edit", "configmap", "edited",
     )  # fmt: skip
     assert "configmap/edited edited" in done.stdout
     value = ("get", "cm", "edited", "-o", "jsonpath={.data.a}")

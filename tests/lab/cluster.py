@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.host import Host, lab, run, wait_for
+from tests.support import kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 MESHKUBE = str(Path(sys.executable).parent / "meshkube")
 QUICKSTART = ROOT / "examples/quickstart"
 IMAGE = "meshkube/quickstart:1"
 CLUSTER_DNS = "10.43.0.10"
-OLDEST_KUBECTL = 30
 
 
 class Cluster:
@@ -92,7 +90,7 @@ class Cluster:
         self, *arguments: str, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Unmodified kubectl, with nothing but the kubeconfig."""
-        return self._command("kubectl", *arguments, check=check, timeout=timeout)
+        return self._command(kubectl.path(), *arguments, check=check, timeout=timeout)
 
     def _command(
         self, *command: str, check: bool, timeout: float = 60
@@ -159,15 +157,6 @@ class Cluster:
 
 def _path() -> str:
     return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def kubectl_version() -> int:
-    """The minor version of the kubectl on PATH; 0 where there is none."""
-    if shutil.which("kubectl") is None:
-        return 0
-    done = run("kubectl", "version", "--client", check=False)
-    found = re.search(r"v1\.(\d+)", done.stdout)
-    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager

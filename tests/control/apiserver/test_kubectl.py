@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from meshkube.api.kinds import DEPLOYMENT
+from tests.support import kubectl as tool
 from tests.support.api import Served, serving_api
 
 MANIFEST = """
@@ -35,19 +34,9 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80}]}
 """
 
 
-@functools.cache
-def kubectl_path() -> str:
-    """kubectl; where that is a dispatcher among versions, the 1.32 it would choose from."""
-    found = shutil.which("kubectl")
-    if found is None:
-        return ""
-    chosen = Path(os.path.realpath(found)).with_name("kubectl.1.32")
-    return str(chosen) if chosen.exists() else found
-
-
 pytestmark = [
     pytest.mark.kubectl,
-    pytest.mark.skipif(not kubectl_path(), reason="kubectl is not on PATH"),
+    pytest.mark.skipif(bool(tool.why_not()), reason=tool.why_not()),
 ]
 
 
@@ -68,7 +57,7 @@ class Kubectl:
     ) -> str:
         """What it printed. Nothing may come on stderr when it succeeds: no warning."""
         process = await asyncio.create_subprocess_exec(
-            kubectl_path(),
+            tool.path(),
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -115,7 +104,7 @@ async def test_diff_shows_only_what_would_change(web: Kubectl) -> None:
     file = web.home / "changed.yaml"
     file.write_text(MANIFEST.replace("web:1", "web:2"))
     process = await asyncio.create_subprocess_exec(
-        kubectl_path(),
+        tool.path(),
         "diff",
         "-f",
         str(file),
@@ -161,7 +150,7 @@ async def test_forms_of_get(web: Kubectl) -> None:
 
 async def test_a_watch_follows(web: Kubectl) -> None:
     process = await asyncio.create_subprocess_exec(
-        kubectl_path(),
+        tool.path(),
         "get",
         "deploy",
         "-w",
