@@ -89,6 +89,41 @@ COLUMNS = {
     kinds.INGRESS: "Name Class Hosts Address Ports Age |",
     kinds.INGRESS_CLASS: "Name Controller Parameters Age |",
     kinds.LEASE: "Name Holder Age |",
+    kinds.PERSISTENT_VOLUME: "Name Capacity Access_Modes Reclaim_Policy Status Claim StorageClass"
+    " VolumeAttributesClass Reason Age | VolumeMode",
+    kinds.PERSISTENT_VOLUME_CLAIM: "Name Status Volume Capacity Access_Modes StorageClass"
+    " VolumeAttributesClass Age | VolumeMode",
+    kinds.POD_TEMPLATE: "Name Containers Images Pod_Labels |",
+    kinds.RESOURCE_QUOTA: "Name Request Limit Age |",
+    kinds.LIMIT_RANGE: "Name Created_At |",
+    kinds.HORIZONTAL_POD_AUTOSCALER: "Name Reference Targets MinPods MaxPods Replicas Age |",
+    kinds.HORIZONTAL_POD_AUTOSCALER_V1: "Name Reference Targets MinPods MaxPods Replicas Age |",
+    kinds.POD_DISRUPTION_BUDGET: "Name Min_Available Max_Unavailable Allowed_Disruptions Age |",
+    kinds.NETWORK_POLICY: "Name Pod-Selector Age |",
+    kinds.IP_ADDRESS: "Name ParentRef Age |",
+    kinds.SERVICE_CIDR: "Name CIDRs Age |",
+    kinds.ROLE: "Name Created_At |",
+    kinds.ROLE_BINDING: "Name Role Age | Users Groups ServiceAccounts",
+    kinds.CLUSTER_ROLE: "Name Created_At |",
+    kinds.CLUSTER_ROLE_BINDING: "Name Role Age | Users Groups ServiceAccounts",
+    kinds.STORAGE_CLASS: "Name Provisioner ReclaimPolicy VolumeBindingMode AllowVolumeExpansion"
+    " Age |",
+    kinds.VOLUME_ATTACHMENT: "Name Attacher PV Node Attached Age |",
+    kinds.CSI_DRIVER: "Name AttachRequired PodInfoOnMount StorageCapacity TokenRequests"
+    " RequiresRepublish Modes Age |",
+    kinds.CSI_NODE: "Name Drivers Age |",
+    kinds.CSI_STORAGE_CAPACITY: "Name StorageClassName Capacity |",
+    kinds.PRIORITY_CLASS: "Name Value Global-Default Age PreemptionPolicy |",
+    kinds.RUNTIME_CLASS: "Name Handler Age |",
+    kinds.CERTIFICATE_SIGNING_REQUEST: "Name Age SignerName Requestor RequestedDuration"
+    " Condition |",
+    kinds.MUTATING_WEBHOOK_CONFIGURATION: "Name Webhooks Age |",
+    kinds.VALIDATING_WEBHOOK_CONFIGURATION: "Name Webhooks Age |",
+    kinds.VALIDATING_ADMISSION_POLICY: "Name Validations ParamKind Age |",
+    kinds.VALIDATING_ADMISSION_POLICY_BINDING: "Name PolicyName ParamRef Age |",
+    kinds.FLOW_SCHEMA: "Name PriorityLevel MatchingPrecedence DistinguisherMethod Age MissingPL |",
+    kinds.PRIORITY_LEVEL_CONFIGURATION: "Name Type NominalConcurrencyShares Queues HandSize"
+    " QueueLengthLimit Age |",
 }
 
 
@@ -508,3 +543,78 @@ def test_an_event_of_the_newer_group_shows_the_same() -> None:
         "scheduler",
         "assigned",
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "obj", "cells"),
+    [
+        (
+            kinds.PERSISTENT_VOLUME,
+            {
+                "spec": {
+                    "capacity": {"storage": "1024Mi"},
+                    "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+                    "claimRef": {"namespace": "a", "name": "c"},
+                },
+                "status": {"phase": "Bound"},
+            },
+            ["p", "1Gi", "RWO,RWX", "", "Bound", "a/c", "", "<unset>", "", "5m", "<unset>"],
+        ),
+        (
+            kinds.PERSISTENT_VOLUME_CLAIM,
+            {"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}},
+            ["p", "Pending", "", "", "", "fast", "<unset>", "5m", "<unset>"],
+        ),
+        (
+            kinds.POD_DISRUPTION_BUDGET,
+            {"spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 2}},
+            ["p", "50%", "N/A", 2, "5m"],
+        ),
+        (
+            kinds.RESOURCE_QUOTA,
+            {"status": {"hard": {"pods": "10", "limits.cpu": "2"}, "used": {"pods": "3"}}},
+            ["p", "pods: 3/10", "limits.cpu: 0/2", "5m"],
+        ),
+        (
+            kinds.HORIZONTAL_POD_AUTOSCALER_V1,
+            {
+                "spec": {
+                    "scaleTargetRef": {"kind": "Deployment", "name": "web"},
+                    "maxReplicas": 5,
+                    "targetCPUUtilizationPercentage": 70,
+                },
+                "status": {"currentReplicas": 1, "currentCPUUtilizationPercentage": 12},
+            },
+            ["p", "Deployment/web", "cpu: 12%/70%", "<unset>", 5, 1, "5m"],
+        ),
+        (
+            kinds.CLUSTER_ROLE_BINDING,
+            {
+                "roleRef": {"kind": "ClusterRole", "name": "view"},
+                "subjects": [
+                    {"kind": "User", "name": "u"},
+                    {"kind": "Group", "name": "g"},
+                    {"kind": "ServiceAccount", "name": "s", "namespace": "n"},
+                ],
+            },
+            ["p", "ClusterRole/view", "5m", "u", "g", "n/s"],
+        ),
+        (
+            kinds.CERTIFICATE_SIGNING_REQUEST,
+            {
+                "spec": {"signerName": "a/b", "username": "me", "expirationSeconds": 3600},
+                "status": {"conditions": [{"type": "Approved"}], "certificate": "aGk="},
+            },
+            ["p", "5m", "a/b", "me", "60m", "Approved,Issued"],
+        ),
+        (
+            kinds.IP_ADDRESS,
+            {"spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}},
+            ["p", "services/n/s", "5m"],
+        ),
+    ],
+    ids=lambda value: value.kind if isinstance(value, kinds.Kind) else "",
+)
+def test_the_rows_of_stored_kinds(kind: kinds.Kind, obj: dict[str, Any], cells: list[Any]) -> None:
+    obj = {**named("p"), **obj}
+    assert table(kind, [obj], NOW)["rows"][0]["cells"] == cells

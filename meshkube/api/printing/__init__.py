@@ -13,7 +13,17 @@ from typing import Literal
 
 from meshkube.api import meta
 from meshkube.api.kinds import Kind
-from meshkube.api.printing import jobs, nodes, objects, pods, services, workloads
+from meshkube.api.printing import (
+    access,
+    jobs,
+    nodes,
+    objects,
+    pods,
+    policies,
+    services,
+    storage,
+    workloads,
+)
 from meshkube.api.printing.ages import age, human_duration
 from meshkube.api.printing.columns import NAME, Column, Printer
 from meshkube.api.types import Object
@@ -30,6 +40,9 @@ PRINTERS: dict[Kind, Printer] = {
     **workloads.PRINTERS,
     **jobs.PRINTERS,
     **objects.PRINTERS,
+    **policies.PRINTERS,
+    **storage.PRINTERS,
+    **access.PRINTERS,
 }
 
 _CREATED = Column("Created At", "When the object was created.", type="date")

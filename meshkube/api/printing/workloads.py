@@ -50,7 +50,7 @@ def _wanted(obj: Object) -> int:
 
 def template_cells(spec: Object) -> tuple[str, str, str]:
     """The cells of `TEMPLATE` for an object with this spec."""
-    return (*_containers(spec), _selector(spec.get("selector")))
+    return (*_containers(spec), selector_cell(spec.get("selector")))
 
 
 def _containers(spec: Object) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def _containers(spec: Object) -> tuple[str, str]:
     )
 
 
-def _selector(selector: Object | None) -> str:
+def selector_cell(selector: Object | None) -> str:
     try:
         return str(from_label_selector(selector or {})) or NONE
     except ApiError:
