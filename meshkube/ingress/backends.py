@@ -27,6 +27,8 @@ class Backend:
     service: str
     port: PortRef
     addresses: tuple[Address, ...] = ()
+    serving: frozenset[Address] = frozenset()
+    """Those, and the ones that still serve while they terminate: requests that are there stay."""
     problem: str = ""
     """Why there is no address, in a person's words; empty while there is one."""
     broken: bool = False
@@ -51,18 +53,26 @@ class _Found:
     not_ready: int = 0
 
 
-def resolve(backend: Backend, service: Object | None, slices: Iterable[Object]) -> None:
+def resolve(
+    backend: Backend, service: Object | None, slices: Iterable[Object]
+) -> frozenset[Address]:
     """Brings `backend` up to date: ready endpoints, or, where there is none, those that still
-    serve while they terminate, or the reason why there are none at all."""
+    serve while they terminate, or the reason why there are none at all. Returns the addresses that
+    do not serve any longer."""
     addresses: tuple[Address, ...] = ()
+    serving: frozenset[Address] = frozenset()
     port, problem = _service_port(backend, service)
     backend.broken = port is None
     if port is not None and service is not None:
-        addresses, problem = _addresses(backend, service, port, slices)
+        families = _families(port, slices)
+        addresses, problem = _addresses(backend, service, families)
+        serving = frozenset().union(*(found.ready | found.draining for found in families.values()))
     backend.problem = problem
+    gone, backend.serving = backend.serving - serving, serving
     # The balancer sees a change by identity: an equal tuple keeps its state.
     if addresses != backend.addresses:
         backend.addresses = addresses
+    return gone
 
 
 def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str, Any] | None, str]:
@@ -81,14 +91,18 @@ def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str
     return None, f"service {backend.key} has no {named}"
 
 
-def _addresses(
-    backend: Backend, service: Object, port: Mapping[str, Any], slices: Iterable[Object]
-) -> tuple[tuple[Address, ...], str]:
+def _families(port: Mapping[str, Any], slices: Iterable[Object]) -> dict[str, _Found]:
     families: dict[str, _Found] = {}
     for piece in slices:
         number = _slice_port(piece, port)
         if number is not None:
             _collect(families.setdefault(piece.get("addressType", ""), _Found()), piece, number)
+    return families
+
+
+def _addresses(
+    backend: Backend, service: Object, families: Mapping[str, _Found]
+) -> tuple[tuple[Address, ...], str]:
     for found in _by_preference(families, service):
         if found.ready:
             return tuple(sorted(found.ready)), ""

@@ -17,10 +17,14 @@ class Endpoint:
     address: Address
     idle: list[Any] = field(default_factory=list)
     """Unused connections, the last used at the end: that one is taken first."""
+    connections: set[Any] = field(default_factory=set)
+    """All that are open."""
+    attempts: set[Any] = field(default_factory=set)
+    """Those being made: what ends each attempt."""
     active: int = 0
     """Requests under way."""
     failures: int = 0
-    """Failed connects in a row."""
+    """In a row: it could not be connected to, or died before it answered."""
     ejected_until: float = 0.0
 
     def __str__(self) -> str:
@@ -32,7 +36,7 @@ class Endpoint:
         self.ejected_until = 0.0
 
     def failed(self, now: float, settings: Settings) -> None:
-        """A connect failed: pass over this pod for a while, longer each time."""
+        """The pod does not work: pass over it for a while, longer each time."""
         pause = min(settings.eject * 2.0**self.failures, settings.longest_eject)
         self.failures = min(self.failures + 1, 16)
         self.ejected_until = now + pause

@@ -61,10 +61,10 @@ class Exchange:
     """The state of one request."""
 
     __slots__ = (
-        "connect_error",
         "deadline",
         "downstream",
         "endpoint",
+        "last_failure",
         "method",
         "over",
         "parts",
@@ -100,7 +100,8 @@ class Exchange:
         self.upstream: Upstream | None = None
         self.endpoint: Endpoint | None = None
         self.tried: tuple[Endpoint, ...] = ()
-        self.connect_error = ""
+        self.last_failure = ""
+        """How the last of the pods tried failed: `could not be reached`."""
         self.status = 0
         self.request_done = True
         self.over = False
@@ -181,24 +182,45 @@ class Exchange:
 
     def connect_failed(self, reason: str) -> None:
         """Nothing was sent, so the next pod may be asked whatever the method is."""
-        if self.over:
+        if not self.over:
+            self._try_another(f"could not be connected to: {reason}")
+
+    def pod_left(self) -> None:
+        """The pod was taken out of its Service with the request still unanswered. It may be gone,
+        with nobody left to say so: ask another, if there is one and that is safe."""
+        upstream = self.upstream
+        if self.over or upstream is None or not self._repeatable or upstream.answering:
             return
+        others = self.route.backend.addresses
+        tried = {endpoint.address for endpoint in (upstream.endpoint, *self.tried)}
+        if not tried.issuperset(others):
+            upstream.exchange = None
+            upstream.transport.abort()
+            self._try_another("left its Service before it answered")
+
+    @property
+    def _repeatable(self) -> bool:
+        """All of the request is at hand, and sending it twice does no harm."""
+        return bool(self.sent) and self.request_done and self.method in _IDEMPOTENT
+
+    def _try_another(self, failure: str) -> None:
         endpoint = self._leave()
         assert endpoint is not None
         self.tried += (endpoint,)
-        self.connect_error = reason
+        self.last_failure = failure
         if len(self.tried) > self.proxy.settings.retries:
             self._fail(502, self._why_all_failed())
             return
-        self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
+        self.proxy.note_retry(self, f"pod {endpoint} {failure}")
         self._choose()
 
     def _why_all_failed(self) -> str:
-        pods = ", ".join(str(endpoint) for endpoint in self.tried)
-        many = "no pod" if len(self.tried) > 1 else "the pod"
-        answer = "could be connected to" if len(self.tried) > 1 else "could not be connected to"
         service = self.route.backend.key
-        return f"{many} of service {service} {answer}: {self.connect_error} (tried {pods})"
+        last = f"{self.tried[-1]} {self.last_failure}"
+        if len(self.tried) == 1:
+            return f"the only pod of service {service}, {last}"
+        pods = ", ".join(str(endpoint) for endpoint in self.tried)
+        return f"no pod of service {service} answered: {last} (tried {pods})"
 
     # The response
 
@@ -232,6 +254,7 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         self.deadline = monotonic() + self.proxy.settings.response_timeout
+        self.sent = b""
         self.downstream.interim(head)
 
     def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
@@ -239,24 +262,31 @@ class Exchange:
         self._count(monotonic())
         self.downstream.tunnel(head, upstream, first)
 
-    def upstream_failed(self, status: int, reason: str, *, silent: bool) -> None:
-        """The pod's connection ended or broke the protocol. `silent`: it was a reused connection
-        and not one byte of a response came, so an idempotent request is sent again."""
+    def upstream_failed(
+        self, status: int, reason: str, *, silent: bool = False, reused: bool = False
+    ) -> None:
+        """The pod's connection ended or broke the protocol. `silent`: not one byte of a response
+        came, so an idempotent request is sent again: to the same pod where it had only closed a
+        `reused` connection, otherwise to another."""
         if self.over:
             return
-        endpoint = self._leave()
+        endpoint = self.endpoint
         if self.status:
+            self._leave()
             self._count(monotonic(), broken=True)
             self.downstream.broken(self._problem(502, f"pod {endpoint} {reason}"))
             return
-        if silent and self.sent and self.request_done and self.method in _IDEMPOTENT:
-            self.proxy.note_retry(self, f"pod {endpoint}: {reason}")
-            assert endpoint is not None
-            endpoint.active += 1
-            self.endpoint = endpoint
+        if not (silent and self._repeatable and endpoint is not None):
+            self._leave()
+            self._fail(status, f"pod {endpoint} {reason}")
+        elif reused and endpoint.address in self.route.backend.addresses:
+            self.upstream = None
+            self.proxy.note_retry(self, f"pod {endpoint} {reason}")
             self.proxy.pool.connect(endpoint, self)
-            return
-        self._fail(status, f"pod {endpoint} {reason}")
+        else:
+            if not reused:
+                endpoint.failed(monotonic(), self.proxy.settings)
+            self._try_another(reason)
 
     def pause_response(self) -> None:
         """The client reads too slowly."""

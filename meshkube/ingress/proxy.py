@@ -45,6 +45,7 @@ class Proxy:
         self.table = table
         self.settings = settings
         self.pool = Pool(settings, spawn)
+        table.left = self.pool.left
         self.clients: set[ClientConnection] = set()
         self.id_prefix, self.id_numbers = id_series()
         self.draining = False

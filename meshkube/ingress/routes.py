@@ -12,12 +12,12 @@ Prefix. Where two Ingresses claim the same host and path, the older one has it.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.ingress.backends import Backend, PortRef, resolve
+from meshkube.ingress.backends import Address, Backend, PortRef, resolve
 from meshkube.ingress.rules import (
     PathType,
     Row,
@@ -152,6 +152,8 @@ class RouteTable:
         self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
         """For whoever looks up the same again and again. Emptied when a rule changes; a change of
         endpoints leaves routes as they are."""
+        self.left: Callable[[Backend, frozenset[Address]], None] | None = None
+        """Told at once which addresses of a backend do not serve any longer."""
 
     # Changes
 
@@ -353,7 +355,9 @@ class RouteTable:
 
     def _resolve_one(self, backend: Backend) -> None:
         slices = self._slices.get(backend.key, {}).values()
-        resolve(backend, self._services.get(backend.key), slices)
+        gone = resolve(backend, self._services.get(backend.key), slices)
+        if gone and self.left is not None:
+            self.left(backend, gone)
 
 
 def compile(

@@ -19,8 +19,8 @@ class Settings:
     """Between two requests of a client."""
     body_timeout: float = 60.0
     """Without any progress while a body passes, either way."""
-    connect_timeout: float = 3.0
-    """For one attempt to connect to a pod."""
+    connect_timeout: float = 1.2
+    """For one attempt to connect to a pod. One lost SYN is sent again after 1 s."""
     response_timeout: float = 60.0
     """From the end of a request to the first byte of its response."""
     tunnel_timeout: float = 3600.0
@@ -40,7 +40,8 @@ class Settings:
     retries: int = 2
     """Further attempts where that is safe."""
     eject: float = 2.0
-    """A pod that cannot be connected to is passed over for this long, doubled each time."""
+    """A pod that cannot be connected to, or dies before it answers, is passed over for this long,
+    doubled each time."""
     longest_eject: float = 30.0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Clients whose X-Forwarded-* headers are believed and added to; of all others they are

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -137,6 +138,12 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self.endpoint.connections.add(self)
+
+    @property
+    def answering(self) -> bool:
+        """Whether some of the response is there."""
+        return self._in_body or bool(self._buffer)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -322,10 +329,11 @@ class Upstream(asyncio.Protocol):
         self._in_body = False
         self.transport.abort()
         if exchange is not None:
-            exchange.upstream_failed(502, reason, silent=False)
+            exchange.upstream_failed(502, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self.endpoint.connections.discard(self)
         exchange, self.exchange = self.exchange, None
         if self.peer is not None:
             self.peer.close()
@@ -336,13 +344,12 @@ class Upstream(asyncio.Protocol):
             exchange.upstream = None
             exchange.respond_more(b"", True)
         elif self._in_body:
-            exchange.upstream_failed(502, "closed the connection in its response", silent=False)
+            exchange.upstream_failed(502, "closed the connection in its response")
+        elif self._buffer:
+            exchange.upstream_failed(502, "closed the connection in the head of its response")
         else:
-            silent = self._reused and not self._buffer
             how = "closed the connection without an answer"
-            if self._buffer:
-                how = "closed the connection in the head of its response"
-            exchange.upstream_failed(502, how, silent=silent)
+            exchange.upstream_failed(502, how, silent=True, reused=self._reused)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -392,20 +399,54 @@ class Pool:
 
     async def _try(self, endpoint: Endpoint, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
+        started = loop.time()
         host, port = endpoint.address
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
+            async with self._attempt(endpoint):
                 _, upstream = await loop.create_connection(
                     lambda: Upstream(endpoint, self._settings), host, port
                 )
         except TimeoutError:
-            seconds = self._settings.connect_timeout
-            self._connect_failed(endpoint, exchange, f"no connection within {seconds:g} s")
+            seconds = loop.time() - started
+            self._connect_failed(endpoint, exchange, f"no connection within {seconds:.1f} s")
         except OSError as error:
             self._connect_failed(endpoint, exchange, _reason(error))
         else:
             endpoint.connected()
             exchange.connected(upstream)
+
+    @asynccontextmanager
+    async def _attempt(self, endpoint: Endpoint) -> AsyncIterator[None]:
+        """Limits the time for one attempt to connect, which `left` can cut short."""
+        async with asyncio.timeout(self._settings.connect_timeout) as limit:
+            endpoint.attempts.add(limit)
+            try:
+                yield
+            finally:
+                endpoint.attempts.discard(limit)
+
+    def left(self, backend: Backend, addresses: Iterable[Address]) -> None:
+        """These do not serve the backend any longer, and may be gone without a word: what they
+        have not begun to answer goes elsewhere, where that is safe."""
+        for address in addresses:
+            endpoint = self._endpoints.get(address)
+            if endpoint is None:
+                continue
+            for limit in endpoint.attempts:
+                if not limit.expired():
+                    limit.reschedule(asyncio.get_running_loop().time())
+            for upstream in tuple(endpoint.connections):
+                exchange = upstream.exchange
+                if exchange is None:
+                    self._drop_idle(upstream)
+                elif exchange.route.backend is backend:
+                    exchange.pod_left()
+
+    @staticmethod
+    def _drop_idle(upstream: Upstream) -> None:
+        if upstream in upstream.endpoint.idle:
+            upstream.endpoint.idle.remove(upstream)
+            upstream.release(False)
 
     def _connect_failed(self, endpoint: Endpoint, exchange: Exchange, reason: str) -> None:
         endpoint.failed(monotonic(), self._settings)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meshkube.ingress.routes import compile
+from meshkube.ingress.routes import RouteTable, compile
 from meshkube.ingress.settings import Settings
 from tests.support.ingress import (
     Origin,
@@ -531,6 +531,139 @@ async def test_a_fresh_connection_that_dies_is_not_tried_for_ever() -> None:
         async with client(port) as c:
             assert (await c.ask(GET)).status == 502
     assert len(origin.requests) == 1
+
+
+async def dying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A pod that reads a request and is killed."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.transport.abort()
+
+
+async def test_a_pod_that_dies_before_it_answers_costs_an_idempotent_request_nothing() -> None:
+    async with Origin(dying) as dead, Origin() as alive:
+        async with running_proxy(table_to(dead.port, alive.port)) as (proxy, port):
+            async with client(port) as c:
+                for _ in range(6):
+                    assert (await c.ask(GET)).status == 200
+        # It is passed over from then on.
+        assert dead.connections == 1
+        assert proxy.retries == 1
+
+
+async def test_a_pod_that_dies_may_have_acted_on_a_post() -> None:
+    async with Origin(dying) as dead, Origin() as alive:
+        async with running_proxy(table_to(dead.port, alive.port)) as (_, port):
+            statuses = []
+            for _ in range(2):
+                async with client(port) as c:
+                    got = await c.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+                    statuses.append(got.status)
+        assert sorted(statuses) == [200, 502]
+        assert len(alive.requests) == 1
+
+
+async def test_a_request_that_kills_pods_does_not_kill_them_all() -> None:
+    async with Origin(dying) as a, Origin(dying) as b, Origin(dying) as c_, Origin(dying) as d:
+        pods = [a, b, c_, d]
+        async with running_proxy(table_to(*(pod.port for pod in pods))) as (_, port):
+            async with client(port) as c:
+                got = await c.ask(GET)
+        assert got.status == 502
+        assert "closed the connection without an answer" in json.loads(got.body)["detail"]
+        assert sum(pod.connections for pod in pods) == 3
+
+
+def take_out(table: RouteTable, port: int) -> None:
+    """What the API tells when the pod behind this port is no longer there."""
+    gone = slice_("web", [endpoint("127.0.0.1")], port, name=f"web-{port}")
+    table.set_slice(f"shop/web-{port}", gone, None)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_request_leaves_a_pod_that_left_its_service(kept: bool) -> None:
+    hung = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if kept:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(response(b"ok"))
+        await reader.readuntil(b"\r\n\r\n")
+        hung.set()
+        await reader.read()
+
+    async with Origin(silent) as dead, Origin(response(b"alive")) as alive:
+        table = table_to(dead.port)
+        async with running_proxy(table) as (_, port), client(port) as c:
+            if kept:
+                assert (await c.ask(GET)).body == b"ok"
+            c.send(GET)
+            await hung.wait()
+            table.set_slice(
+                "shop/b", None, slice_("web", [endpoint("127.0.0.1")], alive.port, name="b")
+            )
+            take_out(table, dead.port)
+            async with asyncio.timeout(2):
+                assert (await c.answer()).body == b"alive"
+
+
+@pytest.mark.parametrize("reason", ["post", "terminating", "last"])
+async def test_a_request_stays_where_it_is_when_moving_is_not_safe(reason: str) -> None:
+    hung, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        hung.set()
+        await go.wait()
+        writer.write(response(b"slow"))
+        await reader.read()
+
+    async with Origin(slow) as slow_, Origin(response(b"other")) as other:
+        table = table_to(slow_.port)
+        async with running_proxy(table) as (_, port), client(port) as c:
+            post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+            c.send(post if reason == "post" else GET)
+            await hung.wait()
+            if reason != "last":
+                table.set_slice(
+                    "shop/b", None, slice_("web", [endpoint("127.0.0.1")], other.port, name="b")
+                )
+            if reason == "terminating":
+                draining = endpoint("127.0.0.1", ready=False, serving=True, terminating=True)
+                key = f"web-{slow_.port}"
+                old = slice_("web", [endpoint("127.0.0.1")], slow_.port, name=key)
+                table.set_slice(f"shop/{key}", old, slice_("web", [draining], slow_.port, name=key))
+            else:
+                take_out(table, slow_.port)
+            asyncio.get_running_loop().call_later(0.05, go.set)
+            assert (await c.answer()).body == b"slow"
+        assert other.connections == 0
+
+
+async def test_a_connect_that_hangs_ends_when_its_pod_leaves() -> None:
+    with socket.socket() as full:
+        # A listener that accepts nothing: once its queue is full, the kernel drops what comes.
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        dead = full.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", dead))
+        settings = Settings(connect_timeout=30, drain_timeout=1)
+        async with Origin() as alive:
+            table = table_to(dead)
+            async with running_proxy(table, settings) as (_, port), client(port) as c:
+                c.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+                await asyncio.sleep(0.1)
+                table.set_slice(
+                    "shop/b", None, slice_("web", [endpoint("127.0.0.1")], alive.port, name="b")
+                )
+                take_out(table, dead)
+                async with asyncio.timeout(2):
+                    assert (await c.answer()).status == 200
+            assert alive.bodies == [b"hi"]
+        for filler in fillers:
+            filler.close()
 
 
 @pytest.mark.parametrize(
