@@ -64,3 +64,9 @@ def base(open_store: OpenStore, request: pytest.FixtureRequest) -> int:
     if "etcd_url" not in request.fixturenames:
         return 0
     return request.getfixturevalue("etcd_cluster").revision()
+
+
+@pytest.fixture
+def flood(request: pytest.FixtureRequest, open_store: OpenStore) -> int:
+    """More events than any queue of the store holds: etcd's has none but what sockets hold."""
+    return 2_500 if "etcd_url" in request.fixturenames else 12_000

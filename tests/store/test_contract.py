@@ -310,9 +310,9 @@ async def test_no_event_is_lost_or_doubled_where_replay_meets_the_present(
 
 
 async def test_a_slow_watcher_still_gets_everything_or_is_told_otherwise(
-    store: Store, base: int
+    store: Store, base: int, flood: int
 ) -> None:
-    total = 12_000
+    total = flood
     async with watching(store, "/", 0) as watch:
         await store.create("/first", b"")
         assert len(await events(watch, 1)) == 1
