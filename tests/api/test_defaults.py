@@ -167,3 +167,95 @@ def test_rows_apply_where_their_parent_is() -> None:
 
 def test_rows_move_under_a_prefix() -> None:
     assert [path for path, _ in under("a.b", [("", {}), ("c[].d", 1)])] == ["a.b", "a.b.c[].d"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "path", "filled"),
+    [
+        (kinds.PERSISTENT_VOLUME, {"spec": {}}, "spec.persistentVolumeReclaimPolicy", "Retain"),
+        (kinds.PERSISTENT_VOLUME_CLAIM, {"spec": {}}, "spec.volumeMode", "Filesystem"),
+        (kinds.PERSISTENT_VOLUME_CLAIM, {"spec": {}}, "status.phase", "Pending"),
+        (kinds.STORAGE_CLASS, {"provisioner": "x"}, "volumeBindingMode", "Immediate"),
+        (kinds.CSI_DRIVER, {"spec": {}}, "spec.volumeLifecycleModes", ["Persistent"]),
+        (
+            kinds.LIMIT_RANGE,
+            {"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"x": "1"}}]}},
+            "spec.limits",
+            [
+                {
+                    "type": "Container",
+                    "max": {"cpu": "2"},
+                    "min": {"x": "1"},
+                    "default": {"cpu": "2"},
+                    "defaultRequest": {"cpu": "2", "x": "1"},
+                }
+            ],
+        ),
+        (
+            kinds.LIMIT_RANGE,
+            {"spec": {"limits": [{"type": "Pod", "max": {"cpu": "2"}}]}},
+            "spec.limits",
+            [{"type": "Pod", "max": {"cpu": "2"}}],
+        ),
+        (kinds.HORIZONTAL_POD_AUTOSCALER, {"spec": {"maxReplicas": 2}}, "spec.minReplicas", 1),
+        (
+            kinds.HORIZONTAL_POD_AUTOSCALER,
+            {"spec": {"behavior": {"scaleUp": {"selectPolicy": "Min"}}}},
+            "spec.behavior.scaleUp.selectPolicy",
+            "Min",
+        ),
+        (
+            kinds.HORIZONTAL_POD_AUTOSCALER,
+            {"spec": {"behavior": {}}},
+            "spec.behavior.scaleDown",
+            {
+                "selectPolicy": "Max",
+                "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+            },
+        ),
+        (
+            kinds.NETWORK_POLICY,
+            {"spec": {"podSelector": {}, "egress": [{}]}},
+            "spec.policyTypes",
+            ["Ingress", "Egress"],
+        ),
+        (
+            kinds.ROLE_BINDING,
+            {"roleRef": {"kind": "Role", "name": "r"}},
+            "roleRef.apiGroup",
+            "rbac.authorization.k8s.io",
+        ),
+        (
+            kinds.CLUSTER_ROLE_BINDING,
+            {"subjects": [{"kind": "User"}, {"kind": "ServiceAccount"}]},
+            "subjects",
+            [
+                {"kind": "User", "apiGroup": "rbac.authorization.k8s.io"},
+                {"kind": "ServiceAccount"},
+            ],
+        ),
+        (kinds.PRIORITY_CLASS, {"value": 1}, "preemptionPolicy", "PreemptLowerPriority"),
+        (kinds.FLOW_SCHEMA, {"spec": {}}, "spec.matchingPrecedence", 1000),
+        (
+            kinds.MUTATING_WEBHOOK_CONFIGURATION,
+            {"webhooks": [{"name": "w"}]},
+            "webhooks",
+            [
+                {
+                    "name": "w",
+                    "reinvocationPolicy": "Never",
+                    "failurePolicy": "Fail",
+                    "matchPolicy": "Equivalent",
+                    "namespaceSelector": {},
+                    "objectSelector": {},
+                    "timeoutSeconds": 10,
+                }
+            ],
+        ),
+    ],
+)
+def test_other_kinds(kind: kinds.Kind, given: Any, path: str, filled: Any) -> None:
+    apply_defaults(kind, given)
+    for step in path.split("."):
+        given = given[step]
+    assert given == filled

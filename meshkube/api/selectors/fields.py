@@ -202,6 +202,7 @@ _FIELDS: dict[Kind, dict[str, Reader]] = {
     kinds.SERVICE: _paths("spec.clusterIP", "spec.type"),
     kinds.REPLICA_SET: {"status.replicas": _path("status.replicas", 0)},
     kinds.REPLICATION_CONTROLLER: {"status.replicas": _path("status.replicas", 0)},
+    kinds.CERTIFICATE_SIGNING_REQUEST: _paths("spec.signerName"),
     kinds.JOB: {"status.successful": _path("status.succeeded", 0)},
 }
 _FIELDS = {kind: {**_METADATA, **fields} for kind, fields in _FIELDS.items()}

@@ -24,6 +24,16 @@ WITH_GENERATION = frozenset(
         kinds.INGRESS,
         kinds.INGRESS_CLASS,
         kinds.ENDPOINT_SLICE,
+        kinds.POD_TEMPLATE,
+        kinds.POD_DISRUPTION_BUDGET,
+        kinds.NETWORK_POLICY,
+        kinds.PRIORITY_CLASS,
+        kinds.MUTATING_WEBHOOK_CONFIGURATION,
+        kinds.VALIDATING_WEBHOOK_CONFIGURATION,
+        kinds.VALIDATING_ADMISSION_POLICY,
+        kinds.VALIDATING_ADMISSION_POLICY_BINDING,
+        kinds.FLOW_SCHEMA,
+        kinds.PRIORITY_LEVEL_CONFIGURATION,
     )
 )
 _SERVER_SET = ("uid", "creationTimestamp", "generation", "selfLink", "resourceVersion")
@@ -72,7 +82,29 @@ def _new_service(obj: Object) -> None:
     obj["status"] = {"loadBalancer": {}}
 
 
+def _new_volume(obj: Object) -> None:
+    since = obj["metadata"]["creationTimestamp"]
+    obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": since}
+
+
+def _new_budget(obj: Object) -> None:
+    counts = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
+    obj["status"] = dict.fromkeys(counts, 0)
+
+
+def _new_attachment(obj: Object) -> None:
+    obj["status"] = {"attached": False}
+
+
+def _new_autoscaler(obj: Object) -> None:
+    obj["status"] = {"desiredReplicas": 0}
+
+
 _ON_CREATE = {
+    kinds.PERSISTENT_VOLUME.resource: _new_volume,
+    kinds.POD_DISRUPTION_BUDGET.resource: _new_budget,
+    kinds.VOLUME_ATTACHMENT.resource: _new_attachment,
+    kinds.HORIZONTAL_POD_AUTOSCALER.resource: _new_autoscaler,
     kinds.POD.resource: _new_pod,
     kinds.NAMESPACE.resource: _new_namespace,
     kinds.SERVICE.resource: _new_service,
@@ -87,6 +119,12 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
         _only_status(kind, obj, old)
     elif subresource == "finalize":
         _only_finalizers(obj, old)
+    elif subresource == "approval":
+        _only_conditions(obj, old)
+    elif kind is kinds.CERTIFICATE_SIGNING_REQUEST:
+        # What is asked for stays: only metadata may change.
+        _take(obj, old, "spec")
+        _take(obj, old, "status")
     else:
         if has_status(kind) and subresource != "binding":
             _take(obj, old, "status")
@@ -130,6 +168,16 @@ def _only_status(kind: Kind, obj: Object, old: Object) -> None:
         fields.append("labels")
     for field in fields:
         _take(obj["metadata"], old["metadata"], field)
+
+
+def _only_conditions(obj: Object, old: Object) -> None:
+    """Of a certificate request: who approves it says no more than that."""
+    conditions = (obj.get("status") or {}).get("conditions")
+    _take(obj, old, "spec")
+    obj["status"] = {**(old.get("status") or {})}
+    obj["status"].pop("conditions", None)
+    if conditions:
+        obj["status"]["conditions"] = conditions
 
 
 def _only_finalizers(obj: Object, old: Object) -> None:

@@ -1,0 +1,63 @@
+"""Defaults of volumes, claims and what provides them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshkube.api.defaults.pods import whole_milli
+from meshkube.api.defaults.rules import Row
+from meshkube.api.types import Object
+
+_FILESYSTEM: Final = "Filesystem"
+
+
+def _sources(spec: Object) -> None:
+    """`dataSource` is the old name of a `dataSourceRef` without a namespace."""
+    old, new = spec.get("dataSource"), spec.get("dataSourceRef")
+    if old is not None and new is None:
+        spec["dataSourceRef"] = dict(old)
+    elif new is not None and old is None and not new.get("namespace"):
+        spec["dataSource"] = {key: value for key, value in new.items() if key != "namespace"}
+
+
+def _modes(spec: Object) -> None:
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+PERSISTENT_VOLUME: Final[list[Row]] = [
+    ("spec", {}),
+    ("spec.persistentVolumeReclaimPolicy", "Retain"),
+    ("spec.volumeMode", _FILESYSTEM),
+    ("spec.capacity", whole_milli),
+    ("spec.hostPath.type", ""),
+    ("spec.iscsi.iscsiInterface", "default"),
+    ("spec.rbd.pool", "rbd"),
+    ("spec.rbd.user", "admin"),
+    ("spec.rbd.keyring", "/etc/ceph/keyring"),
+    ("status", {}),
+    ("status.phase", "Pending"),
+]
+CLAIM: Final[list[Row]] = [
+    ("spec", {}),
+    ("spec", _sources),
+    ("spec.volumeMode", _FILESYSTEM),
+    ("spec.resources", {}),
+    ("spec.resources.requests", whole_milli),
+    ("spec.resources.limits", whole_milli),
+    ("status", {}),
+    ("status.phase", "Pending"),
+]
+STORAGE_CLASS: Final[list[Row]] = [
+    ("reclaimPolicy", "Delete"),
+    ("volumeBindingMode", "Immediate"),
+]
+CSI_DRIVER: Final[list[Row]] = [
+    ("spec.attachRequired", True),
+    ("spec.podInfoOnMount", False),
+    ("spec.storageCapacity", False),
+    ("spec.fsGroupPolicy", "ReadWriteOnceWithFSType"),
+    ("spec", _modes),
+    ("spec.requiresRepublish", False),
+    ("spec.seLinuxMount", False),
+]
