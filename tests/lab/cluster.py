@@ -26,7 +26,13 @@ class Cluster:
     def __init__(self, host: Host, *flags: str) -> None:
         self.host = host
         self.data_dir = host.directory / "meshkube"
-        self._flags = (f"--data-dir={self.data_dir}", f"--node-name={host.name}", *flags)
+        self.command = (
+            MESHKUBE,
+            "server",
+            f"--data-dir={self.data_dir}",
+            f"--node-name={host.name}",
+            *flags,
+        )
         self.server: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +46,7 @@ class Cluster:
 
     def start(self, timeout: float = 30) -> None:
         """Starts the daemon and waits until every part of it serves."""
-        self.server = self.host.start(MESHKUBE, "server", *self._flags, log="meshkube.log")
+        self.server = self.host.start(*self.command, log="meshkube.log")
         try:
             wait_for(self.ready, timeout, "meshkube server")
         except TimeoutError as error:
