@@ -35,6 +35,8 @@ class Credentials:
     """Serves the node agent's logs and exec."""
     admin: pki.Pair
     """In the kubeconfig: a member of `system:masters`."""
+    token_keys: tuple[bytes, ...]
+    """PEM. The first signs service-account tokens; those of all are accepted."""
 
     @property
     def ca_file(self) -> Path:
@@ -88,7 +90,32 @@ def ensure(directory: Path, *, node_name: str, addresses: list[str], domain: str
         api_client=pair("api-client", "kube-apiserver-kubelet-client", ADMIN_GROUP, []),
         node_server=pair("node-server", f"system:node:{node_name}", "system:nodes", node_names),
         admin=pair("admin", "meshkube-admin", ADMIN_GROUP, []),
+        token_keys=_token_keys(directory),
     )
+
+
+TOKEN_KEY = "service-account"
+
+
+def _token_keys(directory: Path) -> tuple[bytes, ...]:
+    """`service-account.key` signs; public keys beside it (`service-account-*.pub`) are of keys that
+    signed before."""
+    path = directory / f"{TOKEN_KEY}.key"
+    if not path.exists():
+        pki.write_private(path, pki.new_key())
+    old = sorted(directory.glob(f"{TOKEN_KEY}-*.pub"))
+    return (path.read_bytes(), *(one.read_bytes() for one in old))
+
+
+def rotate_token_key(directory: Path) -> None:
+    """A new key signs from the next start on; tokens of the one before stay good until they end.
+    Remove its `.pub` after that, or at once to make them worthless."""
+    path = directory / f"{TOKEN_KEY}.key"
+    if path.exists():
+        number = len(list(directory.glob(f"{TOKEN_KEY}-*.pub"))) + 1
+        public = pki.public_key(path.read_bytes())
+        pki.write_private(directory / f"{TOKEN_KEY}-{number:04}.pub", public)
+    pki.write_private(path, pki.new_key())
 
 
 def _kept(stem: Path, names: frozenset[str], make: Callable[[], pki.Pair]) -> pki.Pair:

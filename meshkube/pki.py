@@ -91,6 +91,20 @@ def issue(
     return Pair(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key))
 
 
+def new_key() -> bytes:
+    """An ECDSA P-256 private key, PEM."""
+    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def public_key(key: bytes) -> bytes:
+    """The public half of a private key, PEM."""
+    return (
+        serialization.load_pem_private_key(key, None)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+
 def remaining(certificate: bytes) -> timedelta:
     """How long a PEM certificate is still valid; negative once it has ended."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc - datetime.now(UTC)

@@ -91,7 +91,7 @@ SERVICE = _core("Service", "services", "svc", subresources=("status",), categori
 ENDPOINTS = _core("Endpoints", "endpoints", "ep")
 CONFIG_MAP = _core("ConfigMap", "configmaps", "cm")
 SECRET = _core("Secret", "secrets")
-SERVICE_ACCOUNT = _core("ServiceAccount", "serviceaccounts", "sa")
+SERVICE_ACCOUNT = _core("ServiceAccount", "serviceaccounts", "sa", subresources=("token",))
 EVENT = _core("Event", "events", "ev")
 REPLICATION_CONTROLLER = _core(
     "ReplicationController",

@@ -19,6 +19,7 @@ from meshkube.api.validation import (
     endpoints,
     ingresses,
     pods,
+    rbac,
     services,
     workloads,
 )
@@ -47,6 +48,10 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.LEASE: cluster.validate_lease,
     kinds.EVENT: cluster.validate_event,
     kinds.EVENTS_EVENT: cluster.validate_events_event,
+    kinds.ROLE: rbac.validate_role,
+    kinds.CLUSTER_ROLE: rbac.validate_cluster_role,
+    kinds.ROLE_BINDING: rbac.validate_role_binding,
+    kinds.CLUSTER_ROLE_BINDING: rbac.validate_cluster_role_binding,
 }
 # A kind that is not here is checked on update as on creation.
 _UPDATE: Final[dict[Kind, Update]] = {
@@ -63,6 +68,8 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.NAMESPACE: cluster.validate_namespace_update,
     kinds.NODE: cluster.validate_node_update,
     kinds.EVENTS_EVENT: cluster.validate_events_event_update,
+    kinds.ROLE_BINDING: rbac.validate_role_binding_update,
+    kinds.CLUSTER_ROLE_BINDING: rbac.validate_cluster_role_binding_update,
 }
 
 __all__ = ["validate_binding", "validate_create", "validate_status_update", "validate_update"]

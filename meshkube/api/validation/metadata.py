@@ -29,6 +29,10 @@ MAX_ANNOTATIONS: Final = 256 * 1024
 _NAMES: Final[dict[Kind, formats.NameCheck]] = {
     kinds.NAMESPACE: formats.dns_label,
     kinds.SERVICE: formats.dns_1035_label,
+    kinds.ROLE: formats.path_segment,
+    kinds.CLUSTER_ROLE: formats.path_segment,
+    kinds.ROLE_BINDING: formats.path_segment,
+    kinds.CLUSTER_ROLE_BINDING: formats.path_segment,
 }
 # Kinds whose finalizers are checked more strictly than the rest.
 _CORE: Final = frozenset(kind for kind in kinds.KINDS if not kind.group)

@@ -35,41 +35,27 @@ _SUBS = {
     "portforward": Sub("", "v1", "PodPortForwardOptions", _STREAM),
     "binding": Sub("", "v1", "Binding", ("create",)),
     "eviction": Sub("policy", "v1", "Eviction", ("create",)),
+    "token": Sub("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
     "proxy": Sub("", "v1", "NodeProxyOptions", ("create", "delete", "get", "patch", "update")),
 }
 _OWN_VERBS = {"log": ("get",), "finalize": ("update",)}
 _VIEW_VERBS = ("get", "patch", "update")
 """Of a sub-resource that is a view of the whole object, such as `status`."""
 
+
 # Answered on the spot and never stored.
+def _review(group: str, kind: str, *, namespaced: bool = False) -> Kind:
+    name = kind.lower()
+    return Kind(group, "v1", kind, name + "s", name, namespaced=namespaced, verbs=("create",))
+
+
 REVIEWS = (
-    Kind(
-        "authorization.k8s.io",
-        "v1",
-        "SelfSubjectAccessReview",
-        "selfsubjectaccessreviews",
-        "selfsubjectaccessreview",
-        namespaced=False,
-        verbs=("create",),
-    ),
-    Kind(
-        "authorization.k8s.io",
-        "v1",
-        "SelfSubjectRulesReview",
-        "selfsubjectrulesreviews",
-        "selfsubjectrulesreview",
-        namespaced=False,
-        verbs=("create",),
-    ),
-    Kind(
-        "authentication.k8s.io",
-        "v1",
-        "SelfSubjectReview",
-        "selfsubjectreviews",
-        "selfsubjectreview",
-        namespaced=False,
-        verbs=("create",),
-    ),
+    _review("authentication.k8s.io", "SelfSubjectReview"),
+    _review("authentication.k8s.io", "TokenReview"),
+    _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True),
+    _review("authorization.k8s.io", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "SelfSubjectRulesReview"),
+    _review("authorization.k8s.io", "SubjectAccessReview"),
 )
 # The order in which clients should prefer groups.
 _GROUP_ORDER = ("", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io")

@@ -14,9 +14,9 @@ from aiohttp import web
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
-from meshkube.control.apiserver.identity import User
 from meshkube.control.apiserver.negotiation import to_yaml
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.auth.users import User
 
 JSON = "application/json"
 LARGEST_BODY = 3 * 1024 * 1024

@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from meshkube.api import errors, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
 from meshkube.client.base import ObjectList, PatchType, Propagation, WatchEvent
-from meshkube.control.apiserver import patching
+from meshkube.control.apiserver import patching, token_requests
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
+from meshkube.control.auth import attributes
+from meshkube.control.auth.users import component
 
+SERVER = "system:apiserver"
 BOOKMARK_SECONDS = 60.0
 
 
 class LocalClient:
-    """`client.base.Client` over a registry in this process. What it returns is shared."""
+    """`client.base.Client` over a registry in this process. What it returns is shared.
 
-    def __init__(self, registry: Registry, user: str = "system:apiserver") -> None:
+    It may do what its user may: `system:apiserver`, the server itself, everything.
+    """
+
+    def __init__(self, registry: Registry, user: str = SERVER) -> None:
         self._registry = registry
-        self._user = user
+        self._manager = user.rpartition(":")[2]
+        self._user = None if user == SERVER else component(user)
+        self._allowed: set[tuple[str, ...]] = set()
+        """Verbs on resources that were allowed whatever the name, as of `_generation`."""
+        self._generation = -1
+
+    async def _check(
+        self, verb: str, kind: Kind, namespace: str | None, name: str = "", subresource: str = "",
+        fields: str = "",
+    ) -> None:  # fmt: skip
+        """Raises `ApiError` 403."""
+        if self._user is None:
+            return
+        authorizer = self._registry.access.authorizer
+        if self._generation != authorizer.rbac.generation:
+            await self._registry.access.opened()
+            self._allowed.clear()
+            self._generation = authorizer.rbac.generation
+        key = (verb, kind.group, kind.plural, namespace or "", subresource)
+        if key in self._allowed:
+            return
+        asked = attributes.of_kind(
+            self._user, verb, kind, namespace or "", name, subresource, fields
+        )
+        authorizer.check(asked)
+        if authorizer.allows(replace(asked, name="", fields="")):
+            self._allowed.add(key)
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
+        await self._check("get", kind, namespace, name)
         return (await self._registry.get(kind, name, namespace or "")).object
 
     async def list(
@@ -37,6 +71,7 @@ class LocalClient:
         continue_token: str = "",
         resource_version: str = "",
     ) -> ObjectList:
+        await self._check("list", kind, namespace, fields=fields)
         query = Query(
             kind,
             namespace,
@@ -60,6 +95,7 @@ class LocalClient:
         resource_version: str = "",
         bookmarks: bool = True,
     ) -> AsyncGenerator[WatchEvent, None]:
+        await self._check("watch", kind, namespace, fields=fields)
         query = Query(
             kind, namespace, labels=labels, fields=fields, resource_version=resource_version
         )
@@ -80,19 +116,24 @@ class LocalClient:
         self, kind: Kind, obj: Object, namespace: str | None = None, *, subresource: str = ""
     ) -> Object:
         namespace = namespace or meta.namespace(obj)
+        await self._check("create", kind, namespace, meta.name(obj), subresource)
         if subresource == "binding":
             await self._registry.bind(obj, namespace, meta.name(obj), self._options())
             return obj
         if subresource == "eviction":
-            delete = DeleteOptions.of(obj.get("deleteOptions") or {})
+            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, user=self._user)
             await self._registry.delete(kind, meta.name(obj), namespace, delete)
             return obj
+        if subresource == "token":
+            access = self._registry.access
+            return token_requests.answer(obj, namespace, meta.name(obj), self._user, access)
         if subresource:
             raise errors.method_not_allowed(f"{kind.resource}/{subresource} cannot be created")
         made = await self._registry.create(kind, meta.copy(obj), namespace, self._options())
         return made.object
 
     async def update(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
+        await self._check("update", kind, meta.namespace(obj), meta.name(obj), subresource)
         done = await self._registry.update(
             kind,
             meta.copy(obj),
@@ -115,6 +156,7 @@ class LocalClient:
         field_manager: str = "",
         force: bool = False,
     ) -> Object:
+        await self._check("patch", kind, namespace, name, subresource)
         options = self._options(field_manager, force)
         done, _ = await patching.run(
             self._registry, kind, name, namespace or "", type, patch, options, subresource
@@ -132,7 +174,9 @@ class LocalClient:
         uid: str = "",
         resource_version: str = "",
     ) -> None:
+        await self._check("delete", kind, namespace, name)
         options = DeleteOptions(
+            user=self._user,
             propagation=propagation,
             grace_period=grace_period,
             uid=uid,
@@ -141,8 +185,8 @@ class LocalClient:
         await self._registry.delete(kind, name, namespace or "", options)
 
     def _options(self, field_manager: str = "", force: bool = False) -> WriteOptions:
-        manager = field_manager or self._user.rpartition(":")[2]
-        return WriteOptions(field_manager=manager, force=force)
+        manager = field_manager or self._manager
+        return WriteOptions(field_manager=manager, force=force, user=self._user)
 
 
 def bookmark(kind: Kind, revision: int) -> Object:

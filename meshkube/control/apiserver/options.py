@@ -7,6 +7,7 @@ from typing import Literal
 
 from meshkube.api.types import Object
 from meshkube.client.base import Propagation
+from meshkube.control.auth.users import User
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 
@@ -24,6 +25,8 @@ class WriteOptions:
     """An apply: the object brings its managedFields."""
     warnings: list[str] = field(default_factory=list)
     """Filled by the write: what the client should be told."""
+    user: User | None = None
+    """Who writes; None: the server itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,11 @@ class DeleteOptions:
     uid: str = ""
     resource_version: str = ""
     dry_run: bool = False
+    user: User | None = None
+    """Who deletes; None: the server itself."""
 
     @classmethod
-    def of(cls, body: Object, dry_run: bool = False) -> DeleteOptions:
+    def of(cls, body: Object, dry_run: bool = False, user: User | None = None) -> DeleteOptions:
         """From a DeleteOptions object."""
         preconditions = body.get("preconditions") or {}
         propagation = body.get("propagationPolicy")
@@ -50,4 +55,5 @@ class DeleteOptions:
             uid=preconditions.get("uid") or "",
             resource_version=preconditions.get("resourceVersion") or "",
             dry_run=dry_run or bool(body.get("dryRun")),
+            user=user,
         )

@@ -14,7 +14,8 @@ from meshkube.api.kinds import STORED, Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import validate_binding
 from meshkube.clock import Clock
-from meshkube.control.apiserver import bootstrap, rules, subresources
+from meshkube.control.apiserver import bootstrap, bootstrap_policy, rules, subresources
+from meshkube.control.apiserver.access import Access
 from meshkube.control.apiserver.cache import Cached, Change
 from meshkube.control.apiserver.encoding import object_key
 from meshkube.control.apiserver.expiry import sweep_events
@@ -24,6 +25,7 @@ from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
 from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.control.apiserver.writing import Writer
+from meshkube.control.auth.tokens import TokenIssuer, temporary_issuer
 from meshkube.store import Store
 
 APPLY_TRIES = 5
@@ -35,7 +37,7 @@ class Registry:
     """Also the part `registry`: it keeps the watch caches moving, so it runs before all else.
 
     `api_address` is where the API is reached on this host: it becomes the endpoint of the Service
-    default/kubernetes.
+    default/kubernetes. Without an `issuer`, tokens hold as long as this process.
     """
 
     name = "registry"
@@ -49,13 +51,16 @@ class Registry:
         cluster_dns: str = "10.43.0.10",
         node_ports: range = range(30000, 32768),
         api_address: tuple[str, int] | None = None,
+        issuer: TokenIssuer | None = None,
     ) -> None:
         self.clock = clock
         self.feed = Feed(store, STORED)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
         self._reader = Reader(store, self.feed)
-        self._writer = Writer(store, self.feed, _Lookup(self.feed), self.services, clock)
+        lookup = _Lookup(self.feed)
+        self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
+        self._writer = Writer(store, self.feed, lookup, self.services, clock, self.access.guard)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Keeps the caches; makes what every cluster has. See `parts.Part`."""
@@ -63,6 +68,8 @@ class Registry:
             group.create_task(self.feed.run(self._loaded))
             await self.feed.synced.wait()
             await bootstrap.ensure(self, self._settings)
+            await bootstrap_policy.ensure(self)
+            self.access.open()
             group.create_task(sweep_events(self))
             ready()
 
@@ -70,6 +77,7 @@ class Registry:
         cache = self.feed.cache(kinds.SERVICE)
         self.services.rebuild(item.object for item in cache.items.values())
         cache.watchers[id(self.services)] = _Follower(self.services)
+        self.access.load()
 
     async def get(
         self, kind: Kind, name: str, namespace: str = "", subresource: str = ""

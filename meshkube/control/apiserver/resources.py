@@ -10,7 +10,7 @@ from aiohttp import web
 from meshkube.api import errors, kinds, meta
 from meshkube.api.printing import Include, table
 from meshkube.api.types import Object
-from meshkube.control.apiserver import negotiation, patching, rendering
+from meshkube.control.apiserver import negotiation, patching, rendering, token_requests
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.http import Call, answer, document
 from meshkube.control.apiserver.negotiation import Accepted
@@ -130,8 +130,12 @@ class Resources:
         if route.subresource == "binding":
             await self._registry.bind(obj, route.namespace, route.name, options)
         elif route.subresource == "eviction":
-            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, options.dry_run)
+            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, options.dry_run, call.user)
             await self._registry.delete(route.kind, route.name, route.namespace, delete)
+        elif route.subresource == "token":
+            access = self._registry.access
+            made = token_requests.answer(obj, route.namespace, route.name, call.user, access)
+            return await document(call, made, 201)
         return await document(call, _success(route, 201), 201)
 
     async def _update(self, call: Call, route: Route) -> web.StreamResponse:
@@ -189,13 +193,13 @@ class Resources:
             body["propagationPolicy"] = call.query["propagationPolicy"]
         if "orphanDependents" in call.query:
             body["orphanDependents"] = call.flag("orphanDependents")
-        return DeleteOptions.of(body, _dry_run(call))
+        return DeleteOptions.of(body, _dry_run(call), call.user)
 
 
 def _allowed(verb: str, route: Route) -> bool:
     if not route.subresource:
         return verb in route.kind.verbs
-    if route.subresource in ("binding", "eviction"):
+    if route.subresource in ("binding", "eviction", "token"):
         return verb == "create"
     if route.subresource == "finalize":
         return verb == "update"
@@ -242,6 +246,7 @@ def write_options(call: Call) -> WriteOptions:
         field_validation=cast(FieldValidation, validation),
         force=call.flag("force"),
         warnings=call.warnings,
+        user=call.user,
     )
 
 

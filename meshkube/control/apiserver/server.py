@@ -13,7 +13,7 @@ from aiohttp import web
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
-from meshkube.control.apiserver import identity, routing
+from meshkube.control.apiserver import routing
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.relay import Relay
@@ -21,6 +21,8 @@ from meshkube.control.apiserver.resources import Resources, verb_of
 from meshkube.control.apiserver.streams import Streams
 from meshkube.control.apiserver.surface import HealthOf, Surface
 from meshkube.control.apiserver.telemetry import TELEMETRY
+from meshkube.control.auth import attributes
+from meshkube.control.auth.users import ANONYMOUS
 from meshkube.parts import Health
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ class ApiServer:
         self._resources = Resources(registry)
         self._streams = Streams(registry)
         self._relay = Relay(registry, node_tls)
-        self._surface = Surface(f"{listen[0]}:{listen[1]}", health, listeners)
+        self._access = registry.access
+        self._surface = Surface(f"{listen[0]}:{listen[1]}", health, registry.access, listeners)
         self.port = listen[1]
         """The port in use, once ready: another than asked for where that was 0."""
 
@@ -102,9 +105,8 @@ class ApiServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = perf_counter()
         path, query = split_target(request.raw_path)
-        user = identity.of_certificate(_certificate(request))
         route = routing.parse(path)
-        call = Call(request, user, request.method, path, query, route)
+        call = Call(request, ANONYMOUS, request.method, path, query, route)
         response = await self._caught(call)
         resource = route.kind.resource if route is not None else ""
         if route is not None and route.subresource:
@@ -128,25 +130,23 @@ class ApiServer:
 
     async def _answer(self, call: Call) -> web.StreamResponse:
         route = call.route
+        self._admit(call)
         if route is None:
             call.verb = call.method.lower()
-            self._authorize(call)
             return await self._surface.handle(call)
         if route.subresource in _RELAYED:
             call.verb = "connect"
-            self._authorize(call)
             return await self._relay.handle(call, route)
         call.verb = verb_of(call.method, route, call.flag("watch"))
-        self._authorize(call)
         if call.verb == "watch":
             return await self._streams.handle(call, route)
         return await self._resources.handle(call, route)
 
-    def _authorize(self, call: Call) -> None:
-        if not call.user.known and call.header("Authorization"):
-            raise errors.unauthorized()
-        resource = (call.route.kind.group, call.route.kind.plural) if call.route else None
-        identity.authorize(call.user, call.path, call.verb, resource)
+    def _admit(self, call: Call) -> None:
+        """Finds out who asks. Raises `ApiError` 401 or 403."""
+        call.user = self._access.user_of(call.request.headers, _certificate(call.request))
+        asked = attributes.of_request(call.user, call.method, call.path, call.query)
+        self._access.authorizer.check(asked)
 
 
 def _certificate(request: web.BaseRequest) -> dict[str, object] | None:

@@ -12,7 +12,10 @@ from aiohttp import web
 
 from meshkube import metrics
 from meshkube.api import errors
+from meshkube.api.kinds import Kind
+from meshkube.api.types import Object
 from meshkube.control.apiserver import discovery, negotiation, reviews, specs
+from meshkube.control.apiserver.access import Access
 from meshkube.control.apiserver.http import Call, answer, document, not_served
 from meshkube.parts import Health
 
@@ -29,10 +32,15 @@ class Surface:
     `listeners` (part -> where it listens) `/statusz`."""
 
     def __init__(
-        self, address: str, health: HealthOf, listeners: Mapping[str, str] | None = None
+        self,
+        address: str,
+        health: HealthOf,
+        access: Access,
+        listeners: Mapping[str, str] | None = None,
     ) -> None:
         self._address = address
         self._health = health
+        self._access = access
         self._listeners = listeners or {}
         self._fixed: dict[str, Handler] = {
             "/": self._paths,
@@ -42,6 +50,8 @@ class Surface:
             "/metrics": self._metrics,
             "/statusz": self._status,
             "/openapi/v2": specs.v2,
+            "/openid/v1/jwks": self._key_set,
+            "/.well-known/openid-configuration": self._issuer,
         }
         self._reviews = {
             "/".join(("/apis", kind.group, kind.version, kind.plural)): kind
@@ -51,8 +61,9 @@ class Surface:
     async def handle(self, call: Call) -> web.StreamResponse:
         """Raises `ApiError` 404 for a path that nothing serves."""
         path = call.path.rstrip("/") or "/"
-        if path in self._reviews:
-            return await self._review(call, self._reviews[path].kind)
+        review, namespace = self._review_of(path)
+        if review is not None:
+            return await self._review(call, review.kind, namespace)
         if call.method not in ("GET", "HEAD"):
             raise not_served()
         handler = self._fixed.get(path)
@@ -143,7 +154,33 @@ class Surface:
         lines.append(f"{check[1:]} check {'failed' if failed else 'passed'}")
         return await _text(call, "\n".join(lines) + "\n", status)
 
-    async def _review(self, call: Call, kind: str) -> web.StreamResponse:
+    def _review_of(self, path: str) -> tuple[Kind | None, str]:
+        """The kind of review and the namespace that a path names."""
+        parts = path.split("/")
+        namespace = ""
+        if len(parts) == 7 and parts[4] == "namespaces":
+            namespace = parts[5]
+            path = "/".join([*parts[:4], parts[6]])
+        kind = self._reviews.get(path)
+        if kind is None or kind.namespaced != bool(namespace):
+            return None, ""
+        return kind, namespace
+
+    async def _key_set(self, call: Call) -> web.StreamResponse:
+        return await self._of_issuer(
+            call, self._access.issuer.key_set(), "application/jwk-set+json"
+        )
+
+    async def _issuer(self, call: Call) -> web.StreamResponse:
+        host = call.header("Host") or self._address
+        content = self._access.issuer.configuration(f"https://{host}")
+        return await self._of_issuer(call, content, "application/json")
+
+    async def _of_issuer(self, call: Call, content: Object, type_: str) -> web.StreamResponse:
+        headers = {"Cache-Control": "public, max-age=3600"}
+        return await answer(call, orjson.dumps(content), content_type=type_, headers=headers)
+
+    async def _review(self, call: Call, kind: str, namespace: str) -> web.StreamResponse:
         if call.method != "POST":
             raise errors.method_not_allowed(
                 "the server does not allow this method on the requested resource"
@@ -151,7 +188,8 @@ class Surface:
         body = negotiation.body(await call.body(), call.header("Content-Type"))
         if not isinstance(body, dict):
             raise errors.bad_request("the object provided is not a JSON object")
-        return await document(call, reviews.answer(kind, body, call.user), 201)
+        content = reviews.answer(kind, body, call.user, self._access, namespace)
+        return await document(call, content, 201)
 
 
 def etag(body: bytes) -> str:

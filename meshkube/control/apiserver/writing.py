@@ -18,12 +18,15 @@ from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.services import ServiceAllocator
+from meshkube.control.auth.users import User
 from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUnavailable
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
 _NOT_SPEC = frozenset({"status", "binding", "finalize"})
 
+Guard = Callable[[Kind, Object | None, Object | None, User | None, str], None]
+"""Refuses what a user may not do although it has the verb: `access.Access.guard`."""
 Make = Callable[[Object], Object]
 """From the object as it stands (shared), a private one as the client wants it."""
 
@@ -32,13 +35,20 @@ class Writer:
     """Creates, changes and deletes stored objects. Kinds here are stored kinds."""
 
     def __init__(
-        self, store: Store, feed: Feed, lookup: Lookup, addresses: ServiceAllocator, clock: Clock
+        self,
+        store: Store,
+        feed: Feed,
+        lookup: Lookup,
+        addresses: ServiceAllocator,
+        clock: Clock,
+        guard: Guard,
     ) -> None:
         self._store = store
         self._feed = feed
         self._lookup = lookup
         self._services = addresses
         self._clock = clock
+        self._guard = guard
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
@@ -50,6 +60,7 @@ class Writer:
         if tries > 1:
             obj["metadata"]["name"] = meta.generated_name(base)
         self._prepare(kind, obj, namespace)
+        self._guard(kind, obj, None, options.user, "")
         for left in reversed(range(tries)):
             try:
                 with self._claimed(kind, obj, options):
@@ -130,6 +141,7 @@ class Writer:
     def _judge(
         self, kind: Kind, new: Object, old: Object, options: WriteOptions, subresource: str
     ) -> None:
+        self._guard(kind, new, old, options.user, subresource)
         if subresource == "status":
             rules.validate_status(kind, new, old)
         elif subresource not in _NOT_SPEC:
@@ -155,6 +167,7 @@ class Writer:
         admission.admit_delete(kind, name)
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
+            self._guard(kind, None, current.object, options.user, "")
             plan = deletion.plan(kind, current.object, options, self._clock.now())
             if options.dry_run:
                 return current, plan.remove

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from meshkube import pki
 from meshkube.api import kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -26,6 +27,7 @@ from meshkube.control.auth.users import (
     service_account_name,
 )
 
+DEFAULT_ISSUER = "https://kubernetes.default.svc.cluster.local"
 PRIVATE = "kubernetes.io"
 LEGACY_ISSUER = "kubernetes/serviceaccount"
 LEGACY_PREFIX = "kubernetes.io/serviceaccount/"
@@ -179,6 +181,11 @@ class TokenIssuer:
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": sorted({key.algorithm for key in self.keys}),
         }
+
+
+def temporary_issuer() -> TokenIssuer:
+    """One with a key of its own, that nobody keeps."""
+    return TokenIssuer(pki.new_key(), issuer=DEFAULT_ISSUER)
 
 
 def _user(claims: dict[str, Any], find: Find, now: datetime) -> User:

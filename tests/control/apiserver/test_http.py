@@ -307,7 +307,8 @@ class TestIdentity:
         answer = await ask.json("POST", path, 201, body=kind)
         assert answer["status"]["userInfo"]["username"] == "meshkube-admin"
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        answer = await ask.json("POST", path, 201, body={"spec": {}})
+        spec = {"resourceAttributes": {"verb": "delete", "resource": "nodes"}}
+        answer = await ask.json("POST", path, 201, body={"spec": spec})
         assert answer["status"]["allowed"] is True
 
 
