@@ -27,6 +27,7 @@ from meshkube.config import Config, ConfigError
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
+from meshkube.control.election import Timing
 from meshkube.control.manager import ControlPlane
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
@@ -43,6 +44,10 @@ from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
 
 log = logging.getLogger(__name__)
+
+# The lock of the SQLite file keeps every other server out, so nobody waits for this lease: renewing
+# it seldom spares the disk, and a slow disk has ten seconds before the controllers stop.
+ALONE = Timing(duration=15, give_up=10.0, renew=5.0)
 
 
 def main(config: Config) -> int:
@@ -191,6 +196,7 @@ def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator
             pod_cidr=config.pod_cidr,
             controllers="controllers" not in off,
             scheduler="scheduler" not in off,
+            timing=ALONE if config.store == "sqlite" else None,
         )
     if "node" not in off:
         yield from _node(config, host, client, clock)
