@@ -66,7 +66,8 @@ class EtcdClient:
         self._options = options
         self._urls = options.urls()
         self._current = 0
-        self._token = ""
+        self._token: str | None = None
+        """None: not asked for yet. Empty: etcd wants none."""
         self._authenticating = asyncio.Lock()
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._waiting = 0
@@ -139,8 +140,13 @@ class EtcdClient:
     async def _authenticated(self, member: int, path: str, body: bytes, seconds: float) -> _Reply:
         """One try, with a token where there is a user; a token that has ended is renewed once."""
         if not self._options.user:
-            return await self._once(member, path, body, seconds, "")
-        token = self._token or await self._new_token(member, "", seconds)
+            try:
+                return await self._once(member, path, body, seconds, "")
+            except EtcdError as error:
+                if error.fault is Fault.TOKEN:
+                    raise StoreError(f"etcd asks for a user and a password: {error}") from None
+                raise
+        token = await self._valid_token(member, seconds)
         try:
             return await self._once(member, path, body, seconds, token)
         except EtcdError as error:
@@ -149,12 +155,16 @@ class EtcdClient:
         token = await self._new_token(member, token, seconds)
         return await self._once(member, path, body, seconds, token)
 
-    async def _new_token(self, member: int, old: str, seconds: float) -> str:
+    async def _valid_token(self, member: int, seconds: float) -> str:
+        if self._token is not None:
+            return self._token
+        return await self._new_token(member, None, seconds)
+
+    async def _new_token(self, member: int, old: str | None, seconds: float) -> str:
         """One request for all who find that `old` has ended."""
         async with self._authenticating:
-            if self._token and self._token != old:
+            if self._token is not None and self._token != old:
                 return self._token
-            self._token = ""
             asked = {"name": self._options.user, "password": self._options.password}
             try:
                 reply = await self._once(
@@ -164,8 +174,7 @@ class EtcdClient:
             except EtcdError as error:
                 if "not enabled" not in str(error):
                     raise
-                # Any token will do there.
-                self._token = "none"
+                self._token = ""
             except Broken as error:
                 # Asking for a token twice does no harm: nothing was done.
                 raise Unreachable(str(error)) from None
@@ -207,8 +216,8 @@ class EtcdClient:
         member = self._current
         headers = {}
         if self._options.user:
-            token = self._token or await self._new_token(member, "", CONNECT_SECONDS)
-            headers["Authorization"] = token
+            if token := await self._valid_token(member, CONNECT_SECONDS):
+                headers["Authorization"] = token
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 response = await self._session.post(
@@ -230,7 +239,7 @@ class EtcdClient:
 
     def forget_token(self) -> None:
         """The next request asks for a new one."""
-        self._token = ""
+        self._token = None
 
     def failed(self, member: int, reason: str) -> None:
         """Turns to the next member, where `member` is still the one in use."""

@@ -30,6 +30,8 @@ SILENCE = 1.0
 LONGEST_SILENCE = 30.0
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
+# Streams that fail in a row before somebody is told: one may well end with its member.
+LOSSES_TO_TELL = 3
 
 
 class _TooOld(Exception):
@@ -69,6 +71,7 @@ class EtcdWatch:
         self._closed = closed
         self._silence = SILENCE
         self._held: list[Event] = []
+        self._losses = 0
 
     async def batches(self) -> AsyncGenerator[WatchBatch, None]:
         """`Store.watch`."""
@@ -81,6 +84,7 @@ class EtcdWatch:
                 ) as stream:
                     while (answers := await self._read(stream)) is not None:
                         pause = FIRST_PAUSE
+                        self._losses = 0
                         for answer in answers:
                             if batch := self._take(answer):
                                 yield batch
@@ -165,7 +169,12 @@ class EtcdWatch:
     def _lost(self, error: Exception) -> None:
         if isinstance(error, EtcdError) and error.fault in (Fault.TOKEN, Fault.REFUSED):
             self._client.forget_token()
-        log.debug("a watch is interrupted", extra={"reason": str(error), "seen": self._seen})
+        self._losses += 1
+        if self._losses == LOSSES_TO_TELL:
+            log.warning(
+                "a watch of the store is interrupted",
+                extra={"reason": str(error), "revision": self._seen},
+            )
 
     def _check_open(self) -> None:
         if self._closed():
