@@ -215,9 +215,8 @@ class EtcdClient:
         `Broken`: who reads it decides where to go on."""
         member = self._current
         headers = {}
-        if self._options.user:
-            if token := await self._valid_token(member, CONNECT_SECONDS):
-                headers["Authorization"] = token
+        if self._options.user and (token := await self._valid_token(member, CONNECT_SECONDS)):
+            headers["Authorization"] = token
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 response = await self._session.post(

@@ -76,15 +76,12 @@ class EtcdWatch:
     async def batches(self) -> AsyncGenerator[WatchBatch, None]:
         """`Store.watch`."""
         yield WatchBatch((), self._seen)
-        pause = FIRST_PAUSE
         while True:
             try:
                 async with self._client.stream(
                     wire.WATCH, self._layout.watch(self._start)
                 ) as stream:
                     while (answers := await self._read(stream)) is not None:
-                        pause = FIRST_PAUSE
-                        self._losses = 0
                         for answer in answers:
                             if batch := self._take(answer):
                                 yield batch
@@ -93,8 +90,8 @@ class EtcdWatch:
             except (EtcdError, Unreachable, Broken) as error:
                 self._check_open()
                 self._lost(error)
+                pause = min(FIRST_PAUSE * 2**self._losses, LONGEST_PAUSE)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(pause * 2, LONGEST_PAUSE)
             self._held.clear()
             self._start = max(self._start, self._seen)
 
@@ -107,6 +104,8 @@ class EtcdWatch:
                     return await stream.read()
             except TimeoutError:
                 self._check_open()
+            # It has lived for a while.
+            self._losses = 0
             if self._client.member != stream.member:
                 return None
             if expected > self._seen:
@@ -143,6 +142,7 @@ class EtcdWatch:
         if not events:
             return None
         self._silence = SILENCE
+        self._losses = 0
         self._seen = events[-1].kv.mod_revision
         prefix = self._prefix
         matching = tuple(event for event in events if event.kv.key.startswith(prefix))
@@ -169,7 +169,7 @@ class EtcdWatch:
     def _lost(self, error: Exception) -> None:
         if isinstance(error, EtcdError) and error.fault in (Fault.TOKEN, Fault.REFUSED):
             self._client.forget_token()
-        self._losses += 1
+        self._losses = min(self._losses + 1, 16)
         if self._losses == LOSSES_TO_TELL:
             log.warning(
                 "a watch of the store is interrupted",

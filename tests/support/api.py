@@ -16,15 +16,22 @@ from meshkube.clock import Clock, SystemClock
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
+from meshkube.store import Store
+from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
 
 
 @contextlib.asynccontextmanager
 async def running_registry(
-    tmp_path: Path, clock: Clock | None = None, **settings: Any
+    tmp_path: Path, clock: Clock | None = None, *, etcd: str = "", **settings: Any
 ) -> AsyncIterator[Registry]:
-    """A registry whose caches move, with the objects every cluster has."""
-    store = await SqliteStore.open(tmp_path / "store.db")
+    """A registry whose caches move, with the objects every cluster has. Over the etcd at that URL
+    where one is given."""
+    store: Store
+    if etcd:
+        store = await EtcdStore.open(etcd)
+    else:
+        store = await SqliteStore.open(tmp_path / "store.db")
     ready = asyncio.Event()
     try:
         registry = Registry(store=store, clock=clock or SystemClock(), **settings)

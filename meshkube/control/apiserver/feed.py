@@ -11,7 +11,7 @@ from meshkube.api import errors
 from meshkube.api.kinds import Kind
 from meshkube.control.apiserver.cache import ResourceCache
 from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
-from meshkube.store import Compacted, KeyValue, Store, WatchBatch
+from meshkube.store import Compacted, KeyValue, Store, StoreUnavailable, WatchBatch
 
 PATIENCE = 3.0
 """Seconds a reader waits for the caches to reach a revision (as kube-apiserver does)."""
@@ -84,9 +84,13 @@ class Feed:
                 future.set_result(None)
 
     async def fresh(self) -> None:
-        """Waits until the caches hold everything that was in the store when asked."""
+        """Waits until the caches hold everything that was in the store when asked. Raises
+        `ApiError` 503 where the store cannot say, 504 where the caches stay behind."""
         await self.loaded()
-        revision = await self._store.revision()
+        try:
+            revision = await self._store.revision()
+        except StoreUnavailable as error:
+            raise errors.unavailable(str(error)) from error
         if self.revision < revision:
             await self.reach(revision)
 
