@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import free_port
+from meshkube.store.etcd_wire import text64 as text64
 
 # `MESHKUBE_TEST_ETCD` names another etcd than the one on PATH.
 ETCD = os.environ.get("MESHKUBE_TEST_ETCD") or shutil.which("etcd")
