@@ -11,6 +11,7 @@ from typing import Protocol
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control.apiserver import service_accounts
 
 ALWAYS_KEPT = frozenset({"default", "kube-system", "kube-public"})
 AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -31,7 +32,7 @@ def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> Non
     if kind.namespaced:
         _namespace(kind, meta.name(obj), namespace, lookup)
     if kind is kinds.POD:
-        _service_account(obj, namespace, lookup)
+        service_accounts.admit(obj, namespace, lookup.find, lookup.all)
         _tolerations(obj)
         _priority(obj)
     elif kind is kinds.INGRESS:
@@ -59,19 +60,6 @@ def _namespace(kind: Kind, name: str, namespace: str, lookup: Lookup) -> None:
     }
     error.details["causes"] = [cause]
     raise error
-
-
-def _service_account(pod: Object, namespace: str, lookup: Lookup) -> None:
-    spec = pod.get("spec") or {}
-    name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    if name != "default" and lookup.find(kinds.SERVICE_ACCOUNT, name, namespace) is None:
-        why = (
-            f'error looking up service account {namespace}/{name}: serviceaccount "{name}" '
-            "not found"
-        )
-        raise errors.forbidden("", "pods", meta.name(pod), why)
-    spec["serviceAccountName"] = name
-    spec["serviceAccount"] = name
 
 
 def _tolerations(pod: Object) -> None:

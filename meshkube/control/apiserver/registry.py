@@ -14,10 +14,17 @@ from meshkube.api.kinds import STORED, Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import validate_binding
 from meshkube.clock import Clock
-from meshkube.control.apiserver import bootstrap, bootstrap_policy, rules, subresources
+from meshkube.control.apiserver import (
+    bootstrap,
+    bootstrap_policy,
+    eviction,
+    rules,
+    service_accounts,
+    subresources,
+)
 from meshkube.control.apiserver.access import Access
-from meshkube.control.apiserver.cache import Cached, Change
-from meshkube.control.apiserver.encoding import object_key
+from meshkube.control.apiserver.cache import Cached, Change, Selection
+from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
@@ -29,6 +36,8 @@ from meshkube.control.auth.tokens import TokenIssuer, temporary_issuer
 from meshkube.store import Store
 
 APPLY_TRIES = 5
+ACCOUNT_TRIES = 20
+ACCOUNT_SECONDS = 0.05
 Patch = Callable[[Object], Object]
 """From a document (shared) to a patched copy."""
 
@@ -102,9 +111,19 @@ class Registry:
         if meta.resource_version(obj):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         rules.shape(kind, obj, options)
+        if kind is kinds.POD:
+            await self._account_made(obj, namespace)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
         made = await self._writer.create(stored, obj, namespace, options)
         return shown(kind, made)
+
+    async def _account_made(self, pod: Object, namespace: str) -> None:
+        """Waits a second at most where a new namespace has no default service account yet."""
+        lookup = self.access.lookup
+        for _ in range(ACCOUNT_TRIES):
+            if not service_accounts.expected(pod, namespace, lookup.find, lookup.all):
+                return
+            await asyncio.sleep(ACCOUNT_SECONDS)
 
     async def update(
         self,
@@ -234,6 +253,35 @@ class Registry:
 
         await self._writer.modify(kinds.POD, namespace, name, make, options, subresource="binding")
 
+    async def evict(self, body: Object, namespace: str, name: str, options: WriteOptions) -> None:
+        """Deletes a pod where its disruption budget allows it. Raises `ApiError` 404, 429."""
+        _check_place(kinds.POD, body, namespace, name)
+        delete = DeleteOptions.of(body.get("deleteOptions") or {}, options.dry_run, options.user)
+        pod = (await self.get(kinds.POD, name, namespace)).object
+        budgets = self.access.lookup.inside(kinds.POD_DISRUPTION_BUDGET, namespace)
+        budget = eviction.budget_of(pod, budgets)
+        own = WriteOptions(dry_run=delete.dry_run, field_manager="meshkube")
+        now = self.clock.now()
+        if budget is not None:
+            await self._writer.modify(
+                kinds.POD_DISRUPTION_BUDGET,
+                namespace,
+                meta.name(budget),
+                lambda current: eviction.spent(current, pod, now),
+                own,
+                subresource="status",
+            )
+        if not meta.deleting(pod):
+            await self._writer.modify(
+                kinds.POD,
+                namespace,
+                name,
+                lambda current: eviction.targeted(current, now),
+                own,
+                subresource="status",
+            )
+        await self.delete(kinds.POD, name, namespace, delete)
+
 
 class _Lookup:
     """`admission.Lookup` over the caches."""
@@ -247,6 +295,13 @@ class _Lookup:
 
     def all(self, kind: Kind) -> Iterable[Object]:
         return [item.object for item in self._feed.cache(kind).items.values()]
+
+    def inside(self, kind: Kind, namespace: str) -> Iterable[Object]:
+        cache = self._feed.cache(kind)
+        if not cache.items:
+            return ()
+        selection = Selection(f"{resource_prefix(kind)}{namespace}/")
+        return [item.object for item in cache.select(selection)]
 
 
 class _Follower:
