@@ -65,6 +65,8 @@ INDEXES: dict[Kind, dict[str, Callable[[Object], Iterable[str]]]] = {
     kinds.POD: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled, NODE: _node, LABEL: _labels},
     kinds.SERVICE: {SELECTOR: _selector},
     kinds.REPLICA_SET: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled},
+    kinds.CONTROLLER_REVISION: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled},
+    kinds.JOB: {CONTROLLER: _controller},
     kinds.ENDPOINT_SLICE: {SERVICE: _service},
 }
 

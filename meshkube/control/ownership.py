@@ -85,6 +85,6 @@ def controller_key(obj: Mapping[str, Any] | None, kind: Kind) -> list[str]:
     controller = meta.controller_of(obj) if obj else None
     if controller is None or controller.get("kind") != kind.kind:
         return []
-    if str(controller.get("apiVersion") or "").partition("/")[0] != kind.group:
+    if str(controller.get("apiVersion") or "").rpartition("/")[0] != kind.group:
         return []
     return [f"{meta.namespace(obj or {})}/{controller['name']}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshkube.control.controllers import (
+    daemonset,
     deployment,
     endpoint_mirror,
     endpoint_slices,
@@ -15,12 +16,15 @@ from meshkube.control.controllers import (
     node_lifecycle,
     pod_gc,
     replicaset,
+    replicationcontroller,
     service_account,
+    statefulset,
     taint_eviction,
 )
 from meshkube.control.loop import Controller
 
 CONTROLLERS: tuple[Controller, ...] = (
+    daemonset.CONTROLLER,
     deployment.CONTROLLER,
     endpoint_mirror.CONTROLLER,
     endpoint_slices.CONTROLLER,
@@ -33,6 +37,8 @@ CONTROLLERS: tuple[Controller, ...] = (
     node_lifecycle.CONTROLLER,
     pod_gc.CONTROLLER,
     replicaset.CONTROLLER,
+    replicationcontroller.CONTROLLER,
     service_account.CONTROLLER,
+    statefulset.CONTROLLER,
     taint_eviction.CONTROLLER,
 )

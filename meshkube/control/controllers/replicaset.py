@@ -5,27 +5,26 @@ Source: the ReplicaSet API, and the deletion order in Kubernetes' "ReplicaSet" c
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
-from meshkube.api.selectors import from_label_selector
+from meshkube.api.kinds import Kind
+from meshkube.api.selectors import LabelSelector, from_label_selector, from_labels
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import indexes, pods
+from meshkube.control.controllers import pod_control
+from meshkube.control.controllers.pod_control import BURST
 from meshkube.control.loop import Context, Controller
 from meshkube.control.ownership import claim, controller_key, settle
 
-BURST = 500
-"""Pods made or deleted for one ReplicaSet in one go."""
-LARGEST_BATCH = 64
-"""Requests at once."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -95,26 +94,6 @@ def _age_bucket(since: datetime | None, now: datetime) -> int:
     return int(math.log2(max((now - since).total_seconds(), 0.0) + 1))
 
 
-def new_pod(replica_set: Object) -> Object:
-    """A pod of its template, owned by it."""
-    template = replica_set["spec"].get("template") or {}
-    described = template.get("metadata") or {}
-    metadata: Object = {
-        "generateName": meta.name(replica_set) + "-",
-        "namespace": meta.namespace(replica_set),
-        "ownerReferences": [meta.owner_reference(kinds.REPLICA_SET, replica_set)],
-    }
-    for part in ("labels", "annotations", "finalizers"):
-        if described.get(part):
-            metadata[part] = meta.copy(described[part])
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": metadata,
-        "spec": meta.copy(template.get("spec") or {}),
-    }
-
-
 def status(
     replica_set: Object, owned: Iterable[Object], now: datetime, failure: str = ""
 ) -> tuple[Object, float | None]:
@@ -150,11 +129,17 @@ def status(
     return result, min((wait for wait in waits if wait), default=None)
 
 
-async def reconcile(context: Context, key: str) -> float | None:
-    replica_set = context.caches.of(kinds.REPLICA_SET).get(key)
+def selector_of(kind: Kind, replica_set: Object) -> LabelSelector:
+    """Which pods it may own. The core group is older than label selectors: a
+    ReplicationController has plain labels."""
+    selector = replica_set["spec"].get("selector") or {}
+    return from_label_selector(selector) if kind.group else from_labels(selector)
+
+
+async def _reconcile(kind: Kind, context: Context, key: str) -> float | None:
+    replica_set = context.caches.of(kind).get(key)
     if replica_set is None:
         return None
-    selector = from_label_selector(replica_set["spec"].get("selector") or {})
     cache = context.caches.of(kinds.POD)
     # Its own, and those nobody controls: what it may adopt.
     candidates = [
@@ -162,89 +147,27 @@ async def reconcile(context: Context, key: str) -> float | None:
         *cache.by_index(indexes.UNCONTROLLED, meta.namespace(replica_set)),
     ]
     candidates = [pod for pod in candidates if not pods.finished(pod)]
-    claimed = claim(replica_set, selector.matches, candidates)
-    owned = await settle(context.client, kinds.REPLICA_SET, replica_set, kinds.POD, claimed)
+    claimed = claim(replica_set, selector_of(kind, replica_set).matches, candidates)
+    owned = await settle(context.client, kind, replica_set, kinds.POD, claimed)
     now = context.clock.now()
     error: ApiError | None = None
     if not meta.deleting(replica_set):
         todo = plan(replica_set, owned, now)
-        error = await _create(context, replica_set, todo.create)
-        if error is not None and _terminating(error):
+        template = replica_set["spec"].get("template") or {}
+        new = [pod_control.pod_of(kind, replica_set, template) for _ in range(todo.create)]
+        error = await pod_control.create_all(context, replica_set, new)
+        if error is not None and pod_control.terminating(error):
             # The ReplicaSet itself is about to go.
             error = None
-        error = await _delete(context, replica_set, todo.delete) or error
-    wait = await _write_status(context, replica_set, owned, now, error)
+        error = await pod_control.delete_all(context, replica_set, todo.delete) or error
+    wait = await _write_status(kind, context, replica_set, owned, now, error)
     if error is not None:
         raise error
     return wait
 
 
-async def _create(context: Context, replica_set: Object, count: int) -> ApiError | None:
-    """Makes pods in batches of 1, 2, 4, ..., each at once: where all would fail, few do. The first
-    error ends it."""
-    batch = 1
-    while count > 0:
-        tries = [_create_one(context, replica_set) for _ in range(min(batch, count))]
-        error = await _all(tries)
-        if error is not None:
-            return error
-        count -= batch
-        batch = min(batch * 2, LARGEST_BATCH)
-    return None
-
-
-async def _all(tries: Iterable[Coroutine[Any, Any, ApiError | None]]) -> ApiError | None:
-    """Side by side; the first error there was, once all have ended."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one) for one in tries]
-    return next((error for task in tasks if (error := task.result()) is not None), None)
-
-
-async def _create_one(context: Context, replica_set: Object) -> ApiError | None:
-    try:
-        pod = await context.client.create(kinds.POD, new_pod(replica_set))
-    except ApiError as error:
-        if not _terminating(error):
-            message = f"Error creating: {error.message}"
-            context.events.event(replica_set, "Warning", "FailedCreate", message)
-        return error
-    made = f"Created pod: {meta.name(pod)}"
-    context.events.event(replica_set, "Normal", "SuccessfulCreate", made)
-    return None
-
-
-def _terminating(error: ApiError) -> bool:
-    return error.code == 403 and "being terminated" in error.message
-
-
-async def _delete(
-    context: Context, replica_set: Object, victims: Sequence[Object]
-) -> ApiError | None:
-    failed: ApiError | None = None
-    for start in range(0, len(victims), LARGEST_BATCH):
-        batch = victims[start : start + LARGEST_BATCH]
-        failed = await _all(_delete_one(context, replica_set, pod) for pod in batch) or failed
-    return failed
-
-
-async def _delete_one(context: Context, replica_set: Object, pod: Object) -> ApiError | None:
-    try:
-        await context.client.delete(
-            kinds.POD, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod)
-        )
-    except ApiError as error:
-        if error.code == 404:
-            return None
-        message = f"Error deleting: {error.message}"
-        context.events.event(replica_set, "Warning", "FailedDelete", message)
-        return error
-    context.events.event(
-        replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name(pod)}"
-    )
-    return None
-
-
 async def _write_status(
+    kind: Kind,
     context: Context,
     replica_set: Object,
     owned: Sequence[Object],
@@ -254,24 +177,29 @@ async def _write_status(
     wanted, wait = status(replica_set, owned, now, error.message if error else "")
     if wanted != replica_set.get("status"):
         changed = {**replica_set, "status": wanted}
-        await context.client.update(kinds.REPLICA_SET, changed, subresource="status")
+        await context.client.update(kind, changed, subresource="status")
     return wait
 
 
-def _of_pod(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
-    keys = {*controller_key(old, kinds.REPLICA_SET), *controller_key(new, kinds.REPLICA_SET)}
+def _of_pod(kind: Kind, caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
+    keys = {*controller_key(old, kind), *controller_key(new, kind)}
     if new is not None and meta.controller_of(new) is None and not meta.deleting(new):
         # An orphan: whoever selects it may adopt it.
-        for replica_set in caches.of(kinds.REPLICA_SET).list(meta.namespace(new)):
-            selector = from_label_selector(replica_set["spec"].get("selector") or {})
-            if selector.matches(meta.labels(new)):
+        for replica_set in caches.of(kind).list(meta.namespace(new)):
+            if selector_of(kind, replica_set).matches(meta.labels(new)):
                 keys.add(meta.key(replica_set))
     return keys
 
 
-CONTROLLER = Controller(
-    name="replicaset",
-    kind=kinds.REPLICA_SET,
-    watches={kinds.POD: _of_pod},
-    reconcile=reconcile,
-)
+def controller(kind: Kind, name: str, component: str = "") -> Controller:
+    """One that keeps a number of pods for each object of `kind`."""
+    return Controller(
+        name=name,
+        kind=kind,
+        watches={kinds.POD: partial(_of_pod, kind)},
+        reconcile=partial(_reconcile, kind),
+        component=component,
+    )
+
+
+CONTROLLER = controller(kinds.REPLICA_SET, "replicaset")

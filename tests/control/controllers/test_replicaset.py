@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshkube.api import meta
+from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.control import pods
-from meshkube.control.controllers.replicaset import BURST, new_pod, plan, status, victims
+from meshkube.control.controllers.pod_control import BURST, pod_of
+from meshkube.control.controllers.replicaset import plan, status, victims
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -130,7 +131,8 @@ def test_the_status_counts_and_says_when_it_changes_by_itself() -> None:
 
 
 def test_a_pod_is_made_of_the_template_and_owned() -> None:
-    made = new_pod(replica_set())
+    owner = replica_set()
+    made = pod_of(kinds.REPLICA_SET, owner, owner["spec"]["template"])
     assert made["metadata"]["generateName"] == "web-"
     assert made["metadata"]["labels"] == {"app": "web"}
     assert meta.controller_of(made)["uid"] == "rs"  # type: ignore[index]
