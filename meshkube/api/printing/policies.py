@@ -52,7 +52,9 @@ _QUOTA = (
 
 def _quota(quota: Object, now: datetime) -> list[Any]:
     status = quota.get("status") or {}
-    used, requests, limits = status.get("used") or {}, [], []
+    used = status.get("used") or {}
+    requests: list[str] = []
+    limits: list[str] = []
     for name, hard in sorted((status.get("hard") or {}).items()):
         part = f"{name}: {_amount(used.get(name))}/{_amount(hard)}"
         (limits if name.startswith("limits.") else requests).append(part)

@@ -16,9 +16,9 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
 from meshkube.control.apiserver import identity
-from meshkube.control.apiserver.admission import Lookup
 from meshkube.control.apiserver.cache import Change
 from meshkube.control.apiserver.feed import PATIENCE, Feed
+from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.auth import escalation, node
 from meshkube.control.auth.authorizer import Authorizer, follow
 from meshkube.control.auth.jws import BadToken

@@ -5,26 +5,15 @@ Pure: reads through `Lookup`, changes the request's private object in place, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
-
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control.apiserver import service_accounts
+from meshkube.control.apiserver import classes, limits, service_accounts
+from meshkube.control.apiserver.lookup import Lookup
 
 ALWAYS_KEPT = frozenset({"default", "kube-system", "kube-public"})
 AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 AWAY_SECONDS = 300
-DEFAULT_CLASS = "ingressclass.kubernetes.io/is-default-class"
-
-
-class Lookup(Protocol):
-    """Reads of the caches, at once."""
-
-    def find(self, kind: Kind, name: str, namespace: str = "") -> Object | None: ...
-
-    def all(self, kind: Kind) -> Iterable[Object]: ...
 
 
 def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> None:
@@ -32,11 +21,19 @@ def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> Non
     if kind.namespaced:
         _namespace(kind, meta.name(obj), namespace, lookup)
     if kind is kinds.POD:
+        ranges = list(lookup.inside(kinds.LIMIT_RANGE, namespace))
+        limits.fill_in(obj, ranges)
         service_accounts.admit(obj, namespace, lookup.find, lookup.all)
         _tolerations(obj)
-        _priority(obj)
+        classes.priority(obj, lookup)
+        limits.check(kind, obj, ranges)
+    elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
+        classes.storage_class(obj, lookup)
+        limits.check(kind, obj, lookup.inside(kinds.LIMIT_RANGE, namespace))
     elif kind is kinds.INGRESS:
-        _ingress_class(obj, lookup)
+        classes.ingress_class(obj, lookup)
+    elif kind is kinds.PRIORITY_CLASS:
+        classes.only_one_default(obj, lookup)
 
 
 def admit_delete(kind: Kind, name: str) -> None:
@@ -82,27 +79,3 @@ def _tolerations(pod: Object) -> None:
 def _covers(toleration: Object, key: str) -> bool:
     of_key = (toleration.get("key") or key) == key
     return of_key and (toleration.get("effect") or "NoExecute") == "NoExecute"
-
-
-def _priority(pod: Object) -> None:
-    """No PriorityClass is served: every pod without a priority has that of none."""
-    spec = pod["spec"]
-    if spec.get("priority") is None:
-        spec["priority"] = 0
-    if not spec.get("preemptionPolicy"):
-        spec["preemptionPolicy"] = "PreemptLowerPriority"
-
-
-def _ingress_class(ingress: Object, lookup: Lookup) -> None:
-    spec = ingress.setdefault("spec", {})
-    old_way = meta.annotations(ingress).get("kubernetes.io/ingress.class")
-    if spec.get("ingressClassName") is not None or old_way is not None:
-        return
-    defaults = [
-        found
-        for found in lookup.all(kinds.INGRESS_CLASS)
-        if meta.annotations(found).get(DEFAULT_CLASS) == "true"
-    ]
-    if defaults:
-        newest = max(defaults, key=lambda one: str(meta.metadata(one).get("creationTimestamp")))
-        spec["ingressClassName"] = meta.name(newest)

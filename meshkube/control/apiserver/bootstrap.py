@@ -11,13 +11,26 @@ from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control.apiserver.admission import DEFAULT_CLASS
+from meshkube.control.apiserver.classes import DEFAULT_INGRESS_CLASS
 from meshkube.control.apiserver.options import WriteOptions
 
 if TYPE_CHECKING:
     from meshkube.control.apiserver.registry import Registry
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+PRIORITIES = (
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another"
+        " node if necessary.",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +76,25 @@ async def _create_or_update(registry: Registry, kind: Kind, obj: Object) -> None
 def _objects(settings: Settings) -> Iterator[tuple[Kind, Object]]:
     for name in NAMESPACES:
         yield kinds.NAMESPACE, {"metadata": {"name": name}}
+    for name, value, about in PRIORITIES:
+        yield (
+            kinds.PRIORITY_CLASS,
+            {"metadata": {"name": name}, "value": value, "description": about},
+        )
+    yield kinds.SERVICE_CIDR, _service_cidr(settings)
     yield kinds.SERVICE, _api_service(settings)
     yield kinds.SERVICE, _dns_service(settings)
     yield (
         kinds.INGRESS_CLASS,
         {
-            "metadata": {"name": "meshkube", "annotations": {DEFAULT_CLASS: "true"}},
+            "metadata": {"name": "meshkube", "annotations": {DEFAULT_INGRESS_CLASS: "true"}},
             "spec": {"controller": "meshkube.io/ingress"},
         },
     )
+
+
+def _service_cidr(settings: Settings) -> Object:
+    return {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [settings.service_cidr]}}
 
 
 def _api_service(settings: Settings) -> Object:

@@ -121,8 +121,7 @@ class LocalClient:
             await self._registry.bind(obj, namespace, meta.name(obj), self._options())
             return obj
         if subresource == "eviction":
-            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, user=self._user)
-            await self._registry.delete(kind, meta.name(obj), namespace, delete)
+            await self._registry.evict(obj, namespace, meta.name(obj), self._options())
             return obj
         if subresource == "token":
             access = self._registry.access

@@ -17,13 +17,14 @@ from meshkube.clock import Clock
 from meshkube.control.apiserver import (
     bootstrap,
     bootstrap_policy,
+    eviction,
     rules,
     service_accounts,
     subresources,
 )
 from meshkube.control.apiserver.access import Access
-from meshkube.control.apiserver.cache import Cached, Change
-from meshkube.control.apiserver.encoding import object_key
+from meshkube.control.apiserver.cache import Cached, Change, Selection
+from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
@@ -252,14 +253,13 @@ class Registry:
 
         await self._writer.modify(kinds.POD, namespace, name, make, options, subresource="binding")
 
-    async def evict(
-        self, body: Object, namespace: str, name: str, options: WriteOptions, user: User | None
-    ) -> None:
+    async def evict(self, body: Object, namespace: str, name: str, options: WriteOptions) -> None:
         """Deletes a pod where its disruption budget allows it. Raises `ApiError` 404, 429."""
         _check_place(kinds.POD, body, namespace, name)
-        delete = DeleteOptions.of(body.get("deleteOptions") or {}, options.dry_run, user)
+        delete = DeleteOptions.of(body.get("deleteOptions") or {}, options.dry_run, options.user)
         pod = (await self.get(kinds.POD, name, namespace)).object
-        budget = eviction.budget_of(pod, self.lookup.inside(kinds.POD_DISRUPTION_BUDGET, namespace))
+        budgets = self.access.lookup.inside(kinds.POD_DISRUPTION_BUDGET, namespace)
+        budget = eviction.budget_of(pod, budgets)
         own = WriteOptions(dry_run=delete.dry_run, field_manager="meshkube")
         now = self.clock.now()
         if budget is not None:

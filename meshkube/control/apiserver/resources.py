@@ -130,8 +130,7 @@ class Resources:
         if route.subresource == "binding":
             await self._registry.bind(obj, route.namespace, route.name, options)
         elif route.subresource == "eviction":
-            delete = DeleteOptions.of(obj.get("deleteOptions") or {}, options.dry_run, call.user)
-            await self._registry.delete(route.kind, route.name, route.namespace, delete)
+            await self._registry.evict(obj, route.namespace, route.name, options)
         elif route.subresource == "token":
             access = self._registry.access
             made = token_requests.answer(obj, route.namespace, route.name, call.user, access)

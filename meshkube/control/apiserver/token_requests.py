@@ -11,7 +11,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import FieldError
 from meshkube.api.types import Object
 from meshkube.control.apiserver.access import Access
-from meshkube.control.apiserver.admission import Lookup
+from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.auth import node
 from meshkube.control.auth.tokens import DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS
 from meshkube.control.auth.users import User

@@ -11,11 +11,11 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.control.apiserver import admission, deletion, rules, services, strategy
-from meshkube.control.apiserver.admission import Lookup
+from meshkube.control.apiserver import admission, charging, deletion, rules, services, strategy
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.control.auth.users import User
@@ -23,7 +23,8 @@ from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUn
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
-_NOT_SPEC = frozenset({"status", "binding", "finalize"})
+_NOT_SPEC = frozenset({"status", "binding", "finalize", "approval"})
+_CHARGED_ON_UPDATE = frozenset({kinds.SERVICE, kinds.PERSISTENT_VOLUME_CLAIM})
 
 Guard = Callable[[Kind, Object | None, Object | None, User | None, str], None]
 """Refuses what a user may not do although it has the verb: `access.Access.guard`."""
@@ -66,6 +67,7 @@ class Writer:
                 with self._claimed(kind, obj, options):
                     rules.validate_create(kind, obj)
                     rules.record_manager(kind, obj, None, options, self._clock.now())
+                    await self._charge(kind, obj, None, options)
                     return await self._create(kind, obj, options)
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists" or not left:
@@ -76,8 +78,9 @@ class Writer:
     def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
         now = meta.timestamp(self._clock.now())
         strategy.prepare_create(kind, obj, namespace, now, _new_uid())
-        admission.admit_create(kind, obj, namespace, self._lookup)
+        # Limit ranges look at what is left after the defaults.
         rules.defaults(kind, obj)
+        admission.admit_create(kind, obj, namespace, self._lookup)
         if kind is kinds.SERVICE:
             services.prepare(obj, None)
 
@@ -113,6 +116,8 @@ class Writer:
                     self._judge(kind, new, current.object, options, subresource)
                     if _same(new, current.object):
                         return current
+                    if kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC:
+                        await self._charge(kind, new, current.object, options)
                     return await self._replace(kind, current, new, options)
             except RevisionMismatch as error:
                 await self._catch_up(error)
@@ -181,6 +186,35 @@ class Writer:
             except RevisionMismatch as error:
                 await self._catch_up(error)
         raise errors.conflict(kind.group, kind.plural, name)
+
+    async def _charge(
+        self, kind: Kind, obj: Object, old: Object | None, options: WriteOptions
+    ) -> None:
+        """Adds what is asked for to the quotas of the namespace. Raises `ApiError` 403."""
+        if not kind.namespaced:
+            return
+        space = meta.namespace(obj)
+        quotas = self._lookup.inside(kinds.RESOURCE_QUOTA, space)
+        for found in charging.concerned(kind, obj, quotas):
+            await self._charge_one(kind, obj, old, meta.name(found), options)
+
+    async def _charge_one(
+        self, kind: Kind, obj: Object, old: Object | None, name: str, options: WriteOptions
+    ) -> None:
+        quota = kinds.RESOURCE_QUOTA
+        for _ in range(WRITE_TRIES):
+            current = self.current(quota, meta.namespace(obj), name)
+            new = charging.charged(kind, obj, current.object, self._clock.now(), old)
+            if new is None or options.dry_run:
+                return
+            try:
+                written = await self._update(current, encode(quota, new))
+            except RevisionMismatch as error:
+                await self._catch_up(error)
+                continue
+            await self._seen(quota, written)
+            return
+        raise errors.conflict(quota.group, quota.plural, name)
 
     async def _update(self, current: Cached, value: bytes) -> KeyValue:
         try:

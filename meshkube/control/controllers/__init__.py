@@ -5,6 +5,7 @@ from __future__ import annotations
 from meshkube.control.controllers import (
     daemonset,
     deployment,
+    disruption,
     endpoint_mirror,
     endpoint_slices,
     endpoints,
@@ -17,6 +18,7 @@ from meshkube.control.controllers import (
     pod_gc,
     replicaset,
     replicationcontroller,
+    resource_quota,
     service_account,
     statefulset,
     taint_eviction,
@@ -26,6 +28,7 @@ from meshkube.control.loop import Controller
 CONTROLLERS: tuple[Controller, ...] = (
     daemonset.CONTROLLER,
     deployment.CONTROLLER,
+    disruption.CONTROLLER,
     endpoint_mirror.CONTROLLER,
     endpoint_slices.CONTROLLER,
     endpoints.CONTROLLER,
@@ -38,6 +41,7 @@ CONTROLLERS: tuple[Controller, ...] = (
     pod_gc.CONTROLLER,
     replicaset.CONTROLLER,
     replicationcontroller.CONTROLLER,
+    resource_quota.CONTROLLER,
     service_account.CONTROLLER,
     statefulset.CONTROLLER,
     taint_eviction.CONTROLLER,

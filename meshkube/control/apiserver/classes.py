@@ -1,0 +1,105 @@
+"""Classes that objects name, and those they get where they name none: priority, storage, ingress.
+
+Pure. Sources: the Kubernetes documents, "Pod Priority and Preemption", "Storage Classes", and
+"Ingress".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from meshkube.api import errors, kinds, meta
+from meshkube.api.types import Object
+from meshkube.control.apiserver.lookup import Lookup
+
+DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+DEFAULT_STORAGE_CLASS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+_OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
+_OLD_INGRESS_CLASS = "kubernetes.io/ingress.class"
+
+
+def priority(pod: Object, lookup: Lookup) -> None:
+    """Gives a new pod the priority of its class. Raises `ApiError` 403."""
+    spec = pod["spec"]
+    name, class_ = spec.get("priorityClassName") or "", None
+    if name:
+        class_ = lookup.find(kinds.PRIORITY_CLASS, name)
+        if class_ is None:
+            raise _refused(pod, f"no PriorityClass with name {name} was found")
+    else:
+        class_ = _default_priority(lookup)
+        if class_ is not None:
+            spec["priorityClassName"] = meta.name(class_)
+    value = (class_ or {}).get("value") or 0
+    policy = (class_ or {}).get("preemptionPolicy") or "PreemptLowerPriority"
+    if spec.get("priority") not in (None, value):
+        raise _refused(
+            pod,
+            f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
+            f"priority admission controller computed {value} from the given PriorityClass name",
+        )
+    if (spec.get("preemptionPolicy") or policy) != policy:
+        raise _refused(
+            pod,
+            f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be "
+            f"provided in pod spec; priority admission controller computed {policy} from the "
+            "given PriorityClass name",
+        )
+    spec["priority"], spec["preemptionPolicy"] = value, policy
+
+
+def _default_priority(lookup: Lookup) -> Object | None:
+    """Of several default classes the one with the least priority."""
+    found = (each for each in lookup.all(kinds.PRIORITY_CLASS) if each.get("globalDefault"))
+    return min(found, key=lambda each: each.get("value") or 0, default=None)
+
+
+def _refused(pod: Object, why: str) -> errors.ApiError:
+    return errors.forbidden("", "pods", meta.name(pod), why)
+
+
+def only_one_default(class_: Object, lookup: Lookup) -> None:
+    """Raises `ApiError` 403 for a second PriorityClass that is the default."""
+    if not class_.get("globalDefault"):
+        return
+    other = _default_priority(lookup)
+    if other is not None and meta.name(other) != meta.name(class_):
+        why = (
+            f"PriorityClass {meta.name(other)} is already marked as default. Only one default can "
+            "exist"
+        )
+        kind = kinds.PRIORITY_CLASS
+        raise errors.forbidden(kind.group, kind.plural, meta.name(class_), why)
+
+
+def storage_class(claim: Object, lookup: Lookup) -> None:
+    """Gives a claim that names no class the default one; an empty name stands for none."""
+    spec = claim.setdefault("spec", {})
+    if spec.get("storageClassName") is not None or _OLD_STORAGE_CLASS in meta.annotations(claim):
+        return
+    found = _newest(lookup.all(kinds.STORAGE_CLASS), DEFAULT_STORAGE_CLASS)
+    if found:
+        spec["storageClassName"] = found
+
+
+def ingress_class(ingress: Object, lookup: Lookup) -> None:
+    """Gives an ingress that names no class the default one."""
+    spec = ingress.setdefault("spec", {})
+    if spec.get("ingressClassName") is not None or _OLD_INGRESS_CLASS in meta.annotations(ingress):
+        return
+    found = _newest(lookup.all(kinds.INGRESS_CLASS), (DEFAULT_INGRESS_CLASS,))
+    if found:
+        spec["ingressClassName"] = found
+
+
+def _newest(classes: Iterable[Object], marks: tuple[str, ...]) -> str:
+    """The name of the class that is the default: the newest, then the first by name."""
+    marked = [
+        each for each in classes if any(meta.annotations(each).get(m) == "true" for m in marks)
+    ]
+    marked.sort(key=meta.name)
+    created = lambda each: str(meta.metadata(each).get("creationTimestamp"))  # noqa: E731
+    return meta.name(max(marked, key=created)) if marked else ""
