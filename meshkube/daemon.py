@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -27,6 +28,9 @@ from meshkube.config import Config, ConfigError
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
+from meshkube.control.auth import component_roles
+from meshkube.control.auth.tokens import TokenIssuer
+from meshkube.control.auth.users import NODE_PREFIX
 from meshkube.control.election import Timing
 from meshkube.control.manager import ControlPlane
 from meshkube.dataplane.nftables import NftKernel
@@ -159,6 +163,7 @@ def _assemble(config: Config, host: Host, store: Store) -> Supervisor:
         cluster_dns=config.cluster_dns,
         node_ports=config.node_port_range,
         api_address=(host.address, config.listen_address[1]),
+        issuer=_issuer(config, host),
     )
     api = ApiServer(
         registry=registry,
@@ -168,7 +173,7 @@ def _assemble(config: Config, host: Host, store: Store) -> Supervisor:
         health=lambda: supervisor.health,
         listeners=_listeners(config),
     )
-    parts = list(_parts(config, host, LocalClient(registry), clock))
+    parts = list(_parts(config, host, functools.partial(LocalClient, registry), clock))
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
 
@@ -184,12 +189,23 @@ def _listeners(config: Config) -> dict[str, str]:
     }
 
 
-def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator[Part]:
-    """All that acts on the API, each with nothing but a Client."""
+def _issuer(config: Config, host: Host) -> TokenIssuer:
+    signing, *old = host.credentials.token_keys
+    name = f"https://kubernetes.default.svc.{config.cluster_domain}"
+    return TokenIssuer(signing, issuer=name, old=old)
+
+
+ClientOf = Callable[[str], Client]
+"""A Client that acts as the user with this name."""
+
+
+def _parts(config: Config, host: Host, client_of: ClientOf, clock: Clock) -> Iterator[Part]:
+    """All that acts on the API, each with nothing but a Client, as a user of its own."""
     off = config.disable
     if not {"controllers", "scheduler"} <= set(off):
         yield ControlPlane(
-            client=client,
+            client=client_of(component_roles.CONTROLLER_MANAGER),
+            client_of=lambda name: client_of(component_roles.controller_user(name)),
             identity=config.node_name,
             clock=clock,
             cluster_ca=host.credentials.ca.certificate.decode(),
@@ -199,10 +215,11 @@ def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator
             timing=ALONE if config.store == "sqlite" else None,
         )
     if "node" not in off:
-        yield from _node(config, host, client, clock)
+        user = NODE_PREFIX + config.node_name
+        yield from _node(config, host, client_of(user), clock)
     if "dataplane" not in off:
         yield ServiceProxy(
-            client=client,
+            client=client_of(component_roles.PROXY),
             kernel=NftKernel(clock),
             node_name=config.node_name,
             node_ip=host.address,
@@ -213,7 +230,7 @@ def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator
         )
     if "dns" not in off:
         dns = DnsServer(
-            client=client,
+            client=client_of(component_roles.DNS),
             address=config.cluster_dns,
             domain=config.cluster_domain,
             networks=[config.service_cidr, config.pod_cidr],
@@ -224,7 +241,7 @@ def _parts(config: Config, host: Host, client: Client, clock: Clock) -> Iterator
         yield dns
     if "ingress" not in off:
         yield Ingress(
-            client=client,
+            client=client_of(component_roles.INGRESS),
             http_port=config.ingress_http,
             https_port=config.ingress_https,
             addresses=[host.address],

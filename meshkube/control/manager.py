@@ -29,6 +29,8 @@ class ControlPlane:
     """A Part. Contends for the Lease kube-system/meshkube as `identity` (one per data directory),
     and leads when it gets it. Losing it stops the controllers, never the process.
 
+    `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
+    the scheduler the client that it writes with: as a user of its own, where that is wanted.
     `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes.
     """
 
@@ -46,8 +48,10 @@ class ControlPlane:
         scheduler: bool = True,
         settings: Settings | None = None,
         timing: Timing | None = None,
+        client_of: Callable[[str], Client] | None = None,
     ) -> None:
         self._client = client
+        self._client_of = client_of or (lambda name: client)
         self._identity = identity
         self._clock = clock or SystemClock()
         self._settings = settings or Settings(cluster_ca=cluster_ca, pod_cidr=pod_cidr)
@@ -69,7 +73,7 @@ class ControlPlane:
         loops = [
             ControllerLoop(
                 controller,
-                client=self._client,
+                client=self._client_of(controller.name),
                 caches=caches,
                 events=events,
                 clock=self._clock,
@@ -77,7 +81,7 @@ class ControlPlane:
             )
             for controller in self._controllers
         ]
-        scheduler = Scheduler(self._client, caches, events, self._clock)
+        scheduler = Scheduler(self._client_of("scheduler"), caches, events, self._clock)
         election = self._election = Election(
             client=self._client,
             identity=self._identity,

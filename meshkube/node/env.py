@@ -8,7 +8,7 @@ import binascii
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from meshkube.api import meta, quantities
@@ -37,6 +37,8 @@ class Context:
     lookup: Lookup
     allocatable: Mapping[str, str]
     """The node's `cpu`, `memory`, `ephemeral-storage`: the limits of who has none."""
+    tokens: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Of the pod's service account, by audience and seconds."""
 
 
 def environment(
@@ -57,8 +59,8 @@ def _from_sources(container: Object, context: Context) -> dict[str, str]:
     found: dict[str, str] = {}
     for source in container.get("envFrom") or ():
         prefix = source.get("prefix") or ""
-        for kind, field in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
-            reference = source.get(field)
+        for kind, place in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
+            reference = source.get(place)
             if reference is None:
                 continue
             obj = context.lookup(kind, reference["name"])  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from meshkube.api import meta
@@ -14,8 +15,10 @@ from meshkube.node.env import ConfigError, Context, SourceKind, expand
 from meshkube.node.kit import Kit
 from meshkube.node.mounts import PodDirectory, container_mount, host_path
 from meshkube.node.runtime import Mount
+from meshkube.node.service_tokens import PodTokens
 from meshkube.node.volumes import Files, VolumeError, files_of, is_projection, references
 
+FOLLOW_RETRY = timedelta(seconds=10)
 TERMINATION_LOG = "/dev/termination-log"
 
 
@@ -28,7 +31,10 @@ class PodVolumes:
         self._changed = changed
         self._lock = asyncio.Lock()
         self._made = False
+        self._tokens = PodTokens(kit.client, kit.clock)
         self.directory = PodDirectory(kit.pods_directory, uid)
+        # Of an earlier process: its projections have to be followed again.
+        self._follow_at = kit.clock.now() if self.directory.path.exists() else None
 
     def context(self, pod: Object, address: str) -> Context:
         """What references in the pod's spec mean now."""
@@ -44,7 +50,14 @@ class PodVolumes:
             host_ip=self._kit.node_ip,
             lookup=lookup,
             allocatable=self._kit.allocatable,
+            tokens=self._tokens.texts(),
         )
+
+    def refresh_at(self) -> datetime | None:
+        """When the projections are to be written again although nothing changed: tokens end."""
+        if self._made:
+            return self._tokens.renew_at()
+        return self._follow_at
 
     async def hold(self, pod: Object) -> None:
         """Looks up every object that the pod names, and keeps looking."""
@@ -52,6 +65,10 @@ class PodVolumes:
         keys = [(kind, namespace, name) for kind, name in references(pod)]
         if keys:
             await self._kit.references.hold(self._uid, keys, self._changed)
+        try:
+            await self._tokens.refresh(pod)
+        except VolumeError as error:
+            raise _named(_token_volume(pod), error) from error
 
     async def ensure(self, pod: Object, *, again: bool = False) -> None:
         """Makes what is missing; with `again`, writes projections anew where they differ.
@@ -59,6 +76,8 @@ class PodVolumes:
         async with self._lock:
             if self._made and not again:
                 return
+            if self._follow_at is not None:
+                self._follow_at = self._kit.clock.now() + FOLLOW_RETRY
             await self.hold(pod)
             context = self.context(pod, "")
             projections = _projections(pod, context)
@@ -146,6 +165,14 @@ def _projections(pod: Object, context: Context) -> dict[str, Files]:
             except VolumeError as error:
                 raise _named(volume["name"], error) from error
     return found
+
+
+def _token_volume(pod: Object) -> str:
+    for volume in pod["spec"].get("volumes") or ():
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            if "serviceAccountToken" in source:
+                return str(volume["name"])
+    return ""
 
 
 def _named(name: str, error: Any) -> VolumeError:

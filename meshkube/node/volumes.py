@@ -17,6 +17,7 @@ from meshkube.node import env
 from meshkube.node.env import ConfigError, Context, SourceKind, contents
 
 DEFAULT_MODE = 0o644
+TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,21 @@ def _projected(source: Object, context: Context) -> Files:
         elif "downwardAPI" in part:
             files |= _downward({"defaultMode": mode, **part["downwardAPI"]}, context)
         elif "serviceAccountToken" in part:
-            raise VolumeError("projected service account tokens are not supported")
+            files |= _token(part["serviceAccountToken"], mode, context)
     return files
+
+
+def _token(source: Object, mode: int, context: Context) -> Files:
+    key = token_want(source)
+    if key not in context.tokens:
+        raise VolumeError("the service account token has not been fetched yet")
+    return {_inside(source["path"]): File(context.tokens[key].encode(), mode)}
+
+
+def token_want(source: Object) -> tuple[str, int]:
+    """Which token a `serviceAccountToken` source shows: audience (empty: the API) and seconds."""
+    seconds = int(source.get("expirationSeconds") or TOKEN_SECONDS)
+    return source.get("audience") or "", seconds
 
 
 def _keys(kind: SourceKind, source: Object, context: Context) -> Files:

@@ -145,12 +145,24 @@ class PodWorker:
         found = plan(self._look())
         for action in found.actions:
             self._begin(action, view)
+        renew = self._volumes_due()
         if self._stale_projections and VOLUMES not in self._operations:
             self._stale_projections = False
             self._launch(VOLUMES, self._refresh_volumes())
         self._report()
-        times = [time for time in (found.wake_at, later) if time is not None]
+        times = [time for time in (found.wake_at, later, renew) if time is not None]
         return min(times) if times else None
+
+    def _volumes_due(self) -> datetime | None:
+        """Marks projections that are to be written again; else says when they will be."""
+        phase = (self._pod.get("status") or {}).get("phase")
+        due = self._volumes.refresh_at()
+        if due is None or meta.deleting(self._pod) or phase in ("Succeeded", "Failed"):
+            return None
+        if due > self._kit.clock.now():
+            return due
+        self._stale_projections = VOLUMES not in self._operations
+        return None
 
     def _look(self) -> PodView:
         seen = Seen(

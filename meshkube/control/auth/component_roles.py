@@ -228,7 +228,9 @@ CONTROLLER_ACCOUNTS = {
 
 
 def controller_user(name: str) -> str:
-    """The user name of one of our controllers."""
+    """The user name of one of our controllers, or of the scheduler."""
+    if name == "scheduler":
+        return SCHEDULER
     account = CONTROLLER_ACCOUNTS.get(name, f"{name}-controller")
     return f"system:serviceaccount:kube-system:{account}"
 
