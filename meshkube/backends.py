@@ -112,5 +112,11 @@ def _password(config: Config) -> str:
         return config.store_password
     try:
         return config.store_password_file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--store-password-file: {error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--store-password-file: {config.store_password_file}: {error.strerror}"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"--store-password-file: {config.store_password_file}: is no text"
+        ) from None

@@ -46,6 +46,12 @@ async def copy(source: Source, target: Store) -> Copied:
         keys += len(page.kvs)
         size += sum(len(kv.value) for kv in page.kvs)
     await _require_count(target, keys)
+    newest = (await source.range("", limit=1)).revision
+    if newest != revision:
+        raise StoreError(
+            f"what is copied was written to meanwhile (revision {revision} is copied, {newest} is"
+            f" the newest): stop its servers, empty the target and copy again"
+        )
     return Copied(keys, size, revision, await target.revision())
 
 

@@ -95,7 +95,7 @@ async def test_a_member_that_hangs_is_left(cluster: etcd.Cluster) -> None:
 async def test_without_quorum_the_store_is_unavailable_and_comes_back_by_itself(
     cluster: etcd.Cluster,
 ) -> None:
-    async with busy(cluster) as (load, followers):
+    async with busy(cluster) as (load, _):
         store = load.store
         for member in cluster.members[:2]:
             member.kill()
@@ -105,7 +105,6 @@ async def test_without_quorum_the_store_is_unavailable_and_comes_back_by_itself(
             await store.revision()
         cluster.start(*cluster.members[:2])
         await acknowledge(load, 20)
-        assert all(follower.revision for follower in followers)
 
 
 async def test_kill_9_of_the_only_member_loses_nothing_acknowledged(member: etcd.Cluster) -> None:
