@@ -210,26 +210,52 @@ class Http1Connection(asyncio.Protocol):
         match = ORIGIN_LINE.match(data)
         if match is not None:
             line_end = match.end()
-            if data[line_end:] == self._last_tail:
-                prepared = self._prepared = self._last
-                assert prepared is not None
-                self._method, self._target = match.groups()
+            tail = data[line_end:]
+            prepared = self._last if tail == self._last_tail else self._usual(tail, len(data))
+            if prepared is not None:
                 proxy = self._proxy
-                route = proxy.remembered.get((prepared.host, self._target))
+                self._method, target = match.groups()
+                route = proxy.remembered.get((prepared.host, target))
+                if route is None:
+                    route = proxy.lookup(prepared.host, target)
                 if route.__class__ is Route:
+                    self._prepared = prepared
+                    self._target = target
                     self._state = WAIT
                     if prepared.request_id:
-                        tail = b"%b\r\n\r\n" % prepared.request_id
+                        ending = b"%b\r\n\r\n" % prepared.request_id
                     else:
                         number = self._request_number = next(proxy.id_numbers)
-                        tail = b"%b%012x\r\n\r\n" % (proxy.id_prefix, number)
-                    head = data[:line_end] + prepared.out + tail
+                        ending = b"%b%012x\r\n\r\n" % (proxy.id_prefix, number)
+                    head = data[:line_end] + prepared.out + ending
                     exchange = self._exchange = Exchange(
                         proxy, self, route, head, self._method, b""
                     )
                     exchange.start(b"", True)
                     return b""
         return self._any_request(data, match)
+
+    def _usual(self, tail: bytes, size: int) -> Prepared | None:
+        """What follows from `tail`, all that came after a first line, where it is the rest of a
+        whole request (of `size` bytes) of the usual kind: kept alive, with no body or upgrade."""
+        if tail.find(b"\r\n\r\n") != len(tail) - 4 or size > self._proxy.settings.max_head:
+            return None
+        self._prepared = None
+        prepared = self._remember(tail[:-2])
+        if self._last_tail != tail or self._proxy.draining:
+            return None
+        self._keep_alive = self.takes_chunks = True
+        self._minor = 1
+        self._head_begun = False
+        return prepared
+
+    def _remember(self, block: bytes) -> Prepared:
+        prepared = self._prepare(block, 1, None)
+        usual = prepared.keep_alive and not prepared.fields.length and not prepared.upgrade
+        self._last = prepared
+        self._last_block = block
+        self._last_tail = block + b"\r\n" if usual else b"\0"
+        return prepared
 
     def _any_request(self, data: bytes, match: re.Match[bytes] | None) -> bytes:
         """Begins a request of any kind."""
@@ -245,11 +271,7 @@ class Http1Connection(asyncio.Protocol):
         block = data[line_end : end + 2]
         prepared = self._last
         if prepared is None or block != self._last_block:
-            prepared = self._prepare(block, 1, None)
-            usual = prepared.keep_alive and not prepared.fields.length and not prepared.upgrade
-            self._last = prepared
-            self._last_block = block
-            self._last_tail = block + b"\r\n" if usual else b"\0"
+            prepared = self._remember(block)
         return self._begin(prepared, data[:line_end], data, end + 4)
 
     def _unusual(self, data: bytes) -> bytes:

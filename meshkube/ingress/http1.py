@@ -24,6 +24,7 @@ _REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]*+) ([!-~]++) HTTP/1\.([01])\r\n")
 _ANY_REQUEST_LINE = re.compile(rb"%b+ [^\r\n]+ HTTP/(\d\.\d)\r\n" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n")
 _BLOCK = re.compile(rb"(?:%b)*+" % _LINE)
+_ONE_LINE = re.compile(rb"(%b++):[^\x00-\x08\x0a-\x1f\x7f]*+" % _TOKEN)
 _BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?#].*)?")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)?(?::\d{0,5})?")
@@ -31,8 +32,7 @@ _LENGTH = re.compile(rb"\d{1,18}")
 
 
 def _named(*names: str) -> re.Pattern[bytes]:
-    """Finds the lines of these headers. A dash may be an underscore: many servers cannot tell
-    `X_Forwarded_For` from `X-Forwarded-For`, so neither may pass."""
+    """Finds the lines of these headers. A dash may be an underscore."""
     by_letter: dict[str, list[str]] = {}
     for name in names:
         by_letter.setdefault(name[0], []).append(name[1:].replace("-", "[-_]"))
@@ -43,27 +43,10 @@ def _named(*names: str) -> re.Pattern[bytes]:
     return re.compile(rf"\n({choices}):([^\r]*)\r".encode())
 
 
-_REQUEST_SPECIALS = _named(
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authorization",
-    "proxy",
-    "te",
-    "upgrade",
-    "expect",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-server",
-    "x-real-ip",
-    "x-request-id",
-    "forwarded",
-    "http2-settings",
+_REQUEST_SPECIALS = frozenset(
+    b"""host content-length transfer-encoding connection keep-alive proxy-connection
+    proxy-authorization proxy te upgrade expect x-forwarded-for x-forwarded-proto x-forwarded-host
+    x-forwarded-port x-forwarded-server x-real-ip x-request-id forwarded http2-settings""".split()
 )
 _RESPONSE_SPECIALS = _named(
     "content-length",
@@ -200,33 +183,63 @@ def check_partial(data: bytes, limit: int) -> None:
         raise HeadError(431, f"the header fields are larger than {limit} bytes")
 
 
+_Taker = Callable[[Fields, bytes], None]
+# Lines that were sound once and go on as they are; and those that mean something to us, with who
+# takes the value and whether the line goes on. Most lines of a request were in many before it: for
+# each of those it takes one look here to know all about it.
+_plain: set[bytes] = set()
+_special: dict[bytes, tuple[_Taker | None, bytes, bool]] = {}
+_LINES_KEPT = 8192
+_LONGEST_KEPT = 1024
+
+
 def parse_fields(block: bytes, minor: int) -> Fields:
     """Reads the header lines of a request in HTTP/1.`minor`. Raises `HeadError`."""
-    if _BLOCK.fullmatch(block) is None:
-        raise HeadError(400, _why_malformed(block))
     fields = Fields(block)
-    # A line feed in front lets the first line be found like the others.
-    text = b"\n" + block
-    cuts: list[tuple[int, int]] = []
-    for match in _REQUEST_SPECIALS.finditer(text):
-        name = match[1].lower()
-        # A name with an underscore in it is cut and means nothing.
-        take = _TAKERS.get(name)
-        if take is not None:
-            take(fields, match[2].strip(b" \t"))
-        if name not in _STAYS:
-            cuts.append(match.span())
+    if block and not block.endswith(b"\r\n"):
+        raise HeadError(400, _why_malformed(block))
+    lines = block[:-2].split(b"\r\n") if block else []
+    dropped = False
+    for line in [line for line in lines if line not in _plain]:
+        known = _special.get(line) or _learn(line, block)
+        if known is not None:
+            take, value, stays = known
+            if take is not None:
+                take(fields, value)
+            if not stays:
+                lines.remove(line)
+                dropped = True
     _check_framing(fields, minor)
-    if fields.host is None:
-        if minor == 1:
-            raise HeadError(400, "the request has no Host")
-    elif _HOST.fullmatch(fields.host) is None:
-        raise HeadError(400, "the Host is malformed")
-    if cuts:
-        fields.kept = _without(text, cuts)
+    if fields.host is None and minor == 1:
+        raise HeadError(400, "the request has no Host")
+    if dropped:
         if not fields.connection <= _USUAL_OPTIONS:
-            fields.kept = _without_named(fields.kept, fields.connection)
+            lines = _without_named(lines, fields.connection)
+        lines.append(b"")
+        fields.kept = b"\r\n".join(lines)
     return fields
+
+
+def _learn(line: bytes, block: bytes) -> tuple[_Taker | None, bytes, bool] | None:
+    """What is to know about a line not seen before: None where it only goes on. Raises
+    `HeadError`; what is refused is not remembered."""
+    match = _ONE_LINE.fullmatch(line)
+    if match is None:
+        raise HeadError(400, _why_malformed(block))
+    if len(_plain) + len(_special) >= _LINES_KEPT:
+        _plain.clear()
+        _special.clear()
+    name = match[1].lower()
+    # Many servers cannot tell `X_Forwarded_For` from `X-Forwarded-For`: a name with an underscore
+    # is cut and means nothing.
+    if name.replace(b"_", b"-") not in _REQUEST_SPECIALS:
+        if len(line) <= _LONGEST_KEPT:
+            _plain.add(line)
+        return None
+    known = (_TAKERS.get(name), line[match.end(1) + 1 :].strip(b" \t"), name in _STAYS)
+    if len(line) <= _LONGEST_KEPT:
+        _special[line] = known
+    return known
 
 
 def _check_framing(fields: Fields, minor: int) -> None:
@@ -243,6 +256,8 @@ def _check_framing(fields: Fields, minor: int) -> None:
 def _take_host(fields: Fields, value: bytes) -> None:
     if fields.host is not None:
         raise HeadError(400, "the request has more than one Host")
+    if _HOST.fullmatch(value) is None:
+        raise HeadError(400, "the Host is malformed")
     fields.host = value
 
 
@@ -286,7 +301,7 @@ def _setter(name: str) -> Callable[[Fields, bytes], None]:
     return take
 
 
-_TAKERS: dict[bytes, Callable[[Fields, bytes], None]] = {
+_TAKERS: dict[bytes, _Taker] = {
     b"host": _take_host,
     b"content-length": _take_length,
     b"transfer-encoding": _take_encoding,
@@ -349,7 +364,8 @@ def parse_response_fields(block: bytes) -> ResponseFields:
     if cuts:
         fields.kept = _without(text, sorted(cuts))
         if not options <= _USUAL_OPTIONS:
-            fields.kept = _without_named(fields.kept, options)
+            lines = _without_named(fields.kept.split(b"\r\n"), options)
+            fields.kept = b"\r\n".join(lines)
     return fields
 
 
@@ -364,8 +380,10 @@ def check_trailers(block: bytes) -> None:
     """Trailer lines may not change how the message is read. Raises `HeadError`."""
     if _BLOCK.fullmatch(block) is None:
         raise HeadError(400, "a trailer is malformed")
-    if _REQUEST_SPECIALS.search(b"\n" + block):
-        raise HeadError(400, "a trailer holds a field that is not allowed there")
+    for line in block.split(b"\r\n"):
+        name = line.partition(b":")[0].lower().replace(b"_", b"-")
+        if name in _REQUEST_SPECIALS:
+            raise HeadError(400, "a trailer holds a field that is not allowed there")
 
 
 @lru_cache(1024)
@@ -407,12 +425,11 @@ def _without(text: bytes, cuts: list[tuple[int, int]]) -> bytes:
     return b"".join(pieces)[1:]
 
 
-def _without_named(block: bytes, options: frozenset[bytes]) -> bytes:
+def _without_named(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
     """Cuts the headers that Connection lists (RFC 9110, 7.6.1)."""
     if options & _PROTECTED - {b"te"}:
         raise HeadError(400, "Connection names a header that frames the message")
-    lines = block.split(b"\r\n")
-    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in options)
+    return [line for line in lines if line.partition(b":")[0].lower() not in options]
 
 
 def _why_malformed(block: bytes) -> str:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-# Anything that makes the path differ from its normal form.
-_NOT_NORMAL = re.compile(r"%|//|/\.|\?|#")
 _ENCODED_SLASH = re.compile("%2[fF]")
 _BAD_ESCAPE = re.compile("%(?![0-9a-fA-F]{2})")
 
@@ -24,9 +22,9 @@ class BadPath(ValueError):
 def normal(target: str) -> str:
     """The path to match of an origin-form target (`/a%20b/../c?d=e` gives `/c`).
     Raises `BadPath`."""
-    if _NOT_NORMAL.search(target) is None:
-        return target
-    path = target.partition("?")[0].partition("#")[0]
+    path = target
+    if "?" in path or "#" in path:
+        path = path.partition("?")[0].partition("#")[0]
     if "%" in path:
         path = _decoded(path)
     if "//" in path or "/." in path:

@@ -30,6 +30,7 @@ from meshkube.ingress.rules import (
 )
 from meshkube.ingress.stats import RouteStats
 
+_HOSTS_KEPT = 1024
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -142,6 +143,8 @@ class RouteTable:
 
     def __init__(self) -> None:
         self._hosts: dict[str, _Host] = {}
+        self._known_hosts: dict[str, list[_Host]] = {}
+        """Which of them a request for a host may meet. Emptied when a rule changes."""
         self._classes: dict[str, Object] = {}
         self._ingresses: dict[str, Object] = {}
         self._entries: dict[str, _Entry] = {}
@@ -201,7 +204,12 @@ class RouteTable:
     def match(self, host: str, path: str) -> Route | Miss:
         """The route of a request: `host` in lower case without port, `path` as `paths.normal`
         makes it."""
-        candidates = self._candidates(host)
+        candidates = self._known_hosts.get(host)
+        if candidates is None:
+            candidates = self._candidates(host)
+            if len(self._known_hosts) >= _HOSTS_KEPT:
+                self._known_hosts.clear()
+            self._known_hosts[host] = candidates
         for candidate in candidates:
             route = candidate.find(path)
             if route is not None:
@@ -307,6 +315,7 @@ class RouteTable:
                 entry.routes.append(self._claim(key, ingress, row, kept))
         for route in old.routes if old else ():
             self._forget(route)
+        self._known_hosts.clear()
 
     def _claim(
         self, key: str, ingress: Object, row: Row, kept: Mapping[tuple[str, ...], RouteStats]

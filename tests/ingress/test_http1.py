@@ -280,6 +280,21 @@ def test_a_head_we_accept_means_the_same_to_another_parser(block: bytes) -> None
     assert re.sub(rb"\r\n\Z", b"", fields.kept).count(b"\n") == len(seen.headers) - 1
 
 
+def test_lines_are_judged_alike_however_often_they_come() -> None:
+    good = b"Host: a\r\nX-Forwarded-For: 1.2.3.4\r\nA: b\r\nConnection: close\r\n"
+    for _ in range(3):
+        fields = http1.parse_fields(good, 1)
+        assert (fields.host, fields.kept) == (b"a", b"Host: a\r\nA: b\r\n")
+        assert fields.forwarded_for == b"1.2.3.4"
+        for bad in (b"A: b\nC: d\r\n", b" A: b\r\n", b"A : b\r\n", b"\r\n", b"A: b"):
+            with pytest.raises(HeadError):
+                http1.parse_fields(b"Host: a\r\n" + bad, 1)
+    for number in range(20_000):
+        http1.parse_fields(b"Host: a%d\r\nX: %d\r\n" % (number, number), 1)
+    assert http1.parse_fields(good, 1).kept == b"Host: a\r\nA: b\r\n"
+    assert len(http1._plain) + len(http1._special) <= 8192
+
+
 # Chunked bodies
 
 
