@@ -1,20 +1,26 @@
-"""The store beside SQLite alone on one disk: durable writes a second, the delay of a watch.
+"""The stores beside SQLite alone on one disk: durable writes a second, delays, CPU.
 
 Every write is on the disk before it counts. The disk sets the pace of single writes, so the first
 row says what it allows: one row a transaction, `synchronous=FULL`, nothing else. Rounds of all take
-turns, and the best of each counts: other work on the machine only ever makes one slower.
+turns, and the best of each counts: other work on the machine only ever makes one slower. The
+members of etcd share this machine with each other and with the bench.
+
+`--check-perf` also asks `etcdctl check perf` (a minute for each cluster), which speaks gRPC.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -22,12 +28,25 @@ import uvloop
 
 from bench import harness
 from meshkube.store import Store
+from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
+from tests.support import etcd
 
 SECONDS = 1.0
 ROUNDS = 3
 VALUE = b"x" * 1000
-ROWS_READ = 10_000
+ROWS_READ = 2_000
+WATCHED = 300
+
+
+@dataclass(slots=True)
+class Peer:
+    """One store and its best rounds: `(writes a second, CPU of this process in µs for each)`."""
+
+    name: str
+    store: Store
+    single: tuple[float, float] = (0.0, 0.0)
+    hundred: tuple[float, float] = (0.0, 0.0)
 
 
 def main() -> int:
@@ -36,42 +55,82 @@ def main() -> int:
     here = Path(__file__).parents[1]
     with (
         tempfile.TemporaryDirectory(dir=here, prefix=".bench-store-") as directory,
+        contextlib.ExitStack() as clusters,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(measure(Path(directory)))
+        urls = {}
+        for missing in harness.absent("etcd"):
+            print(f"\nstore: without {missing}, which is not installed")
+        if etcd.ETCD is not None:
+            for size, name in ((1, "etcd, 1 member"), (3, "etcd, 3 members")):
+                cluster = clusters.enter_context(etcd.etcd(size, base=Path(directory)))
+                urls[name] = cluster.url
+        runner.run(measure(Path(directory), urls))
+        if "--check-perf" in sys.argv:
+            check_perf(urls)
     return 0
 
 
-async def measure(directory: Path) -> None:
-    store = await SqliteStore.open(directory / "store.db")
+async def measure(directory: Path, urls: dict[str, str]) -> None:
+    peers = [Peer("SQLite", await SqliteStore.open(directory / "store.db"))]
+    peers += [Peer(name, await EtcdStore.open(url)) for name, url in urls.items()]
     numbers = count()
-    raw, single, hundred = 0.0, 0.0, 0.0
+    raw = 0.0
     for round in range(ROUNDS):
         raw = max(raw, await asyncio.to_thread(sqlite_alone, directory / f"raw{round}.db"))
-        single = max(single, await writes(store, 1, numbers))
-        hundred = max(hundred, await writes(store, 100, numbers))
+        for peer in peers:
+            peer.single = max(peer.single, await writes(peer.store, 1, numbers))
+            peer.hundred = max(peer.hundred, await writes(peer.store, 100, numbers))
     harness.print_table(
         f"store: durable writes of {len(VALUE)} bytes, a second",
-        ["", "writes/s", "x"],
-        [
-            ["SQLite alone, one row a commit", raw, 1.0],
-            ["meshkube, one at a time", single, single / raw],
-            ["meshkube, 100 at once", hundred, hundred / raw],
-        ],
+        ["", "writes/s", "x", "our CPU us"],
+        [["SQLite alone, one row a commit", raw, 1.0, ""], *rows(peers, raw)],
     )
-    told, seen = await watch_delays(store)
-    read, page = await reads(store)
+    for peer in peers:
+        await delays(peer)
+        await peer.store.aclose()
+
+
+def rows(peers: list[Peer], raw: float) -> Iterator[list[object]]:
+    for peer in peers:
+        for what, (rate, cpu) in (
+            ("one at a time", peer.single),
+            ("100 at once", peer.hundred),
+        ):
+            yield [f"meshkube on {peer.name}, {what}", rate, rate / raw, cpu]
+
+
+async def delays(peer: Peer) -> None:
+    told, seen = await watch_delays(peer.store)
+    asked, read, page = await reads(peer.store)
     harness.print_table(
-        "store: the rest",
+        f"store on {peer.name}: the rest",
         ["", "ms", "p99"],
         [
             ["write asked for to acknowledged", *centiles(told)],
             ["write asked for to seen by a watch", *centiles(seen)],
+            ["the newest revision", *centiles(asked)],
             ["one key read", *centiles(read)],
             [f"{ROWS_READ} keys read", *centiles(page)],
         ],
     )
-    await store.aclose()
+
+
+def check_perf(urls: dict[str, str]) -> None:
+    found: list[list[object]] = []
+    for name, url in urls.items():
+        endpoints = url.partition("://")[2]
+        done = subprocess.run(
+            ["etcdctl", f"--endpoints={endpoints}", "check", "perf", "--load=xl"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"ETCDCTL_API": "3"},
+            timeout=180,
+        )
+        match = re.search(r"[Tt]hroughput.*?(\d+) writes/s", done.stdout)
+        found.append([f"{name}, up to 1,000 at once", float(match[1]) if match else 0.0])
+    harness.print_table("etcdctl check perf --load=xl", ["", "writes/s"], found)
 
 
 def sqlite_alone(path: Path) -> float:
@@ -89,9 +148,11 @@ def sqlite_alone(path: Path) -> float:
     return done / elapsed
 
 
-async def writes(store: Store, writers: int, numbers: Iterator[int]) -> float:
-    """Creates a second by that many writers, each waiting for one before it begins the next."""
+async def writes(store: Store, writers: int, numbers: Iterator[int]) -> tuple[float, float]:
+    """Creates a second by that many writers, each waiting for one before it begins the next; and
+    the CPU that each took in this process, in microseconds."""
     done = 0
+    used = time.process_time()
     started = time.perf_counter()
 
     async def write() -> None:
@@ -101,7 +162,8 @@ async def writes(store: Store, writers: int, numbers: Iterator[int]) -> float:
             done += 1
 
     await asyncio.gather(*(write() for _ in range(writers)))
-    return done / (time.perf_counter() - started)
+    rate = done / (time.perf_counter() - started)
+    return rate, (time.process_time() - used) / done * 1e6
 
 
 async def watch_delays(store: Store) -> tuple[list[float], list[float]]:
@@ -110,7 +172,7 @@ async def watch_delays(store: Store) -> tuple[list[float], list[float]]:
     start = await store.revision()
     async with contextlib.aclosing(store.watch("/watched/", start)) as watch:  # type: ignore[type-var]
         await anext(watch)
-        for number in range(500):
+        for number in range(WATCHED):
             started = time.perf_counter()
             write = asyncio.ensure_future(timed(store.create(f"/watched/{number}", VALUE)))
             batch = await anext(watch)
@@ -127,8 +189,8 @@ async def timed(work: Awaitable[object]) -> float:
     return time.perf_counter()
 
 
-async def reads(store: Store) -> tuple[list[float], list[float]]:
-    """Milliseconds to read one key, and ten thousand."""
+async def reads(store: Store) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds to learn the revision, to read one key, and thousands."""
 
     async def times(work: Callable[[], Awaitable[object]], rounds: int) -> list[float]:
         found = []
@@ -138,8 +200,9 @@ async def reads(store: Store) -> tuple[list[float], list[float]]:
             found.append((time.perf_counter() - started) * 1000)
         return found
 
-    one = await times(lambda: store.get("/watched/7"), 1000)
-    return one, await times(lambda: store.range("/bench/", limit=ROWS_READ), 10)
+    asked = await times(store.revision, 300)
+    one = await times(lambda: store.get("/watched/7"), 300)
+    return asked, one, await times(lambda: store.range("/bench/", limit=ROWS_READ), 10)
 
 
 def centiles(milliseconds: list[float]) -> tuple[float, float]:

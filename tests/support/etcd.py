@@ -132,10 +132,14 @@ class Cluster:
 
 @contextlib.contextmanager
 def etcd(
-    size: int = 1, arguments: tuple[str, ...] = (), scheme: str = "http", wait: bool = True
+    size: int = 1,
+    arguments: tuple[str, ...] = (),
+    scheme: str = "http",
+    wait: bool = True,
+    base: Path | None = None,
 ) -> Iterator[Cluster]:
-    """A cluster of that many members; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="meshkube-etcd-") as directory:
+    """A cluster of that many members; gone afterwards. Its data is in a directory below `base`."""
+    with tempfile.TemporaryDirectory(prefix="meshkube-etcd-", dir=base) as directory:
         cluster = Cluster(
             [
                 Member(f"m{n}", Path(directory), arguments=arguments, scheme=scheme)
