@@ -96,8 +96,9 @@ def _stateful_update(strategy: Object) -> None:
         if strategy.get("rollingUpdate") is None:
             strategy["rollingUpdate"] = {}
     update = strategy.get("rollingUpdate")
-    rolling = strategy["type"] == "RollingUpdate" and update is not None
-    if rolling and update.get("partition") is None:
+    if update is None or strategy["type"] != "RollingUpdate":
+        return
+    if update.get("partition") is None:
         update["partition"] = 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control.apiserver import workloads
 
 # metadata.generation counts changes of what is wanted; these kinds have it.
 WITH_GENERATION = frozenset(
@@ -101,6 +102,8 @@ def _new_autoscaler(obj: Object) -> None:
 
 
 _ON_CREATE = {
+    kinds.JOB.resource: workloads.new_job,
+    kinds.DAEMON_SET.resource: workloads.new_daemon_set,
     kinds.PERSISTENT_VOLUME.resource: _new_volume,
     kinds.POD_DISRUPTION_BUDGET.resource: _new_budget,
     kinds.VOLUME_ATTACHMENT.resource: _new_attachment,
@@ -130,6 +133,8 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
             _take(obj, old, "status")
         if kind is kinds.NAMESPACE:
             _take(obj, old, "spec")
+        if kind is kinds.DAEMON_SET:
+            workloads.changed_daemon_set(obj, old)
     if kind.resource in WITH_GENERATION:
         bump = 0 if subresource == "status" or wanted(obj) == wanted(old) else 1
         obj["metadata"]["generation"] = meta.generation(old) + bump

@@ -11,6 +11,7 @@ from meshkube.control.controllers import (
     endpoints,
     event_ttl,
     garbage,
+    job,
     load_balancer,
     namespace,
     node_ipam,
@@ -22,6 +23,7 @@ from meshkube.control.controllers import (
     service_account,
     statefulset,
     taint_eviction,
+    ttl_after_finished,
 )
 from meshkube.control.loop import Controller
 
@@ -34,6 +36,7 @@ CONTROLLERS: tuple[Controller, ...] = (
     endpoints.CONTROLLER,
     event_ttl.CONTROLLER,
     garbage.CONTROLLER,
+    job.CONTROLLER,
     load_balancer.CONTROLLER,
     namespace.CONTROLLER,
     node_ipam.CONTROLLER,
@@ -45,4 +48,5 @@ CONTROLLERS: tuple[Controller, ...] = (
     service_account.CONTROLLER,
     statefulset.CONTROLLER,
     taint_eviction.CONTROLLER,
+    ttl_after_finished.CONTROLLER,
 )
