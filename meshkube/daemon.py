@@ -13,7 +13,7 @@ import functools
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -173,7 +173,7 @@ def _assemble(config: Config, host: Host, store: Store) -> Supervisor:
         health=lambda: supervisor.health,
         listeners=_listeners(config),
     )
-    parts = list(_parts(config, host, functools.partial(LocalClient, registry), clock))
+    parts = list(_parts(config, host, registry, clock))
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
 
@@ -195,12 +195,9 @@ def _issuer(config: Config, host: Host) -> TokenIssuer:
     return TokenIssuer(signing, issuer=name, old=old)
 
 
-ClientOf = Callable[[str], Client]
-"""A Client that acts as the user with this name."""
-
-
-def _parts(config: Config, host: Host, client_of: ClientOf, clock: Clock) -> Iterator[Part]:
+def _parts(config: Config, host: Host, registry: Registry, clock: Clock) -> Iterator[Part]:
     """All that acts on the API, each with nothing but a Client, as a user of its own."""
+    client_of = functools.partial(LocalClient, registry)
     off = config.disable
     if not {"controllers", "scheduler"} <= set(off):
         yield ControlPlane(
@@ -208,6 +205,7 @@ def _parts(config: Config, host: Host, client_of: ClientOf, clock: Clock) -> Ite
             client_of=lambda name: client_of(component_roles.controller_user(name)),
             identity=config.node_name,
             clock=clock,
+            legacy_token=registry.access.issuer.issue_legacy,
             cluster_ca=host.credentials.ca.certificate.decode(),
             pod_cidr=config.pod_cidr,
             controllers="controllers" not in off,

@@ -54,6 +54,8 @@ class Settings:
     node_grace: float = 40.0
     """Seconds without a heartbeat before a node counts as unreachable."""
     event_ttl: float = 3600.0
+    legacy_token: Callable[[str, str, str, str], str] | None = None
+    """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""
 
 
 @dataclass(slots=True)

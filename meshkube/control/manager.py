@@ -31,7 +31,8 @@ class ControlPlane:
 
     `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
     the scheduler the client that it writes with: as a user of its own, where that is wanted.
-    `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes.
+    `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes;
+    `legacy_token` signs tokens for Secrets (`loop.Settings`).
     """
 
     name = "controllers"
@@ -49,12 +50,15 @@ class ControlPlane:
         settings: Settings | None = None,
         timing: Timing | None = None,
         client_of: Callable[[str], Client] | None = None,
+        legacy_token: Callable[[str, str, str, str], str] | None = None,
     ) -> None:
         self._client = client
         self._client_of = client_of or (lambda name: client)
         self._identity = identity
         self._clock = clock or SystemClock()
-        self._settings = settings or Settings(cluster_ca=cluster_ca, pod_cidr=pod_cidr)
+        self._settings = settings or Settings(
+            cluster_ca=cluster_ca, pod_cidr=pod_cidr, legacy_token=legacy_token
+        )
         self._controllers: tuple[Controller, ...] = CONTROLLERS if controllers else ()
         self._schedules = scheduler
         self._timing = timing

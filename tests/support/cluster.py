@@ -18,9 +18,12 @@ from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.control import indexes
+from meshkube.control.apiserver.local import LocalClient
+from meshkube.control.apiserver.registry import Registry
+from meshkube.control.auth.component_roles import CONTROLLER_ACCOUNTS, controller_user
 from meshkube.control.loop import Controller, ControllerLoop, Settings
 from meshkube.control.scheduler.loop import Scheduler
-from tests.support.api import running_api
+from tests.support.api import running_registry
 
 
 class Cluster:
@@ -179,6 +182,13 @@ def deployment(name: str = "web", replicas: int = 3, image: str = "busybox:1",
     }
 
 
+def _as(registry: Registry, controller: str) -> Client:
+    """What a controller of this name may do, as in the daemon; one of a test's own may do all."""
+    if controller not in CONTROLLER_ACCOUNTS and controller != "scheduler":
+        return LocalClient(registry)
+    return LocalClient(registry, controller_user(controller))
+
+
 @contextlib.asynccontextmanager
 async def cluster(
     tmp_path: Path,
@@ -191,15 +201,16 @@ async def cluster(
     kubelets: bool = True,
     seen_by_controllers: Callable[[Client], Client] = lambda client: client,
 ) -> AsyncIterator[Cluster]:
-    """Runs these controllers on a new API with these nodes. `seen_by_controllers` may put
-    something between them and the API."""
+    """Runs these controllers on a new API with these nodes, each as its own user.
+    `seen_by_controllers` may put something between them and the API."""
     clock = clock or SystemClock()
-    async with running_api(tmp_path) as client:
+    async with running_registry(tmp_path) as registry:
+        client = LocalClient(registry)
         made = Cluster(client, clock)
         loops = [
             ControllerLoop(
                 controller,
-                client=seen_by_controllers(client),
+                client=seen_by_controllers(_as(registry, controller.name)),
                 caches=made.caches,
                 events=made.events,
                 clock=clock,
@@ -207,7 +218,7 @@ async def cluster(
             )
             for controller in controllers
         ]
-        places = Scheduler(client, made.caches, made.events, clock)
+        places = Scheduler(_as(registry, "scheduler"), made.caches, made.events, clock)
         for kind in kinds.STORED:
             if kind is not kinds.EVENT:
                 made.caches.of(kind)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from meshkube.control.controllers import (
+    cluster_role_aggregation,
+    cronjob,
     daemonset,
     deployment,
     disruption,
@@ -23,11 +25,14 @@ from meshkube.control.controllers import (
     service_account,
     statefulset,
     taint_eviction,
+    token_secrets,
     ttl_after_finished,
 )
 from meshkube.control.loop import Controller
 
 CONTROLLERS: tuple[Controller, ...] = (
+    cluster_role_aggregation.CONTROLLER,
+    cronjob.CONTROLLER,
     daemonset.CONTROLLER,
     deployment.CONTROLLER,
     disruption.CONTROLLER,
@@ -48,5 +53,6 @@ CONTROLLERS: tuple[Controller, ...] = (
     service_account.CONTROLLER,
     statefulset.CONTROLLER,
     taint_eviction.CONTROLLER,
+    token_secrets.CONTROLLER,
     ttl_after_finished.CONTROLLER,
 )
