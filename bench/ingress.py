@@ -175,7 +175,7 @@ async def serve(directory: Path, origin: int, http: int, https: int) -> None:
         certificates = Certificates()
         certificates.update({"": "bench/tls"}, lambda _: _secret(directory))
         await listen(proxy, "127.0.0.1", http, None)
-        await listen(proxy, "127.0.0.1", https, certificates.context)
+        await listen(proxy, "127.0.0.1", https, certificates)
         await proxy.sweep()
 
 

@@ -1,7 +1,7 @@
-"""TLS contexts: one for each Secret in use, chosen by server name while the client connects.
+"""TLS contexts: one for each Secret in use, chosen by server name when the client connects.
 
-The listener's own context stays the same for as long as the process lives, and holds the keys of
-session tickets: certificates change without a connection or a session lost.
+A context holds the keys of its session tickets: a session lasts as long as its certificate. No
+connection is lost when certificates change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from meshkube import pki
 from meshkube.api.types import Object
+from meshkube.ingress.client_hello import server_name
 
 PROTOCOLS = ["http/1.1"]
 
@@ -68,9 +69,11 @@ class Certificates:
     """Which context serves which server name."""
 
     def __init__(self) -> None:
-        self.context = new_context(default_pair())
-        """For the listener. Its own certificate is the default one."""
-        self.context.sni_callback = self._choose
+        pair = default_pair()
+        self._default = new_context(pair)
+        self._asking = new_context(pair)
+        """For a client whose first bytes do not tell the server name: OpenSSL asks for it."""
+        self._asking.sni_callback = self._choose
         self._hosts: dict[str, ssl.SSLContext] = {}
         self._loaded: dict[str, tuple[pki.Pair, ssl.SSLContext]] = {}
 
@@ -89,6 +92,13 @@ class Certificates:
         self._loaded = loaded
         self._hosts = {host: loaded[key][1] for host, key in hosts.items() if key in loaded}
         return problems
+
+    def context_for(self, hello: bytes) -> ssl.SSLContext:
+        """The context to begin with, by the first bytes of a connection."""
+        name = server_name(hello)
+        if name is None:
+            return self._asking
+        return (self.find(name) if self._hosts else None) or self._default
 
     def find(self, name: str) -> ssl.SSLContext | None:
         """The most exact context for a server name: its own, a wildcard's (one label), that of

@@ -106,8 +106,8 @@ class Ingress:
         self.proxy.draining = False
         async with AsyncExitStack() as stack:
             servers = []
-            for port, context in ((http_port, None), (https_port, self._certificates.context)):
-                server = await listen(self.proxy, self._host, port, context)
+            for port, certificates in ((http_port, None), (https_port, self._certificates)):
+                server = await listen(self.proxy, self._host, port, certificates)
                 stack.callback(server.close)
                 servers.append(server)
             self.ports = (port_of(servers[0]), port_of(servers[1]))

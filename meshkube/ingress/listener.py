@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ssl
 
+from meshkube.ingress.certificates import Certificates
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.tls_transport import TlsTransport
@@ -18,17 +18,17 @@ class CannotListen(Exception):
 
 
 async def listen(
-    proxy: Proxy, host: str | None, port: int, context: ssl.SSLContext | None
+    proxy: Proxy, host: str | None, port: int, certificates: Certificates | None
 ) -> asyncio.Server:
-    """Accepts HTTP, or with `context` HTTPS, on `port` (0: any) of `host` (None: every address).
+    """Accepts HTTP, or with `certificates` HTTPS, on `port` (0: any) of `host` (None: all).
     Raises `CannotListen`."""
     loop = asyncio.get_running_loop()
-    scheme = b"https" if context else b"http"
+    scheme = b"https" if certificates else b"http"
     bound = port
 
     def connection() -> asyncio.Protocol:
         inner = Http1Connection(proxy, bound, scheme)
-        return inner if context is None else TlsTransport(proxy, context, inner)
+        return inner if certificates is None else TlsTransport(proxy, certificates, inner)
 
     try:
         server = await loop.create_server(connection, host, port, backlog=BACKLOG)

@@ -12,6 +12,7 @@ import ssl
 from time import monotonic
 from typing import Any, cast
 
+from meshkube.ingress.certificates import Certificates
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.proxy import Proxy
 
@@ -22,6 +23,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
     """The protocol of a socket, and the transport of the connection inside."""
 
     __slots__ = (
+        "_certificates",
         "_closing",
         "_deadline",
         "_established",
@@ -35,13 +37,15 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
     )
 
     _raw: asyncio.Transport
+    _tls: ssl.SSLObject
 
-    def __init__(self, proxy: Proxy, context: ssl.SSLContext, inner: Http1Connection) -> None:
+    def __init__(self, proxy: Proxy, certificates: Certificates, inner: Http1Connection) -> None:
         asyncio.Transport.__init__(self)
         self._proxy = proxy
         self._inner = inner
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self._certificates: Certificates | None = certificates
+        """Until the first bytes say which of them is wanted."""
         self._established = self._closing = self._paused = False
         self._deadline = 0.0
 
@@ -55,6 +59,10 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             self._raw.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._certificates is not None:
+            context = self._certificates.context_for(data)
+            self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+            self._certificates = None
         self._in.write(data)
         if self._established or self._shake_hands():
             self._read()

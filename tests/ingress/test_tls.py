@@ -7,6 +7,7 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -45,7 +46,7 @@ async def https(certificates: Certificates, *origins: Origin) -> AsyncIterator[t
     async with asyncio.TaskGroup() as group:
         table = table_to(*(origin.port for origin in origins))
         proxy = Proxy(table, Settings(drain_timeout=1), group.create_task)
-        server = await listen(proxy, "127.0.0.1", 0, certificates.context)
+        server = await listen(proxy, "127.0.0.1", 0, certificates)
         try:
             yield proxy, port_of(server)
         finally:
@@ -110,6 +111,29 @@ async def test_old_versions_of_tls_are_refused() -> None:
                 pass
 
 
+async def test_a_hello_in_pieces_gets_its_certificate_too() -> None:
+    def names_after_pieces(port: int) -> str:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusting().wrap_bio(incoming, outgoing, server_hostname="x.a.io")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    while data := outgoing.read(100):
+                        raw.sendall(data)
+                        time.sleep(0.02)
+                    incoming.write(raw.recv(65536))
+        found = tls.getpeercert()
+        assert found is not None
+        return str(found["subjectAltName"])
+
+    async with Origin() as origin, https(loaded(), origin) as (_, port):
+        assert "*.a.io" in await asyncio.to_thread(names_after_pieces, port)
+
+
 def resumed(port: int, session: Any, context: ssl.SSLContext, name: str) -> tuple[bool, Any]:
     """One request in a thread: whether its session was a resumed one, and the session."""
 
@@ -123,7 +147,7 @@ def resumed(port: int, session: Any, context: ssl.SSLContext, name: str) -> tupl
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_sessions_are_resumed_also_after_certificates_changed(
+async def test_sessions_are_resumed_until_their_own_certificate_changes(
     version: ssl.TLSVersion,
 ) -> None:
     certificates = loaded()
@@ -133,10 +157,14 @@ async def test_sessions_are_resumed_also_after_certificates_changed(
         assert was is False
         was, session = await asyncio.to_thread(resumed, port, session, context, "a.io")
         assert was is True
+        fresh = {**SECRETS, "shop/own": secret("own", "own.a.io")}
+        certificates.update(HOSTS, fresh.get)
+        was, session = await asyncio.to_thread(resumed, port, session, context, "a.io")
+        assert was is True
         fresh = {**SECRETS, "shop/a": secret("a", "a.io")}
         certificates.update(HOSTS, fresh.get)
         was, _ = await asyncio.to_thread(resumed, port, session, context, "a.io")
-        assert was is True
+        assert was is False
 
 
 async def test_a_new_certificate_takes_over_and_drops_nobody() -> None:
