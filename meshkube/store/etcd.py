@@ -152,7 +152,6 @@ class EtcdStore:
             prefix,
             after,
             head=self._head,
-            revision=self.revision,
             closed=lambda: self._closed,
         )
         async with contextlib.aclosing(watch.batches()) as batches:

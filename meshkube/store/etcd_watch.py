@@ -44,7 +44,7 @@ class _TooOld(Exception):
 
 class EtcdWatch:
     """One call of `Store.watch`. `closed` tells whether the store was closed in the meantime;
-    `head` and `revision` read what the store is at."""
+    `head` reads what the store is at."""
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class EtcdWatch:
         after: int,
         *,
         head: Callable[[], Awaitable[Head]],
-        revision: Callable[[], Awaitable[int]],
         closed: Callable[[], bool],
     ) -> None:
         self._client = client
@@ -67,7 +66,6 @@ class EtcdWatch:
         """Where etcd is to begin: one before what is new, since a deletion at the very revision
         of a compaction is lost, and 0 would mean now."""
         self._head = head
-        self._revision = revision
         self._closed = closed
         self._silence = SILENCE
         self._held: list[Event] = []
@@ -114,10 +112,15 @@ class EtcdWatch:
                 self._client.failed(stream.member, "its watch lags behind")
                 return None
             try:
-                expected = await self._revision()
+                head = await self._head()
             except StoreUnavailable:
                 # Nobody knows better: the cluster has no quorum.
                 expected = self._seen
+                continue
+            if head.cluster < self._seen:
+                # It was restored from a backup: what we have seen is no longer its history.
+                raise Compacted(self._seen, head.cluster)
+            expected = head.revision
 
     def _take(self, answer: Answer) -> WatchBatch | None:
         if answer.get("canceled"):

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from meshkube.store.base import StoreUnavailable
+from meshkube.store.base import Compacted, StoreUnavailable
 from meshkube.store.etcd import EtcdStore
 from tests.store.etcd_load import Follower, Load, check
 from tests.support import etcd
@@ -151,3 +151,24 @@ async def test_a_store_may_be_opened_before_etcd_is_there() -> None:
         await asyncio.to_thread(cluster.leader)
         assert (await store.create("/a", b"1")).value == b"1"
         await store.aclose()
+
+
+async def test_a_watch_on_an_etcd_that_was_set_back_says_that_its_history_is_gone(
+    member: etcd.Cluster,
+) -> None:
+    store = await EtcdStore.open(member.url)
+    for number in range(10):
+        last = await store.create(f"/{number}", b"")
+    async with contextlib.aclosing(store.watch("/", last.mod_revision)) as watch:
+        await anext(watch)
+        waiting = asyncio.ensure_future(anext(watch))
+        await asyncio.sleep(0.2)
+        member.members[0].kill()
+        member.members[0].forget()
+        member.start()
+        await asyncio.to_thread(member.leader)
+        with pytest.raises(Compacted):
+            async with asyncio.timeout(60):
+                await waiting
+    assert (await store.create("/new", b"")).mod_revision < last.mod_revision
+    await store.aclose()

@@ -75,6 +75,10 @@ class Member:
             self.process.wait()
             self.process = None
 
+    def forget(self) -> None:
+        """Takes the data of a member that does not run away."""
+        shutil.rmtree(self.directory / self.name)
+
     def signal(self, number: int) -> None:
         if self.process is not None:
             self.process.send_signal(number)
