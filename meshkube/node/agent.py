@@ -33,6 +33,9 @@ from meshkube.node.worker import PodWorker, adopted
 log = logging.getLogger(__name__)
 
 NODE_PORT = 10250
+# Without the runtime for this long the node says NotReady, and its pods leave their Services. What
+# runs may well go on meanwhile (Docker's live restore); the kubelet is as patient.
+RUNTIME_PATIENCE = 30.0
 # Everything is listed anew this often, whatever events said.
 RELIST = 60.0
 FIRST_DELAY = 0.25
@@ -73,6 +76,7 @@ class NodeAgent:
         self._pods_known = False
         self._runtime_version = ""
         self._runtime_trouble = "container runtime is not known yet"
+        self._runtime_lost_at: float | None = None
         self._network_cidr = ""
         self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
         self._network_wake = asyncio.Event()
@@ -102,6 +106,9 @@ class NodeAgent:
         return self._records
 
     def _not_ready(self) -> str:
+        lost = self._runtime_lost_at
+        if lost is not None and self._clock.monotonic() - lost < RUNTIME_PATIENCE:
+            return self._network_trouble
         return self._runtime_trouble or self._network_trouble
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -250,6 +257,7 @@ class NodeAgent:
         if self._runtime_trouble:
             log.info("container runtime answers", extra={"version": self._runtime_version})
         self._runtime_trouble = ""
+        self._runtime_lost_at = None
         self._network_wake.set()
         self._registration.look_again()
         self._adopt_orphans()
@@ -258,6 +266,7 @@ class NodeAgent:
     def _runtime_lost(self, reason: str) -> None:
         if not self._runtime_trouble:
             log.warning("container runtime is away", extra={"reason": reason})
+            self._runtime_lost_at = self._clock.monotonic()
         self._runtime_trouble = f"container runtime is down: {reason}"
         self._registration.look_again()
 

@@ -12,7 +12,7 @@ from meshkube.dns.records import Record
 from meshkube.dns.responder import Answer, Authority, respond
 from meshkube.dns.zone import Zone
 
-QUERY = dns.message.make_query("user.shop.svc.cluster.local", "A", use_edns=0).to_wire()
+QUERY = dns.message.make_query("user.shop.svc.cluster.local", "A", use_edns=0, id=7).to_wire()
 
 
 def test_a_query_is_read_as_dnspython_wrote_it():

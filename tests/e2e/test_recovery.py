@@ -137,11 +137,15 @@ def test_a_stopped_daemon_leaves_workloads_running(cluster: Cluster):
     cluster.start()
 
 
-def test_a_killed_engine_is_waited_for_and_pods_run_again(cluster: Cluster):
+def kill_engine(cluster: Cluster) -> None:
     (engine,) = [p for p in cluster.host.processes if "dockerd" in str(p.args)]
     engine.send_signal(signal.SIGKILL)
     engine.wait()
     cluster.host.processes.remove(engine)
+
+
+def test_a_killed_engine_is_waited_for_and_pods_run_again(cluster: Cluster):
+    kill_engine(cluster)
     time.sleep(1)
     cluster.host.start_docker()
     wait_for(lambda: cluster.available("shop") == {"user": 2, "products": 2}, 90, "recovery")
@@ -152,21 +156,34 @@ def test_a_killed_engine_is_waited_for_and_pods_run_again(cluster: Cluster):
     )
 
 
-def test_requests_survive_a_rolling_restart(cluster: Cluster):
+def test_with_live_restore_a_killed_engine_stops_no_container_and_no_answer(cluster: Cluster):
+    kill_engine(cluster)
+    cluster.host.start_docker("--live-restore")
+    settle(cluster)
+    containers = cluster.containers()
     with Asking(cluster) as asking:
-        patch = {"spec": {"template": {"metadata": {"annotations": {"again": str(time.time())}}}}}
-        deployment = cluster.get("deployment", "user", "-n", "shop")
-        file = cluster.host.directory / "again.json"
-        deployment["spec"]["template"]["metadata"]["annotations"] = patch["spec"]["template"][
-            "metadata"
-        ]["annotations"]
-        kept = {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "user", "namespace": "shop"},
-            "spec": deployment["spec"],
-        }
-        file.write_text(json.dumps(kept))
+        kill_engine(cluster)
+        time.sleep(3)
+        cluster.host.start_docker("--live-restore")
+        time.sleep(2)
+    assert asking.failures == []
+    assert asking.answers
+    assert sorted(cluster.containers()) == sorted(containers)
+
+
+def test_requests_survive_a_rolling_restart(cluster: Cluster):
+    file = cluster.host.directory / "again.json"
+    deployment = cluster.get("deployment", "user", "-n", "shop")
+    template = deployment["spec"]["template"]
+    template["metadata"]["annotations"] = {"restarted-at": str(time.time())}
+    again = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "user", "namespace": "shop"},
+        "spec": deployment["spec"],
+    }
+    file.write_text(json.dumps(again))
+    with Asking(cluster) as asking:
         cluster.meshkube("apply", "--force-conflicts", "-f", str(file))
         wait_for(lambda: cluster.available("shop")["user"] == 2, 60, "the rollout")
         time.sleep(1)

@@ -79,7 +79,7 @@ class Host:
         self.processes.append(process)
         return process
 
-    def start_docker(self, timeout: float = 60) -> subprocess.Popen[bytes]:
+    def start_docker(self, *flags: str, timeout: float = 60) -> subprocess.Popen[bytes]:
         """Starts this host's own dockerd and waits until it answers."""
         # One that was killed leaves these behind, and the next waits for who is long gone.
         for stale in ("docker.pid", "docker-exec/containerd/containerd.pid"):
@@ -91,6 +91,7 @@ class Host:
             f"--pidfile={self.directory}/docker.pid",
             f"--host={self.docker_socket}",
             "--storage-driver=overlay2",
+            *flags,
             log="dockerd.log",
         )
         wait_for(lambda: self.docker("version", check=False).returncode == 0, timeout, "dockerd")
