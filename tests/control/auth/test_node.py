@@ -138,8 +138,7 @@ def refused(kind: kinds.Kind, obj: Object | None, old: Object | None, sub: str =
     try:
         restrict(N1, kind, obj, old, sub)
     except ApiError as error:
-        assert error.code == 403
-        return error.message
+        return f"{error.code} {error.message}"
     return ""
 
 
