@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshkube.control.controllers import (
     cluster_role_aggregation,
+    cronjob,
     daemonset,
     deployment,
     disruption,
@@ -31,6 +32,7 @@ from meshkube.control.loop import Controller
 
 CONTROLLERS: tuple[Controller, ...] = (
     cluster_role_aggregation.CONTROLLER,
+    cronjob.CONTROLLER,
     daemonset.CONTROLLER,
     deployment.CONTROLLER,
     disruption.CONTROLLER,
