@@ -94,6 +94,7 @@ NETWORK_POLICY: Final[list[Row]] = [
 ]
 PRIORITY_CLASS: Final[list[Row]] = [("preemptionPolicy", "PreemptLowerPriority")]
 ROLE_BINDING: Final[list[Row]] = [
+    ("roleRef", {}),
     ("roleRef.apiGroup", _RBAC),
     ("subjects[]", _subject),
 ]

@@ -11,15 +11,6 @@ from meshkube.api.types import Object
 _FILESYSTEM: Final = "Filesystem"
 
 
-def _sources(spec: Object) -> None:
-    """`dataSource` is the old name of a `dataSourceRef` without a namespace."""
-    old, new = spec.get("dataSource"), spec.get("dataSourceRef")
-    if old is not None and new is None:
-        spec["dataSourceRef"] = dict(old)
-    elif new is not None and old is None and not new.get("namespace"):
-        spec["dataSource"] = {key: value for key, value in new.items() if key != "namespace"}
-
-
 def _modes(spec: Object) -> None:
     if not spec.get("volumeLifecycleModes"):
         spec["volumeLifecycleModes"] = ["Persistent"]
@@ -40,7 +31,6 @@ PERSISTENT_VOLUME: Final[list[Row]] = [
 ]
 CLAIM: Final[list[Row]] = [
     ("spec", {}),
-    ("spec", _sources),
     ("spec.volumeMode", _FILESYSTEM),
     ("spec.resources", {}),
     ("spec.resources.requests", whole_milli),
@@ -53,6 +43,7 @@ STORAGE_CLASS: Final[list[Row]] = [
     ("volumeBindingMode", "Immediate"),
 ]
 CSI_DRIVER: Final[list[Row]] = [
+    ("spec", {}),
     ("spec.attachRequired", True),
     ("spec.podInfoOnMount", False),
     ("spec.storageCapacity", False),

@@ -14,13 +14,17 @@ from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import (
+    autoscaling,
     cluster,
     configuration,
     endpoints,
     ingresses,
+    networks,
     pods,
+    quotas,
     rbac,
     services,
+    storage,
     workloads,
 )
 from meshkube.api.validation.cluster import validate_binding
@@ -52,6 +56,23 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.CLUSTER_ROLE: rbac.validate_cluster_role,
     kinds.ROLE_BINDING: rbac.validate_role_binding,
     kinds.CLUSTER_ROLE_BINDING: rbac.validate_cluster_role_binding,
+    kinds.POD_TEMPLATE: quotas.validate_pod_template,
+    kinds.RESOURCE_QUOTA: quotas.validate_quota,
+    kinds.LIMIT_RANGE: quotas.validate_limit_range,
+    kinds.POD_DISRUPTION_BUDGET: quotas.validate_budget,
+    kinds.PRIORITY_CLASS: quotas.validate_priority_class,
+    kinds.HORIZONTAL_POD_AUTOSCALER: autoscaling.validate_autoscaler,
+    kinds.NETWORK_POLICY: networks.validate_network_policy,
+    kinds.IP_ADDRESS: networks.validate_ip_address,
+    kinds.SERVICE_CIDR: networks.validate_service_cidr,
+    kinds.RUNTIME_CLASS: networks.validate_runtime_class,
+    kinds.PERSISTENT_VOLUME: storage.validate_volume,
+    kinds.PERSISTENT_VOLUME_CLAIM: storage.validate_claim,
+    kinds.STORAGE_CLASS: storage.validate_storage_class,
+    kinds.VOLUME_ATTACHMENT: storage.validate_attachment,
+    kinds.CSI_DRIVER: storage.validate_csi_driver,
+    kinds.CSI_NODE: storage.validate_csi_node,
+    kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity,
 }
 # A kind that is not here is checked on update as on creation.
 _UPDATE: Final[dict[Kind, Update]] = {
@@ -70,6 +91,17 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.EVENTS_EVENT: cluster.validate_events_event_update,
     kinds.ROLE_BINDING: rbac.validate_role_binding_update,
     kinds.CLUSTER_ROLE_BINDING: rbac.validate_cluster_role_binding_update,
+    kinds.RESOURCE_QUOTA: quotas.validate_quota_update,
+    kinds.PRIORITY_CLASS: quotas.validate_priority_class_update,
+    kinds.IP_ADDRESS: networks.validate_ip_address_update,
+    kinds.SERVICE_CIDR: networks.validate_service_cidr_update,
+    kinds.RUNTIME_CLASS: networks.validate_runtime_class_update,
+    kinds.PERSISTENT_VOLUME: storage.validate_volume_update,
+    kinds.PERSISTENT_VOLUME_CLAIM: storage.validate_claim_update,
+    kinds.STORAGE_CLASS: storage.validate_storage_class_update,
+    kinds.VOLUME_ATTACHMENT: storage.validate_attachment_update,
+    kinds.CSI_DRIVER: storage.validate_csi_driver_update,
+    kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity_update,
 }
 
 __all__ = ["validate_binding", "validate_create", "validate_status_update", "validate_update"]

@@ -27,6 +27,7 @@ MAX_ANNOTATIONS: Final = 256 * 1024
 """Bytes of all keys and values together."""
 
 _NAMES: Final[dict[Kind, formats.NameCheck]] = {
+    kinds.IP_ADDRESS: formats.strict_ip,
     kinds.NAMESPACE: formats.dns_label,
     kinds.SERVICE: formats.dns_1035_label,
     kinds.ROLE: formats.path_segment,

@@ -102,7 +102,7 @@ def _subject(subject: Object, path: str, *, namespaced: bool) -> Faults:
         if group != GROUP:
             faults.append(not_supported(child(path, "apiGroup"), group, (GROUP,)))
     else:
-        known = ("Group", "ServiceAccount", "User")
+        known = ("ServiceAccount", "User", "Group")
         faults.append(not_supported(child(path, "kind"), kind, known))
     if kind in ("User", "Group") and subject.get("namespace"):
         faults.append(forbidden(child(path, "namespace"), f"a {kind} has no namespace"))

@@ -42,6 +42,7 @@ _STANDARD: Final = _CONTAINER | {
     "services.nodeports",
     "services.loadbalancers",
 }
+STANDARD_FOR_QUOTAS: Final = _STANDARD - {"storage"}
 _INTEGERS: Final = frozenset(
     {
         "pods",
@@ -69,7 +70,8 @@ def is_extended(name: str) -> bool:
     return not formats.qualified_name(f"requests.{name}")
 
 
-def _overcommits(name: str) -> bool:
+def overcommits(name: str) -> bool:
+    """Whether limits may add up to more than there is."""
     return is_native(name) and not name.startswith(_HUGE)
 
 
@@ -84,7 +86,8 @@ def validate_resource_name(path: str, name: str) -> Faults:
     return faults
 
 
-def _container_resource(path: str, name: str) -> Faults:
+def validate_container_resource(path: str, name: str) -> Faults:
+    """One that a container can ask for."""
     faults = validate_resource_name(path, name)
     if "/" not in name:
         if name not in _CONTAINER and not name.startswith(_HUGE):
@@ -116,7 +119,7 @@ def validate_resources(
     resources: Object, path: str, claims: frozenset[str], *, of_pod: bool = False
 ) -> Faults:
     """`resources` of a container, or of a whole pod."""
-    check = _pod_resource if of_pod else _container_resource
+    check = _pod_resource if of_pod else validate_container_resource
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     faults: Faults = []
     for name, amount in limits.items():
@@ -133,14 +136,14 @@ def validate_resources(
 def _within(path: str, name: str, amount: JSON, limits: Object) -> Faults:
     """A request is at most its limit; for what cannot be overcommitted, equal to it."""
     if name not in limits:
-        if _overcommits(name):
+        if overcommits(name):
             return []
         detail = "Limit must be set for non overcommitable resources"
         return [required(child(path, "limits"), detail)]
     order = quantities.compare(amount, limits[name])
-    if order <= 0 and (order == 0 or _overcommits(name)):
+    if order <= 0 and (order == 0 or overcommits(name)):
         return []
-    words = "less than or equal to" if _overcommits(name) else "equal to"
+    words = "less than or equal to" if overcommits(name) else "equal to"
     detail = f"must be {words} {name} limit of {quantities.canonical(limits[name])}"
     return [invalid(child(path, "requests"), quantities.canonical(amount), detail)]
 

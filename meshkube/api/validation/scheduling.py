@@ -49,7 +49,7 @@ def validate_affinity(affinity: Object, path: str) -> Faults:
 def _node_affinity(affinity: Object, path: str) -> Faults:
     faults: Faults = []
     if affinity.get(_REQUIRED) is not None:
-        faults += _node_selector(affinity[_REQUIRED], child(path, _REQUIRED))
+        faults += validate_node_selector(affinity[_REQUIRED], child(path, _REQUIRED))
     for index, term in enumerate(affinity.get(_PREFERRED) or ()):
         place = item(child(path, _PREFERRED), index)
         faults += _weight(term, place)
@@ -58,7 +58,8 @@ def _node_affinity(affinity: Object, path: str) -> Faults:
     return faults
 
 
-def _node_selector(selector: Object, path: str) -> Faults:
+def validate_node_selector(selector: Object, path: str) -> Faults:
+    """Terms of which one must hold."""
     place = child(path, "nodeSelectorTerms")
     terms = selector.get("nodeSelectorTerms") or []
     if not terms:

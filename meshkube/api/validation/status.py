@@ -10,6 +10,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import formats
 from meshkube.api.validation.addresses import validate_load_balancer_status
+from meshkube.api.validation.autoscaling import validate_autoscaler_status
 from meshkube.api.validation.cluster import validate_node_update
 from meshkube.api.validation.faults import (
     IMMUTABLE,
@@ -20,6 +21,7 @@ from meshkube.api.validation.faults import (
     invalid,
     item,
 )
+from meshkube.api.validation.quotas import validate_budget_status, validate_quota_status
 from meshkube.api.validation.selectors import label_key
 
 _DEPLOYMENT: Final = (
@@ -154,4 +156,7 @@ STATUS: Final[dict[Kind, Callable[[Object, Object], Faults]]] = {
     kinds.INGRESS: _ingress,
     kinds.NAMESPACE: _namespace,
     kinds.NODE: validate_node_update,
+    kinds.POD_DISRUPTION_BUDGET: validate_budget_status,
+    kinds.RESOURCE_QUOTA: validate_quota_status,
+    kinds.HORIZONTAL_POD_AUTOSCALER: validate_autoscaler_status,
 }

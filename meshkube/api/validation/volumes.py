@@ -266,3 +266,13 @@ _SOURCES: Final[dict[str, Callable[[Object, str], Faults]]] = {
     "ephemeral": _required("volumeClaimTemplate"),
     "image": _image,
 }
+PERSISTENT_SOURCES: Final = {
+    name: _SOURCES[name]
+    for name in (
+        "hostPath", "gcePersistentDisk", "awsElasticBlockStore", "glusterfs", "flocker", "nfs",
+        "rbd", "quobyte", "cephfs", "iscsi", "cinder", "fc", "flexVolume", "azureFile",
+        "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk", "scaleIO",
+        "storageos",
+    )
+}  # fmt: skip
+"""Kinds of volume that a PersistentVolume can be, too."""

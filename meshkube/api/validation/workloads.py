@@ -178,20 +178,24 @@ def _rolling_update(update: Object, path: str) -> Faults:
     place = child(path, "maxUnavailable")
     faults = int_or_percent(place, unavailable) + int_or_percent(child(path, "maxSurge"), surge)
     if _amount(unavailable) == 0 and _amount(surge) == 0:
-        faults.append(invalid(place, _shown(unavailable), "may not be 0 when `maxSurge` is 0"))
+        faults.append(
+            invalid(place, int_or_percent_shown(unavailable), "may not be 0 when `maxSurge` is 0")
+        )
     if isinstance(unavailable, str) and _amount(unavailable) > 100:
-        faults.append(invalid(place, _shown(unavailable), "must not be greater than 100%"))
+        faults.append(
+            invalid(place, int_or_percent_shown(unavailable), "must not be greater than 100%")
+        )
     return faults
 
 
 def int_or_percent(path: str, value: JSON) -> Faults:
     """A number or a percentage, neither negative."""
     if isinstance(value, str):
-        return [invalid(path, _shown(value), why) for why in formats.percent(value)]
+        return [invalid(path, int_or_percent_shown(value), why) for why in formats.percent(value)]
     return [invalid(path, value, NOT_NEGATIVE)] if (value or 0) < 0 else []
 
 
-def _shown(value: JSON) -> Shown:
+def int_or_percent_shown(value: JSON) -> Shown:
     """As Go prints an IntOrString."""
     text = isinstance(value, str)
     number, string = (0, value) if text else (value or 0, "")

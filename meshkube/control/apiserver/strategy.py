@@ -97,6 +97,21 @@ def _new_attachment(obj: Object) -> None:
     obj["status"] = {"attached": False}
 
 
+def _new_claim(obj: Object) -> None:
+    obj["status"] = {"phase": "Pending"}
+    _data_sources(obj)
+
+
+def _data_sources(claim: Object) -> None:
+    """`dataSource` is the old name of a `dataSourceRef` without a namespace: they say the same."""
+    spec = claim.get("spec") or {}
+    old, new = spec.get("dataSource"), spec.get("dataSourceRef")
+    if old is not None and new is None:
+        spec["dataSourceRef"] = dict(old)
+    elif new is not None and old is None and not new.get("namespace"):
+        spec["dataSource"] = {key: value for key, value in new.items() if key != "namespace"}
+
+
 def _new_autoscaler(obj: Object) -> None:
     obj["status"] = {"desiredReplicas": 0}
 
@@ -105,6 +120,7 @@ _ON_CREATE = {
     kinds.JOB.resource: workloads.new_job,
     kinds.DAEMON_SET.resource: workloads.new_daemon_set,
     kinds.PERSISTENT_VOLUME.resource: _new_volume,
+    kinds.PERSISTENT_VOLUME_CLAIM.resource: _new_claim,
     kinds.POD_DISRUPTION_BUDGET.resource: _new_budget,
     kinds.VOLUME_ATTACHMENT.resource: _new_attachment,
     kinds.HORIZONTAL_POD_AUTOSCALER.resource: _new_autoscaler,
@@ -133,6 +149,8 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
             _take(obj, old, "status")
         if kind is kinds.NAMESPACE:
             _take(obj, old, "spec")
+        elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
+            _data_sources(obj)
         if kind is kinds.DAEMON_SET:
             workloads.changed_daemon_set(obj, old)
     if kind.resource in WITH_GENERATION:

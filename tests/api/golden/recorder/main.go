@@ -25,6 +25,25 @@ import (
 	netinstall "k8s.io/kubernetes/pkg/apis/networking/install"
 	netval "k8s.io/kubernetes/pkg/apis/networking/validation"
 
+	autoscaling "k8s.io/kubernetes/pkg/apis/autoscaling"
+	autoscalinginstall "k8s.io/kubernetes/pkg/apis/autoscaling/install"
+	autoscalingval "k8s.io/kubernetes/pkg/apis/autoscaling/validation"
+	node "k8s.io/kubernetes/pkg/apis/node"
+	nodeinstall "k8s.io/kubernetes/pkg/apis/node/install"
+	nodeval "k8s.io/kubernetes/pkg/apis/node/validation"
+	policy "k8s.io/kubernetes/pkg/apis/policy"
+	policyinstall "k8s.io/kubernetes/pkg/apis/policy/install"
+	policyval "k8s.io/kubernetes/pkg/apis/policy/validation"
+	rbac "k8s.io/kubernetes/pkg/apis/rbac"
+	rbacinstall "k8s.io/kubernetes/pkg/apis/rbac/install"
+	rbacval "k8s.io/kubernetes/pkg/apis/rbac/validation"
+	scheduling "k8s.io/kubernetes/pkg/apis/scheduling"
+	schedinstall "k8s.io/kubernetes/pkg/apis/scheduling/install"
+	schedval "k8s.io/kubernetes/pkg/apis/scheduling/validation"
+	storage "k8s.io/kubernetes/pkg/apis/storage"
+	storageinstall "k8s.io/kubernetes/pkg/apis/storage/install"
+	storageval "k8s.io/kubernetes/pkg/apis/storage/validation"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -53,6 +72,12 @@ func main() {
 	coordinstall.Install(sch)
 	discinstall.Install(sch)
 	netinstall.Install(sch)
+	autoscalinginstall.Install(sch)
+	nodeinstall.Install(sch)
+	policyinstall.Install(sch)
+	rbacinstall.Install(sch)
+	schedinstall.Install(sch)
+	storageinstall.Install(sch)
 	metav1.AddToGroupVersion(sch, schema.GroupVersion{Version: "v1"})
 	strict := serializer.NewCodecFactory(sch, serializer.EnableStrict)
 	in := bufio.NewScanner(os.Stdin)
@@ -157,6 +182,103 @@ func validate(obj, old runtime.Object, gv schema.GroupVersion) field.ErrorList {
 		return netval.ValidateIngressCreate(o)
 	case *networking.IngressClass:
 		return netval.ValidateIngressClass(o)
+	case *core.PersistentVolume:
+		opts := coreval.ValidationOptionsForPersistentVolume(o, nil)
+		l := coreval.ValidatePersistentVolume(o, opts)
+		if old != nil {
+			p := old.(*core.PersistentVolume)
+			l = append(l, coreval.ValidatePersistentVolumeUpdate(o, p, opts)...)
+		}
+		return l
+	case *core.PersistentVolumeClaim:
+		opts := coreval.ValidationOptionsForPersistentVolumeClaim(o, nil)
+		l := coreval.ValidatePersistentVolumeClaim(o, opts)
+		if old != nil {
+			l = append(l, coreval.ValidatePersistentVolumeClaimUpdate(o, old.(*core.PersistentVolumeClaim), opts)...)
+		}
+		return l
+	case *core.ResourceQuota:
+		if old != nil {
+			return coreval.ValidateResourceQuotaUpdate(o, old.(*core.ResourceQuota))
+		}
+		return coreval.ValidateResourceQuota(o)
+	case *core.LimitRange:
+		return coreval.ValidateLimitRange(o)
+	case *autoscaling.HorizontalPodAutoscaler:
+		opts := autoscalingval.HorizontalPodAutoscalerSpecValidationOptions{MinReplicasLowerBound: 1}
+		if old != nil {
+			return autoscalingval.ValidateHorizontalPodAutoscalerUpdate(o, old.(*autoscaling.HorizontalPodAutoscaler), opts)
+		}
+		return autoscalingval.ValidateHorizontalPodAutoscaler(o, opts)
+	case *policy.PodDisruptionBudget:
+		return policyval.ValidatePodDisruptionBudget(o, policyval.PodDisruptionBudgetValidationOptions{})
+	case *networking.NetworkPolicy:
+		opts := netval.ValidationOptionsForNetworking(o, nil)
+		l := netval.ValidateNetworkPolicy(o, opts)
+		if old != nil {
+			l = append(l, netval.ValidateNetworkPolicyUpdate(o, old.(*networking.NetworkPolicy), opts)...)
+		}
+		return l
+	case *networking.IPAddress:
+		if old != nil {
+			return netval.ValidateIPAddressUpdate(o, old.(*networking.IPAddress))
+		}
+		return netval.ValidateIPAddress(o)
+	case *networking.ServiceCIDR:
+		if old != nil {
+			return netval.ValidateServiceCIDRUpdate(o, old.(*networking.ServiceCIDR))
+		}
+		return netval.ValidateServiceCIDR(o)
+	case *rbac.Role:
+		return rbacval.ValidateRole(o)
+	case *rbac.ClusterRole:
+		return rbacval.ValidateClusterRole(o, rbacval.ClusterRoleValidationOptions{})
+	case *rbac.RoleBinding:
+		if old != nil {
+			return rbacval.ValidateRoleBindingUpdate(o, old.(*rbac.RoleBinding))
+		}
+		return rbacval.ValidateRoleBinding(o)
+	case *rbac.ClusterRoleBinding:
+		if old != nil {
+			return rbacval.ValidateClusterRoleBindingUpdate(o, old.(*rbac.ClusterRoleBinding))
+		}
+		return rbacval.ValidateClusterRoleBinding(o)
+	case *scheduling.PriorityClass:
+		if old != nil {
+			return schedval.ValidatePriorityClassUpdate(o, old.(*scheduling.PriorityClass))
+		}
+		return schedval.ValidatePriorityClass(o)
+	case *node.RuntimeClass:
+		l := nodeval.ValidateRuntimeClass(o)
+		if old != nil {
+			l = append(l, nodeval.ValidateRuntimeClassUpdate(o, old.(*node.RuntimeClass))...)
+		}
+		return l
+	case *storage.StorageClass:
+		l := storageval.ValidateStorageClass(o)
+		if old != nil {
+			l = append(l, storageval.ValidateStorageClassUpdate(o, old.(*storage.StorageClass))...)
+		}
+		return l
+	case *storage.CSIDriver:
+		if old != nil {
+			return storageval.ValidateCSIDriverUpdate(o, old.(*storage.CSIDriver))
+		}
+		return storageval.ValidateCSIDriver(o)
+	case *storage.VolumeAttachment:
+		if old != nil {
+			return storageval.ValidateVolumeAttachmentUpdate(o, old.(*storage.VolumeAttachment))
+		}
+		l := storageval.ValidateVolumeAttachment(o)
+		return append(l, storageval.ValidateVolumeAttachmentV1(o)...)
+	case *storage.CSINode:
+		return storageval.ValidateCSINode(o, storageval.CSINodeValidationOptions{AllowLongNodeID: true})
+	case *storage.CSIStorageCapacity:
+		l := storageval.ValidateCSIStorageCapacity(o, storageval.CSIStorageCapacityValidateOptions{})
+		if old != nil {
+			l = append(l, storageval.ValidateCSIStorageCapacityUpdate(o, old.(*storage.CSIStorageCapacity))...)
+		}
+		return l
 	}
 	panic(fmt.Sprintf("%T", obj))
 }
