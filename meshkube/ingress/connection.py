@@ -14,6 +14,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from meshkube.ingress.annotations import Policy
 from meshkube.ingress.chunked import LAST_CHUNK, ChunkedBody, chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, lines, sane_id
@@ -28,8 +29,10 @@ from meshkube.ingress.http1 import (
     parse_fields,
     parse_request_line,
 )
+from meshkube.ingress.policies import Asked, Redirect, decide
 from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.proxy import Proxy
+from meshkube.ingress.rewriting import rewritten
 from meshkube.ingress.routes import Miss, Route
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ class Http1Connection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
+        "_body_limit",
         "_body_seen",
         "_buffer",
         "_chunks",
@@ -113,7 +117,7 @@ class Http1Connection(asyncio.Protocol):
         self._left = 0
         """Of its body, in bytes."""
         self._chunks: ChunkedBody | None = None
-        self._body_seen = 0
+        self._body_seen = self._body_limit = 0
         # The last header lines, and what follows from them
         self._last: Prepared | None = None
         self._last_block = b""
@@ -218,7 +222,7 @@ class Http1Connection(asyncio.Protocol):
                 route = proxy.remembered.get((prepared.host, target))
                 if route is None:
                     route = proxy.lookup(prepared.host, target)
-                if route.__class__ is Route:
+                if route.__class__ is Route and route.policy is None:
                     self._prepared = prepared
                     self._target = target
                     self._state = WAIT
@@ -338,7 +342,13 @@ class Http1Connection(asyncio.Protocol):
             self._state = BODY if length else WAIT
             self.fail(Problem(404, found.reason))
             return data[start:]
-        head = b"".join((line, prepared.out, self._request_id(), b"\r\n\r\n"))
+        self._body_limit = proxy.settings.max_body
+        out = prepared.out
+        if found.policy is not None:
+            if self._answered(found, found.policy, prepared):
+                return data[start:]
+            line, out = self._changed(found, found.policy, line, out)
+        head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
         exchange = self._exchange = Exchange(
             proxy, self, found, head, self._method, prepared.upgrade
         )
@@ -348,8 +358,47 @@ class Http1Connection(asyncio.Protocol):
             return data[start:] if len(data) > start else b""
         return self._begin_body(exchange, length, data[start:])
 
+    def _answered(self, route: Route, policy: Policy, prepared: Prepared) -> bool:
+        """Whether the policy answers the request itself."""
+        fields, peer = prepared.fields, self.peer
+        client, scheme = peer.address, peer.scheme
+        if peer.trusted:
+            client = fields.forwarded_for.partition(b",")[0].strip() or client
+            scheme = fields.forwarded_proto.lower() or scheme
+        asked = Asked(
+            client.decode("latin-1"),
+            scheme == b"https",
+            prepared.host.decode("latin-1"),
+            self._target.decode("latin-1"),
+        )
+        found = decide(policy, asked, self._proxy.https_port)
+        if found is None:
+            return False
+        self._state = BODY if fields.length else WAIT
+        if isinstance(found, Redirect):
+            route.stats.count(found.status, 0.0)
+            location = found.location.encode("latin-1", "replace")
+            self._answer(found.status, b"Location: %b\r\n" % location, b"")
+        else:
+            route.stats.count(found.status, 0.0)
+            self.fail(Problem(found.status, found.reason, route))
+        return True
+
+    def _changed(
+        self, route: Route, policy: Policy, line: bytes, out: bytes
+    ) -> tuple[bytes, bytes]:
+        """The first line and the header lines for the pod as the policy wants them."""
+        if policy.max_body is not None:
+            self._body_limit = policy.max_body
+        if policy.rewrite and self._target.startswith(b"/"):
+            target = rewritten(self._target.decode("ascii"), policy.rewrite, route.captures)
+            line = b"%b %b HTTP/1.1\r\n" % (self._method, target.encode("ascii"))
+        if policy.upstream_host:
+            out = _with_host(out, policy.upstream_host.encode())
+        return line, out
+
     def _begin_body(self, exchange: Exchange, length: int, data: bytes) -> bytes:
-        limit = self._proxy.settings.max_body
+        limit = self._body_limit
         if limit and length > limit:
             exchange.over = True
             raise HeadError(413, f"the body is larger than {limit} bytes")
@@ -390,7 +439,7 @@ class Http1Connection(asyncio.Protocol):
             return used
         used = chunks.feed(data)
         self._body_seen += used
-        limit = self._proxy.settings.max_body
+        limit = self._body_limit
         if limit and self._body_seen > limit:
             raise HeadError(413, f"the body is larger than {limit} bytes")
         if chunks.done:
@@ -489,19 +538,20 @@ class Http1Connection(asyncio.Protocol):
         prepared = self._prepared
         accept = field_value(prepared.fields.kept, b"accept") if prepared else b""
         kind, body = render(problem, request_id, accept)
+        lines = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n"
+        self._answer(problem.status, lines % (kind, request_id.encode("latin-1")), body)
+
+    def _answer(self, status: int, lines_: bytes, body: bytes) -> None:
+        """A response of our own."""
         if self._state != WAIT:
             self._keep_alive = False
         keep = b"" if self._minor else b"Connection: keep-alive\r\n"
-        head = (
-            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b"
-            b"Cache-Control: no-store\r\nX-Request-Id: %b\r\n\r\n"
-        ) % (
-            problem.status,
-            HTTPStatus(problem.status).phrase.encode(),
-            kind,
+        head = b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n%b\r\n" % (
+            status,
+            HTTPStatus(status).phrase.encode(),
+            lines_,
             len(body),
             keep if self._keep_alive else b"Connection: close\r\n",
-            request_id.encode("latin-1"),
         )
         self.transport.write(head if self._method == b"HEAD" else head + body)
         self._finished()

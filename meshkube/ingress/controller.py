@@ -111,6 +111,7 @@ class Ingress:
                 stack.callback(server.close)
                 servers.append(server)
             self.ports = (port_of(servers[0]), port_of(servers[1]))
+            self.proxy.https_port = self.ports[1]
             log.info("ingress listens", extra={"http": self.ports[0], "https": self.ports[1]})
             try:
                 yield

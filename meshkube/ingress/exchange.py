@@ -115,7 +115,9 @@ class Exchange:
             self.sent += body
         if not done:
             self.request_done = False
-            self.deadline = self.started + self.proxy.settings.body_timeout
+            self.deadline = self.started + self._send_timeout
+        elif self.route.policy is not None:
+            self.deadline = self.started + self._response_timeout
         self._choose()
 
     def more(self, data: bytes, done: bool) -> None:
@@ -128,10 +130,27 @@ class Exchange:
         else:
             self.sent = b""
             upstream.transport.write(data)
-        settings = self.proxy.settings
         if done:
             self.request_done = True
-        self.deadline = monotonic() + (settings.response_timeout if done else settings.body_timeout)
+        self.deadline = monotonic() + (self._response_timeout if done else self._send_timeout)
+
+    @property
+    def _response_timeout(self) -> float:
+        policy = self.route.policy
+        own = policy.read_timeout if policy is not None else None
+        return self.proxy.settings.response_timeout if own is None else own
+
+    @property
+    def _read_timeout(self) -> float:
+        policy = self.route.policy
+        own = policy.read_timeout if policy is not None else None
+        return self.proxy.settings.body_timeout if own is None else own
+
+    @property
+    def _send_timeout(self) -> float:
+        policy = self.route.policy
+        own = policy.send_timeout if policy is not None else None
+        return self.proxy.settings.body_timeout if own is None else own
 
     def _choose(self) -> None:
         proxy = self.proxy
@@ -229,7 +248,7 @@ class Exchange:
         if end:
             self._count(monotonic())
         else:
-            self.deadline = monotonic() + self.proxy.settings.body_timeout
+            self.deadline = monotonic() + self._read_timeout
         self.downstream.respond(head, length, data, start, end)
 
     def respond_whole(self, head: ResponseHead, data: bytes, now: float) -> None:
@@ -249,11 +268,11 @@ class Exchange:
         if end:
             self._count(monotonic())
         else:
-            self.deadline = monotonic() + self.proxy.settings.body_timeout
+            self.deadline = monotonic() + self._read_timeout
         self.downstream.more(data, end)
 
     def interim(self, head: ResponseHead) -> None:
-        self.deadline = monotonic() + self.proxy.settings.response_timeout
+        self.deadline = monotonic() + self._response_timeout
         self.sent = b""
         self.downstream.interim(head)
 
@@ -296,7 +315,7 @@ class Exchange:
     def resume_response(self) -> None:
         if self.upstream is not None:
             self.upstream.transport.resume_reading()
-        self.deadline = monotonic() + self.proxy.settings.body_timeout
+        self.deadline = monotonic() + self._read_timeout
 
     # The end
 
@@ -305,19 +324,18 @@ class Exchange:
         upstream, endpoint = self.upstream, self.endpoint
         if upstream is None or self.over:
             return
-        settings = self.proxy.settings
         if self.status:
-            reason = f"the response made no progress for {settings.body_timeout:g} s"
+            reason = f"the response made no progress for {self._read_timeout:g} s"
             self.cancel(broken=True)
             self.downstream.broken(self._problem(504, reason))
         elif self.request_done:
             self._drop_upstream()
-            seconds = f"{settings.response_timeout:g} s"
+            seconds = f"{self._response_timeout:g} s"
             self._fail(504, f"pod {endpoint} did not answer within {seconds}")
         else:
             stuck = upstream.write_paused
             self._drop_upstream()
-            seconds = f"{settings.body_timeout:g} s"
+            seconds = f"{self._send_timeout:g} s"
             if stuck:
                 self._fail(504, f"pod {endpoint} took nothing of the request for {seconds}")
             else:

@@ -6,9 +6,13 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from meshkube.api import meta
 from meshkube.api.types import Object
+from meshkube.ingress.annotations import problems
 from meshkube.ingress.routes import RouteTable
-from meshkube.ingress.rules import tls_rows
+from meshkube.ingress.rules import bad_expressions, tls_rows
+
+EXPRESSIONS = "of expressions only a prefix with (/|$)(.*), /(.*), /?(.*) or (.*) after it is taken"
 
 
 class Finding(NamedTuple):
@@ -31,6 +35,10 @@ def findings(
     for route in table.routes_of(key):
         if route.backend.broken:
             found.add(Finding("BackendMissing", f"{route.rule}: {route.backend.problem}"))
+    for problem in problems(meta.annotations(ingress)):
+        found.add(Finding("AnnotationUnsupported", problem))
+    for path in bad_expressions(ingress):
+        found.add(Finding("PathUnsupported", f"{path} is taken literally: {EXPRESSIONS}"))
     for row in tls_rows(ingress):
         if row.secret in secrets:
             found.add(Finding("CertificateUnusable", f"secret {row.secret} {secrets[row.secret]}"))

@@ -48,6 +48,8 @@ class Proxy:
         table.left = self.pool.left
         self.clients: set[ClientConnection] = set()
         self.id_prefix, self.id_numbers = id_series()
+        self.https_port = 443
+        """Where clients are sent that should use HTTPS."""
         self.draining = False
         self._empty = asyncio.Event()
         self.refused = RouteStats("", "", "", "")

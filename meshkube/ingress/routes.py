@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshkube.api import meta
 from meshkube.api.types import Object
+from meshkube.ingress.annotations import PLAIN, Policy, policy
 from meshkube.ingress.backends import Address, Backend, PortRef, resolve
+from meshkube.ingress.rewriting import Captures
 from meshkube.ingress.rules import (
     PathType,
     Row,
@@ -26,6 +28,7 @@ from meshkube.ingress.rules import (
     owned_classes,
     prefix_key,
     rows,
+    tls_hosts,
     tls_rows,
 )
 from meshkube.ingress.stats import RouteStats
@@ -47,6 +50,9 @@ class Route:
     age: tuple[str, str]
     """Creation time and key: the smaller one wins a conflict."""
     stats: RouteStats
+    policy: Policy | None = None
+    """None for plain proxying, and that is quicker."""
+    captures: Captures | None = None
 
     @property
     def rule(self) -> str:
@@ -325,6 +331,8 @@ class RouteTable:
         stats = RouteStats(key, row.host, path, str(backend))
         route = Route(key, row.host, row.path, row.type, backend, _age(ingress), stats)
         route.stats = kept.get(_identity(route), stats)
+        route.policy = _policy(ingress, row.host)
+        route.captures = row.captures
         if row.backend.service:
             self._backends[backend.key][row.backend.port][1][route] = None
         insort(self._hosts.setdefault(row.host, _Host()).claims(row.type, row.path), route)
@@ -386,6 +394,13 @@ def compile(
     for each in ingresses:
         table.set_ingress(meta.key(each), each)
     return table
+
+
+def _policy(ingress: Object, host: str) -> Policy | None:
+    found = policy(meta.annotations(ingress))
+    secured = found.ssl_redirect and host in tls_hosts(ingress)
+    found = replace(found, ssl_redirect=secured or found.force_ssl_redirect)
+    return None if found == PLAIN else found
 
 
 def _service_of(piece: Object | None) -> str:

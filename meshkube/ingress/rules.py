@@ -6,12 +6,14 @@ Source: Kubernetes' "Ingress" concept page and the Ingress networking.k8s.io/v1 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from meshkube.api import meta
 from meshkube.api.types import Object
+from meshkube.ingress.annotations import PREFIX
 from meshkube.ingress.backends import PortRef
+from meshkube.ingress.rewriting import Captures, captures, is_expression
 
 CONTROLLER = "meshkube.io/ingress"
 CLASS_NAME = "meshkube"
@@ -40,6 +42,7 @@ class Row:
     path: str
     type: PathType
     backend: BackendRef
+    captures: Captures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,47 @@ def rows(ingress: Object) -> list[Row]:
     spec = ingress.get("spec") or {}
     found: list[Row] = []
     hosts: list[str] = []
+    expressions = has_expressions(ingress)
     for rule in spec.get("rules") or ():
         host = normal_host(rule.get("host") or "")
         hosts.append(host)
-        found += [_row(host, path) for path in (rule.get("http") or {}).get("paths") or ()]
+        for path in (rule.get("http") or {}).get("paths") or ():
+            row = _row(host, path)
+            taken = captures(row.path) if expressions else None
+            if taken is not None:
+                row = replace(row, path=taken.prefix or "/", type="Prefix", captures=taken)
+            found.append(row)
     if spec.get("defaultBackend"):
         default = _backend(spec["defaultBackend"])
         found += [Row(host, "", "Default", default) for host in dict.fromkeys(hosts or [""])]
     return found
+
+
+def has_expressions(ingress: Object) -> bool:
+    """Whether the paths of an Ingress are meant as expressions, as ingress-nginx has it."""
+    annotations = meta.annotations(ingress)
+    return bool(
+        annotations.get(f"{PREFIX}use-regex") == "true"
+        or annotations.get(f"{PREFIX}rewrite-target")
+    )
+
+
+def bad_expressions(ingress: Object) -> list[str]:
+    """The paths of an Ingress that are expressions and of no form that is taken."""
+    if not has_expressions(ingress):
+        return []
+    return [row.path for row in rows(ingress) if row.captures is None and is_expression(row.path)]
+
+
+def tls_hosts(ingress: Object) -> frozenset[str]:
+    """The hosts that `tls` covers; an entry without hosts covers those of the rules."""
+    spec = ingress.get("spec") or {}
+    own = [rule.get("host") or "" for rule in spec.get("rules") or ()]
+    return frozenset(
+        normal_host(host)
+        for entry in spec.get("tls") or ()
+        for host in entry.get("hosts") or own or [""]
+    )
 
 
 def tls_rows(ingress: Object) -> list[TlsRow]:

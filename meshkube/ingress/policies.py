@@ -1,0 +1,86 @@
+"""What a policy makes of one request, before any pod is asked. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from meshkube.ingress import paths
+from meshkube.ingress.annotations import Network, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as a policy looks at it."""
+
+    client: str
+    """The client's address."""
+    https: bool
+    host: str
+    """As in its Host header."""
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The answer is to ask elsewhere."""
+
+    status: int
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """The client may not have it."""
+
+    status: int
+    reason: str
+
+
+def decide(policy: Policy, asked: Asked, https_port: int) -> Redirect | Denial | None:
+    """None where the request goes on to a pod."""
+    if policy.closed:
+        return Denial(503, f"not served unguarded: {policy.closed}")
+    if (policy.allowed or policy.denied) and not _admitted(policy, asked.client):
+        return Denial(403, f"clients at {asked.client} are not admitted")
+    if policy.ssl_redirect and not asked.https:
+        # 308 keeps the method and the body, as ingress-nginx does.
+        return Redirect(308, f"https://{_with_port(asked.host, https_port)}{asked.target}")
+    if policy.redirect:
+        return Redirect(policy.redirect_code, _filled(policy.redirect, asked))
+    if policy.app_root and paths.normal(asked.target) == "/":
+        return Redirect(302, policy.app_root)
+    return None
+
+
+def _admitted(policy: Policy, client: str) -> bool:
+    address = _address(client)
+    if address is None or any(_within(address, network) for network in policy.denied):
+        return False
+    return not policy.allowed or any(_within(address, network) for network in policy.allowed)
+
+
+def _within(address: IPv4Address | IPv6Address, network: Network) -> bool:
+    return address.version == network.version and address in network
+
+
+@lru_cache(1024)
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def _with_port(host: str, port: int) -> str:
+    name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    return name if port == 443 else f"{name}:{port}"
+
+
+def _filled(template: str, asked: Asked) -> str:
+    return (
+        template.replace("$request_uri", asked.target)
+        .replace("$scheme", "https" if asked.https else "http")
+        .replace("$host", _with_port(asked.host, 443))
+    )
