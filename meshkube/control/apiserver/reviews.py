@@ -5,7 +5,7 @@ Sources: `authentication.k8s.io/v1` and `authorization.k8s.io/v1` of the Kuberne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshkube.api import errors
 from meshkube.api.errors import FieldError
@@ -20,12 +20,42 @@ from meshkube.control.auth.users import User
 def answer(kind: str, body: Object, user: User, access: Access, namespace: str = "") -> Object:
     """The review with its status filled in; `namespace` is that of its path.
     Raises `ApiError` 400 or 422."""
-    spec = body.get("spec")
-    if not isinstance(body.get("metadata") or {}, dict) or not isinstance(spec or {}, dict):
-        raise errors.bad_request(f"{kind}: metadata and spec must be JSON objects")
-    status = _ANSWERS[kind](spec or {}, user, access, namespace)
+    _checked(body, {"metadata": dict, "spec": dict}, "")
+    spec = body.get("spec") or {}
+    _checked(spec, _FIELDS, "spec.")
+    for field in ("resourceAttributes", "nonResourceAttributes"):
+        _checked(spec.get(field) or {}, _ATTRIBUTES, f"spec.{field}.")
+    status = _ANSWERS[kind](spec, user, access, namespace)
     metadata = {"creationTimestamp": None, **(body.get("metadata") or {})}
     return {**body, "metadata": metadata, "status": status}
+
+
+_FIELDS = {
+    "user": str,
+    "uid": str,
+    "groups": list,
+    "token": str,
+    "audiences": list,
+    "namespace": str,
+    "resourceAttributes": dict,
+    "nonResourceAttributes": dict,
+}
+_ATTRIBUTES = dict.fromkeys(
+    ("verb", "group", "version", "resource", "subresource", "namespace", "name", "path"), str
+)
+
+
+def _checked(content: Object, types: Mapping[str, type], path: str) -> None:
+    """Raises `ApiError` 400 for a field of another type."""
+    for field, type_ in types.items():
+        value = content.get(field)
+        if value is not None and not isinstance(value, type_):
+            raise errors.bad_request(f"{path}{field}: not of type {_TYPES[type_]}")
+        if isinstance(value, list) and not all(isinstance(one, str) for one in value):
+            raise errors.bad_request(f"{path}{field}: not a list of strings")
+
+
+_TYPES: dict[type, str] = {str: "string", list: "list", dict: "object"}
 
 
 def _self_access(spec: Object, user: User, access: Access, namespace: str) -> Object:
