@@ -173,6 +173,10 @@ async def test_without_quorum_requests_are_refused_caches_serve_and_all_comes_ba
             with pytest.raises(ApiError) as unread:
                 await client.get(kinds.CONFIG_MAP, "a", "default")
             assert unread.value.code == 503
+            page = await client.list(kinds.NAMESPACE, limit=1, resource_version="0")
+            with pytest.raises(ApiError) as rest:
+                await client.list(kinds.NAMESPACE, limit=1, continue_token=page.continue_token)
+            assert rest.value.code == 503
             # Who does not ask for the newest is served, as informers are.
             cached = await client.list(kinds.CONFIG_MAP, "default", resource_version="0")
             assert [meta.name(item) for item in cached.items] == ["a"]

@@ -25,7 +25,7 @@ from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Sele
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.watching import Watcher
-from meshkube.store import Compacted, Store
+from meshkube.store import Compacted, Store, StoreUnavailable
 
 Match = Literal["", "NotOlderThan", "Exact"]
 
@@ -139,6 +139,8 @@ class Reader:
             result = await self._store.range(
                 selection.prefix, start_after=start, limit=bite, revision=revision
             )
+        except StoreUnavailable as error:
+            raise errors.unavailable(str(error)) from error
         except Compacted:
             if start:
                 raise _expired(encode_continue(-1, start, selection.prefix)) from None
