@@ -66,3 +66,8 @@ def apply_defaults(kind: Kind, obj: Object) -> None:
     rules = _rules(kind)
     if rules is not None:
         rules.apply(obj)
+
+
+def has_defaults(kind: Kind) -> bool:
+    """Whether anything is ever filled in."""
+    return kind in _TABLES

@@ -19,11 +19,13 @@ from meshkube.api.validation import (
     configuration,
     endpoints,
     ingresses,
+    jobs,
     networks,
     pods,
     quotas,
     rbac,
     services,
+    sets,
     storage,
     workloads,
 )
@@ -39,6 +41,11 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.POD: pods.validate_pod_create,
     kinds.DEPLOYMENT: workloads.validate_deployment,
     kinds.REPLICA_SET: workloads.validate_replica_set,
+    kinds.REPLICATION_CONTROLLER: sets.validate_replication_controller,
+    kinds.DAEMON_SET: sets.validate_daemon_set,
+    kinds.STATEFUL_SET: sets.validate_stateful_set,
+    kinds.JOB: jobs.validate_job,
+    kinds.CRON_JOB: jobs.validate_cron_job,
     kinds.CONTROLLER_REVISION: workloads.validate_controller_revision,
     kinds.SERVICE: services.validate_service,
     kinds.ENDPOINTS: endpoints.validate_endpoints,
@@ -79,6 +86,10 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.POD: pods.validate_pod_update,
     kinds.DEPLOYMENT: workloads.validate_deployment_update,
     kinds.REPLICA_SET: workloads.validate_replica_set_update,
+    kinds.DAEMON_SET: sets.validate_daemon_set_update,
+    kinds.STATEFUL_SET: sets.validate_stateful_set_update,
+    kinds.JOB: jobs.validate_job_update,
+    kinds.CRON_JOB: jobs.validate_cron_job_update,
     kinds.CONTROLLER_REVISION: workloads.validate_controller_revision_update,
     kinds.SERVICE: services.validate_service_update,
     kinds.ENDPOINT_SLICE: endpoints.validate_slice_update,
@@ -104,7 +115,13 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity_update,
 }
 
-__all__ = ["validate_binding", "validate_create", "validate_status_update", "validate_update"]
+__all__ = [
+    "is_checked",
+    "validate_binding",
+    "validate_create",
+    "validate_status_update",
+    "validate_update",
+]
 
 
 def validate_create(kind: Kind, obj: Object) -> list[FieldError]:
@@ -131,6 +148,11 @@ def validate_status_update(kind: Kind, obj: Object, old: Object) -> list[FieldEr
     if kind in STATUS:
         faults += STATUS[kind](obj, old)
     return _unique(faults)
+
+
+def is_checked(kind: Kind) -> bool:
+    """Whether more than shape and metadata is looked at."""
+    return kind in _CREATE
 
 
 def _unique(faults: Faults) -> Faults:

@@ -32,6 +32,11 @@ def invalid(path: str, value: JSON, detail: str) -> FieldError:
     return _fault(path, "FieldValueInvalid", f"Invalid value: {shown(value)}", detail)
 
 
+def without_value(path: str, detail: str) -> FieldError:
+    """An invalid value that is not shown."""
+    return _fault(path, "FieldValueInvalid", "Invalid value", detail)
+
+
 def not_supported(path: str, value: JSON, supported: Iterable[str]) -> FieldError:
     names = ", ".join(quoted(name) for name in supported)
     detail = f"supported values: {names}" if names else ""

@@ -185,9 +185,14 @@ def validate_ingress_class_update(ingress_class: Object, old: Object) -> Faults:
 
 
 def _controller(spec: Object) -> Faults:
-    path, value = "spec.controller", spec.get("controller") or ""
-    if not value:
-        return [required(path)]
+    value = spec.get("controller") or ""
+    return (
+        domain_prefixed_path("spec.controller", value) if value else [required("spec.controller")]
+    )
+
+
+def domain_prefixed_path(path: str, value: str) -> Faults:
+    """`example.com/name`."""
     host, _, rest = value.partition("/")
     if not host or not rest:
         detail = 'must be a domain-prefixed path (such as "acme.io/foo")'

@@ -30,6 +30,7 @@ _NAMES: Final[dict[Kind, formats.NameCheck]] = {
     kinds.IP_ADDRESS: formats.strict_ip,
     kinds.NAMESPACE: formats.dns_label,
     kinds.SERVICE: formats.dns_1035_label,
+    kinds.STATEFUL_SET: formats.dns_label,
     kinds.ROLE: formats.path_segment,
     kinds.CLUSTER_ROLE: formats.path_segment,
     kinds.ROLE_BINDING: formats.path_segment,
@@ -39,7 +40,14 @@ _NAMES: Final[dict[Kind, formats.NameCheck]] = {
 _CORE: Final = frozenset(kind for kind in kinds.KINDS if not kind.group)
 # Kinds whose names and finalizers are not looked at again on update.
 _PARTLY_ON_UPDATE: Final = frozenset(
-    {kinds.NAMESPACE, kinds.NODE, kinds.DEPLOYMENT, kinds.LEASE, kinds.SERVICE_ACCOUNT}
+    {
+        kinds.NAMESPACE,
+        kinds.NODE,
+        kinds.DEPLOYMENT,
+        kinds.LEASE,
+        kinds.SERVICE_ACCOUNT,
+        kinds.STATEFUL_SET,
+    }
 )
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _KEPT: Final = (

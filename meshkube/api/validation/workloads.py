@@ -30,9 +30,9 @@ _PERCENT: Final = re.compile("([0-9]+)%", re.ASCII)
 
 def validate_deployment(deployment: Object) -> Faults:
     spec = deployment.get("spec") or {}
-    faults = _counts(spec, ("replicas",)) + _selector_and_template(spec)
+    faults = counts(spec, ("replicas",)) + _selector_and_template(spec)
     faults += _strategy(spec.get("strategy") or {})
-    faults += _counts(spec, ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"))
+    faults += counts(spec, ("minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"))
     deadline = spec.get("progressDeadlineSeconds")
     if deadline is not None and deadline <= (spec.get("minReadySeconds") or 0):
         detail = "must be greater than minReadySeconds"
@@ -42,15 +42,15 @@ def validate_deployment(deployment: Object) -> Faults:
 
 def validate_replica_set(replica_set: Object) -> Faults:
     spec = replica_set.get("spec") or {}
-    return _counts(spec, ("replicas", "minReadySeconds")) + _selector_and_template(spec)
+    return counts(spec, ("replicas", "minReadySeconds")) + _selector_and_template(spec)
 
 
 def validate_deployment_update(deployment: Object, old: Object) -> Faults:
-    return validate_deployment(deployment) + _same_selector(deployment, old)
+    return validate_deployment(deployment) + same_selector(deployment, old)
 
 
 def validate_replica_set_update(replica_set: Object, old: Object) -> Faults:
-    return validate_replica_set(replica_set) + _same_selector(replica_set, old)
+    return validate_replica_set(replica_set) + same_selector(replica_set, old)
 
 
 def validate_controller_revision(revision: Object) -> Faults:
@@ -73,7 +73,7 @@ def validate_controller_revision_update(revision: Object, old: Object) -> Faults
     return faults
 
 
-def _counts(spec: Object, fields: tuple[str, ...]) -> Faults:
+def counts(spec: Object, fields: tuple[str, ...]) -> Faults:
     return [
         invalid(f"spec.{field}", spec[field], NOT_NEGATIVE)
         for field in fields
@@ -81,7 +81,7 @@ def _counts(spec: Object, fields: tuple[str, ...]) -> Faults:
     ]
 
 
-def _same_selector(obj: Object, old: Object) -> Faults:
+def same_selector(obj: Object, old: Object) -> Faults:
     selector = (obj.get("spec") or {}).get("selector")
     if _plain(selector) == _plain((old.get("spec") or {}).get("selector")):
         return []
@@ -177,11 +177,11 @@ def _rolling_update(update: Object, path: str) -> Faults:
     unavailable, surge = update.get("maxUnavailable"), update.get("maxSurge")
     place = child(path, "maxUnavailable")
     faults = int_or_percent(place, unavailable) + int_or_percent(child(path, "maxSurge"), surge)
-    if _amount(unavailable) == 0 and _amount(surge) == 0:
+    if amount(unavailable) == 0 and amount(surge) == 0:
         faults.append(
             invalid(place, int_or_percent_shown(unavailable), "may not be 0 when `maxSurge` is 0")
         )
-    if isinstance(unavailable, str) and _amount(unavailable) > 100:
+    if isinstance(unavailable, str) and amount(unavailable) > 100:
         faults.append(
             invalid(place, int_or_percent_shown(unavailable), "must not be greater than 100%")
         )
@@ -204,7 +204,7 @@ def int_or_percent_shown(value: JSON) -> Shown:
     )
 
 
-def _amount(value: JSON) -> int:
+def amount(value: JSON) -> int:
     """The number, or the number of percent; text that is neither counts as 0."""
     if not isinstance(value, str):
         return int(value or 0)
