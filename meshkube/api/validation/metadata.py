@@ -47,6 +47,7 @@ _PARTLY_ON_UPDATE: Final = frozenset(
         kinds.LEASE,
         kinds.SERVICE_ACCOUNT,
         kinds.STATEFUL_SET,
+        kinds.CRON_JOB,
     }
 )
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")

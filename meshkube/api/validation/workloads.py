@@ -98,7 +98,7 @@ def _plain(selector: Object | None) -> Object | None:
 def selector_shown(selector: Object | None) -> Shown:
     """As Go prints a pointer to a label selector."""
     if selector is None:
-        return Shown("null")
+        return Shown('"null"')
     labels = selector.get("matchLabels")
     expressions = selector.get("matchExpressions")
     shown = ", ".join(_requirement_shown(each) for each in expressions or ())

@@ -12,6 +12,9 @@ import (
 	apps "k8s.io/kubernetes/pkg/apis/apps"
 	appsinstall "k8s.io/kubernetes/pkg/apis/apps/install"
 	appsval "k8s.io/kubernetes/pkg/apis/apps/validation"
+	batch "k8s.io/kubernetes/pkg/apis/batch"
+	batchinstall "k8s.io/kubernetes/pkg/apis/batch/install"
+	batchval "k8s.io/kubernetes/pkg/apis/batch/validation"
 	coordination "k8s.io/kubernetes/pkg/apis/coordination"
 	coordinstall "k8s.io/kubernetes/pkg/apis/coordination/install"
 	coordval "k8s.io/kubernetes/pkg/apis/coordination/validation"
@@ -69,6 +72,7 @@ var sch = runtime.NewScheme()
 func main() {
 	coreinstall.Install(sch)
 	appsinstall.Install(sch)
+	batchinstall.Install(sch)
 	coordinstall.Install(sch)
 	discinstall.Install(sch)
 	netinstall.Install(sch)
@@ -125,7 +129,13 @@ func main() {
 	}
 }
 
-func validate(obj, old runtime.Object, gv schema.GroupVersion) field.ErrorList {
+func validate(obj, old runtime.Object, gv schema.GroupVersion) (faults field.ErrorList) {
+	// Kubernetes' own validation fails on some objects, where an API server answers 500.
+	defer func() {
+		if recover() != nil {
+			faults = field.ErrorList{field.InternalError(nil, fmt.Errorf("0x"))}
+		}
+	}()
 	switch o := obj.(type) {
 	case *core.Pod:
 		if old != nil {
@@ -172,6 +182,41 @@ func validate(obj, old runtime.Object, gv schema.GroupVersion) field.ErrorList {
 		return appsval.ValidateDeployment(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
 	case *apps.ReplicaSet:
 		return appsval.ValidateReplicaSet(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil))
+	case *core.ReplicationController:
+		opts := podutil.GetValidationOptionsFromPodTemplate(o.Spec.Template, nil)
+		if old != nil {
+			return append(coreval.ValidateReplicationController(o, opts), coreval.ValidateReplicationControllerUpdate(o, old.(*core.ReplicationController), opts)...)
+		}
+		return coreval.ValidateReplicationController(o, opts)
+	case *apps.DaemonSet:
+		opts := podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)
+		if old != nil {
+			p := old.(*apps.DaemonSet)
+			// What the API server counts for itself.
+			o.Spec.TemplateGeneration = p.Spec.TemplateGeneration
+			p.Spec.Template = o.Spec.Template
+			l := append(appsval.ValidateDaemonSet(o, opts), appsval.ValidateDaemonSetUpdate(o, p, opts)...)
+			return append(l, coreval.ValidateImmutableField(o.Spec.Selector, p.Spec.Selector, field.NewPath("spec").Child("selector"))...)
+		}
+		return appsval.ValidateDaemonSet(o, opts)
+	case *apps.StatefulSet:
+		opts := podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)
+		if old != nil {
+			return appsval.ValidateStatefulSetUpdate(o, old.(*apps.StatefulSet), opts)
+		}
+		return appsval.ValidateStatefulSet(o, opts)
+	case *batch.Job:
+		opts := batchval.JobValidationOptions{PodValidationOptions: podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil), RequirePrefixedLabels: true}
+		if old != nil {
+			return append(batchval.ValidateJob(o, opts), batchval.ValidateJobUpdate(o, old.(*batch.Job), opts)...)
+		}
+		return batchval.ValidateJob(o, opts)
+	case *batch.CronJob:
+		opts := podutil.GetValidationOptionsFromPodTemplate(&o.Spec.JobTemplate.Spec.Template, nil)
+		if old != nil {
+			return batchval.ValidateCronJobUpdate(o, old.(*batch.CronJob), opts)
+		}
+		return batchval.ValidateCronJobCreate(o, opts)
 	case *apps.ControllerRevision:
 		return appsval.ValidateControllerRevisionCreate(o)
 	case *coordination.Lease:

@@ -1,0 +1,207 @@
+"""examples/workloads with real Docker, by unmodified kubectl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.cluster import ROOT, Cluster, running_cluster
+from tests.lab.host import wait_for
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.docker,
+    pytest.mark.kubectl,
+    pytest.mark.timeout(180),
+    pytest.mark.usefixtures("kubectl"),
+]
+EXAMPLES = ROOT / "examples/workloads"
+
+
+@pytest.fixture(scope="module")
+def cluster(_machine: None) -> Iterator[Cluster]:
+    with running_cluster() as running:
+        yield running
+
+
+def apply(cluster: Cluster, name: str) -> None:
+    done = cluster.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
+    assert done.stderr == ""
+
+
+def shown(cluster: Cluster, *arguments: str) -> str:
+    done = cluster.kubectl(*arguments)
+    assert done.stderr == "", done.stderr
+    return done.stdout
+
+
+def described(cluster: Cluster, *arguments: str) -> str:
+    """With each run of spaces as one."""
+    return "\n".join(
+        " ".join(s.split()) for s in shown(cluster, "describe", *arguments).splitlines()
+    )
+
+
+def row(cluster: Cluster, *arguments: str) -> dict[str, str]:
+    """The one row of a table, by column; columns are told apart by two spaces."""
+    head, line, *_ = shown(cluster, "get", *arguments).splitlines()
+    starts = [i for i, c in enumerate(head) if c != " " and (i == 0 or head[i - 2 : i] == "  ")]
+    ends = [*starts[1:], None]
+    return {head[a:b].strip(): line[a:b].strip() for a, b in zip(starts, ends, strict=True)}
+
+
+def listed(cluster: Cluster, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    found = shown(cluster, "get", kind, "-o", "json", *(("-l", selector) if selector else ()))
+    items: list[dict[str, Any]] = json.loads(found)["items"]
+    return items
+
+
+def names(cluster: Cluster, kind: str, selector: str = "") -> list[str]:
+    return sorted(item["metadata"]["name"] for item in listed(cluster, kind, selector))
+
+
+def test_a_replication_controller_is_scaled_and_described(cluster: Cluster) -> None:
+    apply(cluster, "replicationcontroller")
+    wait_for(lambda: row(cluster, "rc")["READY"] == "2", 30, "two pods")
+    assert list(row(cluster, "rc")) == ["NAME", "DESIRED", "CURRENT", "READY", "AGE"]
+    shown(cluster, "scale", "rc/greeter", "--replicas=3")
+    wait_for(lambda: row(cluster, "rc")["READY"] == "3", 30, "three pods")
+    text = described(cluster, "rc", "greeter")
+    assert "Replicas: 3 current / 3 desired" in text
+    assert "Pods Status: 3 Running / 0 Waiting / 0 Succeeded / 0 Failed" in text
+    assert "replication-controller Created pod: greeter-" in text
+    shown(cluster, "delete", "rc", "greeter")
+    wait_for(lambda: not names(cluster, "pods", "app=greeter"), 30, "the pods to go")
+
+
+def test_a_daemon_set_rolls_out_and_back(cluster: Cluster) -> None:
+    apply(cluster, "daemonset")
+    assert "successfully rolled out" in shown(cluster, "rollout", "status", "ds/log-reader")
+    assert row(cluster, "ds") | {"AGE": ""} == {
+        "NAME": "log-reader", "DESIRED": "1", "CURRENT": "1", "READY": "1", "UP-TO-DATE": "1",
+        "AVAILABLE": "1", "NODE SELECTOR": "<none>", "AGE": "",
+    }  # fmt: skip
+    first = names(cluster, "pods", "app=log-reader")
+    shown(cluster, "set", "env", "ds/log-reader", "ROUND=2")
+    assert "successfully rolled out" in shown(cluster, "rollout", "status", "ds/log-reader")
+    assert names(cluster, "pods", "app=log-reader") != first
+    history = shown(cluster, "rollout", "history", "ds/log-reader")
+    assert [line.split()[0] for line in history.splitlines()[2:] if line] == ["1", "2"]
+    assert "first" in history
+    assert "ROUND:" in shown(cluster, "rollout", "history", "ds/log-reader", "--revision=2")
+    shown(cluster, "rollout", "undo", "ds/log-reader")
+    shown(cluster, "rollout", "status", "ds/log-reader")
+    (pod,) = listed(cluster, "pods", "app=log-reader")
+    assert not any(e["name"] == "ROUND" for e in pod["spec"]["containers"][0]["env"])
+    shown(cluster, "rollout", "restart", "ds/log-reader")
+    shown(cluster, "rollout", "status", "ds/log-reader")
+    text = described(cluster, "ds", "log-reader")
+    assert "Desired Number of Nodes Scheduled: 1" in text
+    assert "Number of Nodes Scheduled with Available Pods: 1" in text
+    assert "daemonset-controller Created pod: log-reader-" in text
+    shown(cluster, "delete", "-f", str(EXAMPLES / "daemonset.yaml"))
+
+
+def test_a_stateful_set_keeps_its_names_and_rolls_from_the_end(cluster: Cluster) -> None:
+    apply(cluster, "statefulset")
+    shown(cluster, "rollout", "status", "sts/ring")
+    assert names(cluster, "pods", "app=ring") == ["ring-0", "ring-1", "ring-2"]
+    assert row(cluster, "sts") | {"AGE": ""} == {"NAME": "ring", "READY": "3/3", "AGE": ""}
+    assert shown(cluster, "logs", "ring-1").strip() == "ring-1"
+    uid = {p["metadata"]["name"]: p["metadata"]["uid"] for p in listed(cluster, "pods", "app=ring")}
+    patch = '{"spec":{"updateStrategy":{"rollingUpdate":{"partition":2}}}}'
+    shown(cluster, "patch", "sts", "ring", "-p", patch)
+    shown(cluster, "set", "env", "sts/ring", "ROUND=2")
+    status = shown(cluster, "rollout", "status", "sts/ring")
+    assert "partitioned roll out complete: 1 new pods have been updated" in status
+    now = {p["metadata"]["name"]: p["metadata"]["uid"] for p in listed(cluster, "pods", "app=ring")}
+    assert [name for name in uid if now[name] == uid[name]] == ["ring-0", "ring-1"]
+    shown(cluster, "rollout", "undo", "sts/ring")
+    shown(cluster, "rollout", "status", "sts/ring")
+    shown(cluster, "scale", "sts/ring", "--replicas=1")
+    wait_for(lambda: names(cluster, "pods", "app=ring") == ["ring-0"], 30, "one pod")
+    text = described(cluster, "sts", "ring")
+    assert "Replicas: 1 desired | 1 total" in text
+    assert "create Pod ring-2 in StatefulSet ring successful" in text
+    assert "delete Pod ring-2 in StatefulSet ring successful" in text
+    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset.yaml"))
+
+
+def test_pods_of_a_stateful_set_are_found_by_name(cluster: Cluster) -> None:
+    apply(cluster, "statefulset")
+    shown(cluster, "rollout", "status", "sts/ring")
+    address = listed(cluster, "pods", "app=ring")[0]["status"]["podIP"]
+    name = listed(cluster, "pods", "app=ring")[0]["metadata"]["name"]
+    full = f"{name}.ring.default.svc.cluster.local"
+    wait_for(lambda: cluster.dig(full) == address, 15, full)
+    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset.yaml"))
+
+
+def test_a_stateful_set_makes_its_claims(cluster: Cluster) -> None:
+    apply(cluster, "statefulset-claims")
+    wanted = ["data-store-0", "data-store-1"]
+    wait_for(lambda: names(cluster, "pvc") == wanted, 30, "claims")
+    shown(cluster, "scale", "sts/store", "--replicas=1")
+    wait_for(lambda: names(cluster, "pvc") == wanted[:1], 30, "the second claim to go")
+    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset-claims.yaml"))
+    assert names(cluster, "pvc") == wanted[:1]
+    shown(cluster, "delete", "pvc", "--all")
+
+
+def test_a_job_counts_what_it_has_done(cluster: Cluster) -> None:
+    apply(cluster, "job")
+    shown(cluster, "wait", "--for=condition=Complete", "job/four", "--timeout=60s")
+    cells = row(cluster, "job", "four")
+    assert list(cells) == ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE"]
+    assert (cells["STATUS"], cells["COMPLETIONS"]) == ("Complete", "4/4")
+    pods = names(cluster, "pods", "job-name=four")
+    assert len(pods) == 4
+    text = described(cluster, "job", "four")
+    assert "Pods Statuses: 0 Active (0 Ready) / 4 Succeeded / 0 Failed" in text
+    assert "job-controller Job completed" in text
+    assert cluster.kubectl("logs", "job/four").stdout == "done\n"
+    shown(cluster, "delete", "job", "four")
+    wait_for(lambda: not names(cluster, "pods", "job-name=four"), 30, "the pods to go")
+
+
+def test_each_index_of_a_job_does_its_piece(cluster: Cluster) -> None:
+    apply(cluster, "job-indexed")
+    shown(cluster, "wait", "--for=condition=Complete", "job/pieces", "--timeout=60s")
+    said = sorted(shown(cluster, "logs", "-l", "job-name=pieces").splitlines())
+    assert said == [f"piece {i} on pieces-{i}" for i in range(3)]
+    assert "Completed Indexes: 0-2" in described(cluster, "job", "pieces")
+    shown(cluster, "delete", "job", "pieces")
+
+
+def test_a_hopeless_job_fails_at_once(cluster: Cluster) -> None:
+    apply(cluster, "job-policy")
+    shown(cluster, "wait", "--for=condition=Failed", "job/hopeless", "--timeout=60s")
+    text = described(cluster, "job", "hopeless")
+    assert "failed with exit code 42 matching FailJob rule at index 0" in text
+    assert "Pods Statuses: 0 Active (0 Ready) / 0 Succeeded / 1 Failed" in text
+    shown(cluster, "delete", "job", "hopeless")
+
+
+def test_a_cron_job_is_run_by_hand_and_by_the_clock(cluster: Cluster) -> None:
+    apply(cluster, "cronjob")
+    cells = row(cluster, "cj")
+    assert (cells["SCHEDULE"], cells["TIMEZONE"]) == ("0 3 * * *", "Europe/Berlin")
+    assert (cells["SUSPEND"], cells["ACTIVE"], cells["LAST SCHEDULE"]) == ("False", "0", "<none>")
+    shown(cluster, "create", "job", "by-hand", "--from=cronjob/nightly")
+    shown(cluster, "wait", "--for=condition=Complete", "job/by-hand", "--timeout=60s")
+    assert "cleaned" in shown(cluster, "logs", "job/by-hand")
+    text = described(cluster, "cj", "nightly")
+    assert "Concurrency Policy: Forbid" in text
+    shown(cluster, "create", "cronjob", "often", "--image=meshkube/quickstart:1",
+          "--schedule=@every 1s", "--", "sh", "-c", "echo tick")  # fmt: skip
+    wait_for(lambda: row(cluster, "cj", "often")["LAST SCHEDULE"] != "<none>", 30, "a start")
+    shown(cluster, "patch", "cj", "often", "-p", '{"spec":{"suspend":true}}')
+    wait_for(lambda: row(cluster, "cj", "often")["ACTIVE"] == "0", 60, "its end")
+    text = described(cluster, "cj", "often")
+    assert "cronjob-controller Created job often-" in text
+    assert "Saw completed job: often-" in text
+    shown(cluster, "delete", "cj", "--all")
+    wait_for(lambda: not names(cluster, "jobs"), 30, "its jobs to go")
