@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from meshkube.api import kinds, meta
+from meshkube.node import service_tokens
 from meshkube.node.hollow import HollowRuntime
 from tests.node.world import NODE, World, condition, container_id, eventually, pod
 from tests.support.api import running_api
@@ -119,3 +123,37 @@ async def test_a_condition_of_somebody_else_stays(tmp_path: Path) -> None:
         )  # fmt: skip
         found = await world.running("a")
         assert condition(found, "example.com/in-rotation") == "True"
+
+
+async def test_tokens_of_pods_are_renewed_in_one_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of ten minutes, the least that the API gives: 0.6 s.
+    monkeypatch.setattr(service_tokens, "RENEW_AFTER", 0.001)
+    monkeypatch.setattr(service_tokens, "_SPREAD", timedelta(0))
+    async with hollow_world(tmp_path) as world:
+        account = {"metadata": {"name": "robot", "namespace": "default"}}
+        await world.client.create(kinds.SERVICE_ACCOUNT, account)
+        source = {"serviceAccountToken": {"path": "token", "expirationSeconds": 600}}
+        volume = {"name": "tokens", "projected": {"sources": [source]}}
+        wants = {"serviceAccountName": "robot", "automountServiceAccountToken": False}
+        await world.create(pod("a", volumes=[volume], **wants))
+        made = await world.running("a")
+        directory = tmp_path / "node/pods" / meta.uid(made) / "volumes/tokens"
+        first, target = (directory / "token").read_text(), (directory / "..data").readlink()
+
+        async def renewed() -> bool:
+            return (directory / "token").read_text() != first
+
+        await eventually(renewed, what="another token")
+        assert (directory / "..data").readlink() != target
+        monkeypatch.setattr(service_tokens, "RENEW_AFTER", 0.8)
+        # An agent that starts anew follows what another one wrote.
+        before = (directory / "token").read_text()
+        await world.stop_agent()
+        await world.start_agent()
+
+        async def taken_over() -> bool:
+            return (directory / "token").read_text() != before
+
+        await eventually(taken_over, what="a token of the new agent's own")

@@ -14,7 +14,7 @@ from meshkube.api.types import Object
 from meshkube.control.auth.rules import Rule, uncovered
 
 GROUP = "rbac.authorization.k8s.io"
-AUTO_UPDATE = f"{GROUP}/autoupdate"
+AUTO_UPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 BOOTSTRAP_LABEL = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 CORE = ""
 Row = tuple[str, str, str]

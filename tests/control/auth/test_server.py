@@ -153,7 +153,7 @@ class TestRoles:
             **stored,
             "metadata": {
                 "name": "system:basic-user",
-                "annotations": {"rbac.authorization.k8s.io/autoupdate": "false"},
+                "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "false"},
             },
             "rules": [],
         }
