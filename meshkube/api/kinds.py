@@ -84,7 +84,7 @@ POD = _core(
     "Pod",
     "pods",
     "po",
-    subresources=("status", "log", "exec", "attach", "binding", "eviction"),
+    subresources=("status", "log", "exec", "attach", "binding", "eviction", "ephemeralcontainers"),
     categories=("all",),
 )
 SERVICE = _core("Service", "services", "svc", subresources=("status",), categories=("all",))

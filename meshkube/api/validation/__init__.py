@@ -119,6 +119,7 @@ __all__ = [
     "is_checked",
     "validate_binding",
     "validate_create",
+    "validate_ephemeral_update",
     "validate_status_update",
     "validate_update",
 ]
@@ -148,6 +149,12 @@ def validate_status_update(kind: Kind, obj: Object, old: Object) -> list[FieldEr
     if kind in STATUS:
         faults += STATUS[kind](obj, old)
     return _unique(faults)
+
+
+def validate_ephemeral_update(pod: Object, old: Object) -> list[FieldError]:
+    """Every fault of what is added to a pod through `ephemeralcontainers`."""
+    faults = validate_metadata_update(kinds.POD, pod, old)
+    return _unique(faults + pods.validate_ephemeral_update(pod, old))
 
 
 def is_checked(kind: Kind) -> bool:

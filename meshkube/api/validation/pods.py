@@ -23,6 +23,7 @@ from meshkube.api.validation.faults import (
     invalid,
     item,
     not_supported,
+    quoted,
     required,
 )
 from meshkube.api.validation.metadata import validate_annotations, validate_labels
@@ -75,6 +76,20 @@ def validate_pod_update(pod: Object, old: Object) -> Faults:
     if changed:
         lead = f"pod updates may not change fields other than {','.join(UPDATABLE)}"
         faults.append(forbidden("spec", "\n".join([lead, *changed])))
+    return faults
+
+
+def validate_ephemeral_update(pod: Object, old: Object) -> Faults:
+    """Containers for a look into a running pod come, and stay as they came."""
+    now, was = ((p.get("spec") or {}).get("ephemeralContainers") or () for p in (pod, old))
+    by_name = {each.get("name"): each for each in now}
+    faults = _pod(pod)
+    for container in was:
+        name = container.get("name") or ""
+        if by_name.get(name) != container:
+            what = "changed" if name in by_name else "removed"
+            detail = f"existing ephemeral containers {quoted(name)} may not be {what}\n"
+            faults.append(forbidden("spec.ephemeralContainers", detail))
     return faults
 
 

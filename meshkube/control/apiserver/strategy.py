@@ -9,6 +9,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver import workloads
+from meshkube.control.auth.users import User
 
 # metadata.generation counts changes of what is wanted; these kinds have it.
 WITH_GENERATION = frozenset(
@@ -131,6 +132,15 @@ _ON_CREATE = {
 }
 
 
+def sign_request(request: Object, user: User | None) -> None:
+    """A certificate request says who made it, and nobody says it of himself."""
+    spec = request.setdefault("spec", {})
+    for field in ("username", "uid", "groups", "extra"):
+        spec.pop(field, None)
+    if user is not None:
+        spec.update(user.info())
+
+
 def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
     """Keeps what this request may not change, as it is in `old`."""
     _keep_metadata(kind, obj, old)
@@ -140,6 +150,8 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
         _only_finalizers(obj, old)
     elif subresource == "approval":
         _only_conditions(obj, old)
+    elif subresource == "ephemeralcontainers":
+        _only_ephemeral(obj, old)
     elif kind is kinds.CERTIFICATE_SIGNING_REQUEST:
         # What is asked for stays: only metadata may change.
         _take(obj, old, "spec")
@@ -191,6 +203,16 @@ def _only_status(kind: Kind, obj: Object, old: Object) -> None:
         fields.append("labels")
     for field in fields:
         _take(obj["metadata"], old["metadata"], field)
+
+
+def _only_ephemeral(obj: Object, old: Object) -> None:
+    """Of a pod: containers that somebody looks into it with, and nothing else of it."""
+    containers = (obj.get("spec") or {}).get("ephemeralContainers")
+    _take(obj, old, "status")
+    obj["spec"] = {**old["spec"]}
+    obj["spec"].pop("ephemeralContainers", None)
+    if containers:
+        obj["spec"]["ephemeralContainers"] = containers
 
 
 def _only_conditions(obj: Object, old: Object) -> None:

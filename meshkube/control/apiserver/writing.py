@@ -61,6 +61,8 @@ class Writer:
         if tries > 1:
             obj["metadata"]["name"] = meta.generated_name(base)
         self._prepare(kind, obj, namespace)
+        if kind is kinds.CERTIFICATE_SIGNING_REQUEST:
+            strategy.sign_request(obj, options.user)
         self._guard(kind, obj, None, options.user, "")
         for left in reversed(range(tries)):
             try:
@@ -149,6 +151,8 @@ class Writer:
         self._guard(kind, new, old, options.user, subresource)
         if subresource == "status":
             rules.validate_status(kind, new, old)
+        elif subresource == "ephemeralcontainers":
+            rules.validate_ephemeral(kind, new, old)
         elif subresource not in _NOT_SPEC:
             rules.validate_update(kind, new, old)
         rules.record_manager(kind, new, old, options, self._clock.now(), subresource)

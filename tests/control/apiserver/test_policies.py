@@ -12,7 +12,9 @@ import pytest
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
+from meshkube.control.apiserver import strategy
 from meshkube.control.apiserver.local import LocalClient
+from meshkube.control.auth.users import User
 from tests.support.api import running_api
 
 
@@ -216,3 +218,36 @@ async def test_an_approval_changes_conditions_alone(client: LocalClient) -> None
     changed = meta.copy(stored)
     changed["spec"]["signerName"] = "example.com/other"
     assert (await client.update(kind, changed))["spec"]["signerName"] == "example.com/s"
+
+
+async def test_a_certificate_request_says_who_made_it(client: LocalClient) -> None:
+    spec = {"request": "aGk=", "signerName": "example.com/s", "usages": [], "username": "admin"}
+    made = {"metadata": {"name": "r"}, "spec": spec}
+    stored = await client.create(kinds.CERTIFICATE_SIGNING_REQUEST, made)
+    assert "username" not in stored["spec"], "the server itself asked: nobody else may say who"
+    strategy.sign_request(made, User("jane", ("dev",), "u1"))
+    assert made["spec"]["username"] == "jane"
+    assert made["spec"]["groups"] == ["dev"]
+
+
+async def test_ephemeral_containers_come_and_stay(client: LocalClient) -> None:
+    stored = await client.create(kinds.POD, pod("a"), "default")
+    debugger = {"name": "debug", "image": "busybox"}
+
+    async def put(*containers: Object, **more: Any) -> Object:
+        current = await client.get(kinds.POD, "a", "default")
+        spec = {**current["spec"], "ephemeralContainers": list(containers), **more}
+        return await client.update(
+            kinds.POD, {**current, "spec": spec}, subresource="ephemeralcontainers"
+        )
+
+    stored = await put(debugger, hostNetwork=True)
+    assert "hostNetwork" not in stored["spec"]
+    assert stored["spec"]["ephemeralContainers"][0]["imagePullPolicy"] == "Always"
+    for containers in ([], [{**debugger, "image": "other"}]):
+        with pytest.raises(ApiError) as error:
+            await put(*containers)
+        assert error.value.code == 422
+        assert 'existing ephemeral containers "debug" may not be' in str(error.value)
+    stored = await put(debugger, {**debugger, "name": "second"})
+    assert len(stored["spec"]["ephemeralContainers"]) == 2
