@@ -19,7 +19,7 @@ from meshkube.control.apiserver import identity
 from meshkube.control.apiserver.cache import Change
 from meshkube.control.apiserver.feed import PATIENCE, Feed
 from meshkube.control.apiserver.lookup import Lookup
-from meshkube.control.auth import escalation, node
+from meshkube.control.auth import attributes, escalation, node
 from meshkube.control.auth.authorizer import Authorizer, follow
 from meshkube.control.auth.jws import BadToken
 from meshkube.control.auth.tokens import Accepted, TokenIssuer
@@ -94,6 +94,11 @@ class Access:
 
     def _find(self, kind: Kind, name: str, namespace: str) -> Object | None:
         return self.lookup.find(kind, name, namespace)
+
+    def may_create(self, kind: Kind, namespace: str, name: str, user: User | None) -> None:
+        """For an apply that creates. Raises `ApiError` 403."""
+        if user is not None:
+            self.authorizer.check(attributes.of_kind(user, "create", kind, namespace, name))
 
     def guard(
         self,

@@ -215,6 +215,8 @@ class Registry:
                 if error.code != 404 or subresource:
                     raise
             try:
+                # The right to patch is not that to create.
+                self.access.may_create(kind, namespace, name, options.user)
                 made = await self._writer.create(stored, make(None), namespace, options)
                 return shown(kind, made), True
             except errors.ApiError as error:

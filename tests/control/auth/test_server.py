@@ -129,6 +129,20 @@ class TestRoles:
             answer = await alice.json("GET", f"{PODS}/web/log", 403)
             assert 'cannot get resource "pods/log"' in answer["message"]
 
+    async def test_an_apply_that_creates_needs_the_right_to_create(
+        self, ask: Asker, user: As
+    ) -> None:
+        await grant(ask, "user:alice", rule("patch", "", "configmaps"))
+        path = "/api/v1/namespaces/default/configmaps/settings"
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        apply = {"json": config, "headers": headers, "params": {"fieldManager": "t"}}
+        async with user("alice") as alice:
+            answer = await alice.json("PATCH", path, 403, **apply)
+            assert 'cannot create resource "configmaps"' in answer["message"]
+            await ask.json("PATCH", path, 201, **apply)
+            await alice.json("PATCH", path, 200, **apply)
+
     async def test_the_standard_roles_are_there(self, ask: Asker) -> None:
         listed = await ask.json("GET", f"{RBAC}/clusterroles")
         names = {meta.name(one) for one in listed["items"]}
