@@ -85,7 +85,8 @@ def freed(pod: Object) -> Object:
 
 
 def ended_at(pod: Object, now: datetime) -> datetime:
-    """When its last container ended; else when it stopped to be ready, or was deleted."""
+    """When its last container ended; else when it stopped to be ready, was deleted, or was made:
+    never a time that moves on with `now`, which would put off the next try for ever."""
     status = pod.get("status") or {}
     ends = [
         ((entry.get("state") or {}).get("terminated") or {}).get("finishedAt")
@@ -94,7 +95,9 @@ def ended_at(pod: Object, now: datetime) -> datetime:
     if ends and all(ends):
         return max(meta.parse_timestamp(text) for text in ends if text)
     entry = pods.condition(pod, "Ready") or {}
-    text = entry.get("lastTransitionTime") or meta.metadata(pod).get("deletionTimestamp")
+    described = meta.metadata(pod)
+    text = entry.get("lastTransitionTime") or described.get("deletionTimestamp")
+    text = text or pods.created(pod)
     return meta.parse_timestamp(text) if text else now
 
 
