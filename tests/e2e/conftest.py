@@ -14,13 +14,6 @@ from tests.support import kubectl as client
 NEEDED = ("dockerd", "docker", "nft", "ip", "nsenter", "busybox", "curl", "dig", "openssl")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file share its cluster, so they go to one worker."""
-    for item in items:
-        if "/e2e/" in str(item.path):
-            item.add_marker(pytest.mark.xdist_group(f"e2e-{item.path.stem}"))
-
-
 @pytest.fixture(scope="session")
 def _machine() -> None:
     if os.geteuid() != 0:
