@@ -7,6 +7,7 @@ change; the CA stays, so clients keep trusting the cluster.
 from __future__ import annotations
 
 import base64
+import itertools
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,9 +113,11 @@ def rotate_token_key(directory: Path) -> None:
     Remove its `.pub` after that, or at once to make them worthless."""
     path = directory / f"{TOKEN_KEY}.key"
     if path.exists():
-        number = len(list(directory.glob(f"{TOKEN_KEY}-*.pub"))) + 1
         public = pki.public_key(path.read_bytes())
-        pki.write_private(directory / f"{TOKEN_KEY}-{number:04}.pub", public)
+        taken = {one.name for one in directory.glob(f"{TOKEN_KEY}-*.pub")}
+        numbers = (f"{TOKEN_KEY}-{number:04}.pub" for number in itertools.count(1))
+        name = next(name for name in numbers if name not in taken)
+        pki.write_private(directory / name, public)
     pki.write_private(path, pki.new_key())
 
 

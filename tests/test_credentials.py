@@ -89,3 +89,22 @@ def test_the_kubeconfig_is_one_complete_file(tmp_path: Path):
     content = yaml.safe_load(path.read_text())
     assert content["current-context"] == "meshkube"
     assert content["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:6443"
+
+
+def test_tokens_are_signed_by_a_kept_key_that_can_be_rotated(tmp_path: Path) -> None:
+    def keys() -> tuple[bytes, ...]:
+        return ensure(tmp_path).token_keys
+
+    first = keys()
+    assert keys() == first
+    assert stat.S_IMODE((tmp_path / "service-account.key").stat().st_mode) == 0o600
+    credentials.rotate_token_key(tmp_path)
+    second = keys()
+    assert second[0] != first[0]
+    assert second[1:] == (pki.public_key(first[0]),)
+    credentials.rotate_token_key(tmp_path)
+    assert len(keys()) == 3
+    (tmp_path / "service-account-0001.pub").unlink()
+    assert keys()[1:] == (pki.public_key(second[0]),)
+    credentials.rotate_token_key(tmp_path)
+    assert len(keys()) == 3
