@@ -20,6 +20,7 @@ from meshkube.api.validation.faults import (
     forbidden,
     invalid,
     item,
+    without_value,
 )
 from meshkube.api.validation.quotas import validate_budget_status, validate_quota_status
 from meshkube.api.validation.selectors import label_key
@@ -42,6 +43,27 @@ _REPLICA_SET: Final = (
     "observedGeneration",
     "terminatingReplicas",
 )
+_DAEMON_SET: Final = (
+    "currentNumberScheduled",
+    "numberMisscheduled",
+    "desiredNumberScheduled",
+    "numberReady",
+    "observedGeneration",
+    "updatedNumberScheduled",
+    "numberAvailable",
+    "numberUnavailable",
+    "collisionCount",
+)
+_STATEFUL_SET: Final = (
+    "replicas",
+    "readyReplicas",
+    "currentReplicas",
+    "updatedReplicas",
+    "availableReplicas",
+    "observedGeneration",
+    "collisionCount",
+)
+_JOB: Final = ("active", "succeeded", "failed", "ready", "terminating")
 _OWN_CONDITIONS: Final = frozenset({"PodScheduled", "Ready", "Initialized"})
 
 
@@ -49,7 +71,12 @@ def _status(obj: Object) -> Object:
     return obj.get("status") or {}
 
 
-def _counts(status: Object, fields: tuple[str, ...], parts: tuple[str, ...]) -> Faults:
+def _counts(
+    status: Object,
+    fields: tuple[str, ...],
+    parts: tuple[str, ...],
+    ready: str = "readyReplicas",
+) -> Faults:
     """Counts of pods: none negative, and none of a part greater than the whole."""
     faults = [
         invalid(f"status.{field}", status[field], NOT_NEGATIVE)
@@ -64,7 +91,7 @@ def _counts(status: Object, fields: tuple[str, ...], parts: tuple[str, ...]) -> 
             faults.append(invalid(f"status.{field}", part, detail))
     available = status.get("availableReplicas") or 0
     if available > (status.get("readyReplicas") or 0):
-        detail = "cannot be greater than readyReplicas"
+        detail = f"cannot be greater than {ready}"
         faults.append(invalid("status.availableReplicas", available, detail))
     return faults
 
@@ -82,6 +109,61 @@ def _deployment(deployment: Object, old: Object) -> Faults:
 def _replica_set(replica_set: Object, old: Object) -> Faults:
     parts = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas")
     return _counts(_status(replica_set), _REPLICA_SET, parts)
+
+
+def _not_negative(status: Object, fields: tuple[str, ...]) -> Faults:
+    return [
+        invalid(f"status.{field}", status[field], NOT_NEGATIVE)
+        for field in fields
+        if (status.get(field) or 0) < 0
+    ]
+
+
+def _collisions(status: Object, before: Object) -> Faults:
+    count = status.get("collisionCount") or 0
+    if count >= (before.get("collisionCount") or 0):
+        return []
+    return [invalid("status.collisionCount", count, "cannot be decremented")]
+
+
+def _daemon_set(daemon_set: Object, old: Object) -> Faults:
+    status = _status(daemon_set)
+    return _not_negative(status, _DAEMON_SET) + _collisions(status, _status(old))
+
+
+def _stateful_set(stateful_set: Object, old: Object) -> Faults:
+    status = _status(stateful_set)
+    parts = ("readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    faults = _counts(status, _STATEFUL_SET, parts, ready="status.readyReplicas")
+    return faults + _collisions(status, _status(old))
+
+
+def _job(job: Object, old: Object) -> Faults:
+    """What has been counted stays so, and an end is an end."""
+    status, before = _status(job), _status(old)
+    faults = _not_negative(status, _JOB)
+    for field in ("failed", "succeeded"):
+        count = status.get(field) or 0
+        if field == "succeeded" and (job.get("spec") or {}).get("completionMode") == "Indexed":
+            continue
+        if count < (before.get(field) or 0):
+            detail = f"cannot decrease the {field} counter"
+            faults.append(invalid(f"status.{field}", count, detail))
+    true, was = _true(status), _true(before)
+    for kind in ("Failed", "Complete", "FailureTarget", "SuccessCriteriaMet"):
+        if kind in was and kind not in true:
+            word = "" if kind == "SuccessCriteriaMet" else "terminal "
+            detail = f"cannot disable the {word}{kind}=True condition"
+            faults.append(without_value("status.conditions", detail))
+    if {"Complete", "Failed"} <= true - was:
+        detail = "cannot set Complete=True and Failed=true conditions"
+        faults.append(without_value("status.conditions", detail))
+    return faults
+
+
+def _true(status: Object) -> set[str]:
+    entries = status.get("conditions") or ()
+    return {entry.get("type") or "" for entry in entries if entry.get("status") == "True"}
 
 
 def _pod(pod: Object, old: Object) -> Faults:
@@ -151,6 +233,10 @@ def _namespace(namespace: Object, old: Object) -> Faults:
 STATUS: Final[dict[Kind, Callable[[Object, Object], Faults]]] = {
     kinds.DEPLOYMENT: _deployment,
     kinds.REPLICA_SET: _replica_set,
+    kinds.REPLICATION_CONTROLLER: _replica_set,
+    kinds.DAEMON_SET: _daemon_set,
+    kinds.STATEFUL_SET: _stateful_set,
+    kinds.JOB: _job,
     kinds.POD: _pod,
     kinds.SERVICE: _service,
     kinds.INGRESS: _ingress,

@@ -163,7 +163,7 @@ async def test_a_suspended_job_has_no_pods_until_it_goes_on(tmp_path: Path) -> N
         assert not c.list(kinds.POD)
         await c.change(kinds.JOB, "sum", {"spec": {"suspend": False}})
         await c.until(lambda: running(c))
-        assert not conditions(c)
+        await c.until(lambda: not conditions(c))
         await c.change(kinds.JOB, "sum", {"spec": {"suspend": True}})
         await c.until(lambda: not c.list(kinds.POD))
         assert await c.events_of("Resumed")
