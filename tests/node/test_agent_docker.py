@@ -121,7 +121,11 @@ def test_a_killed_sandbox_is_made_anew(docker_host: Host, tmp_path: Path) -> Non
     in_host(docker_host, scenario())
 
 
-def test_a_crash_of_dockerd_is_survived(docker_host: Host, tmp_path: Path) -> None:
+def test_a_crash_of_dockerd_is_survived(
+    docker_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkube.node.agent.RUNTIME_PATIENCE", 0.0)
+
     async def scenario() -> None:
         async with docker_world(docker_host, tmp_path) as world:
             await world.create(pod("a"))
