@@ -206,6 +206,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["inside"]:
-        asyncio.run(measure(*sys.argv[2:4], int(sys.argv[4]), sys.argv[5], float(sys.argv[6])))
+        kubeconfig, address, port, script, seconds = sys.argv[2:7]
+        asyncio.run(measure(kubeconfig, address, int(port), script, float(seconds)))
     else:
         main()
