@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -21,15 +22,19 @@ from meshkube.dns.upstream import host_servers
 from tests.dns.conftest import endpoint, slice_of
 from tests.support.api import running_api
 
-ADDRESS = "127.0.0.1"
+# An address of this process' own, where nobody else takes ports.
+ADDRESS = f"127.53.{os.getpid() // 250 % 250 + 1}.{os.getpid() % 250 + 1}"
 NAME = "user.default.svc.cluster.local"
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind((ADDRESS, 0))
-        tcp.bind((ADDRESS, udp.getsockname()[1]))
-        return udp.getsockname()[1]
+    """A port that is free for UDP and TCP."""
+    while True:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind((ADDRESS, 0))
+            with contextlib.suppress(OSError):
+                tcp.bind((ADDRESS, udp.getsockname()[1]))
+                return udp.getsockname()[1]
 
 
 class Upstream(asyncio.DatagramProtocol):
