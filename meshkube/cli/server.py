@@ -7,7 +7,8 @@ import os
 from dataclasses import fields
 from pathlib import Path
 
-from meshkube import config, daemon, log
+from meshkube import config, log
+from meshkube.daemon import process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,4 +35,6 @@ def run(args: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT; workloads keep running afterwards."""
     chosen = settings(args)
     log.set_up(chosen.log_format, chosen.log_level.upper())  # type: ignore[arg-type]
-    return daemon.main(chosen)
+    from meshkube.daemon import server
+
+    return process.run(chosen, server.serve)

@@ -1,0 +1,107 @@
+"""What every host runs, server or agent: the node, and the traffic's parts, each with nothing but a
+Client, as a user of its own."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from meshkube import addresses
+from meshkube.client import Client
+from meshkube.clock import Clock
+from meshkube.config import Config
+from meshkube.control.auth import component_roles
+from meshkube.control.auth.users import NODE_PREFIX
+from meshkube.dataplane.nftables import NftKernel
+from meshkube.dataplane.proxy import ServiceProxy
+from meshkube.dns.server import DnsServer
+from meshkube.dns.upstream import host_servers
+from meshkube.ingress.controller import Ingress
+from meshkube.metrics import REGISTRY
+from meshkube.node.agent import NodeAgent
+from meshkube.node.docker import DockerRuntime
+from meshkube.node.hollow import HollowRuntime
+from meshkube.node.runtime import Runtime
+from meshkube.node.server import NodeServer
+from meshkube.parts import Part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """This host, and how it reaches the API."""
+
+    address: str
+    client_of: Callable[[str], Client]
+    """A Client that acts as the user of this name."""
+    node_tls: ssl.SSLContext
+    """The node's own certificate for its server; it demands the clients'."""
+    roles: Sequence[str] = ()
+    """The node's `node-role.kubernetes.io/` labels."""
+
+
+def address(config: Config) -> str:
+    """Where others reach this host."""
+    return config.node_ip or addresses.primary()
+
+
+def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
+    """The parts of this host that are not disabled."""
+    off = config.disable
+    if "node" not in off:
+        yield from _node(config, host, clock)
+    if "dataplane" not in off:
+        yield ServiceProxy(
+            client=host.client_of(component_roles.PROXY),
+            kernel=NftKernel(clock),
+            node_name=config.node_name,
+            node_ip=host.address,
+            pod_cidr=config.pod_cidr,
+            service_cidr=config.service_cidr,
+            skip={config.cluster_dns},
+            clock=clock,
+        )
+    if "dns" not in off:
+        dns = DnsServer(
+            client=host.client_of(component_roles.DNS),
+            address=config.cluster_dns,
+            domain=config.cluster_domain,
+            networks=[config.service_cidr, config.pod_cidr],
+            upstreams=host_servers(own=frozenset([config.cluster_dns])),
+            clock=clock,
+        )
+        REGISTRY.register(dns.counters)
+        yield dns
+    if "ingress" not in off:
+        yield Ingress(
+            client=host.client_of(component_roles.INGRESS),
+            http_port=config.ingress_http,
+            https_port=config.ingress_https,
+            addresses=[host.address],
+        )
+
+
+def _node(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
+    hollow = config.runtime == "hollow"
+    runtime: Runtime = HollowRuntime(clock) if hollow else DockerRuntime(config.docker)
+    agent = NodeAgent(
+        client=host.client_of(NODE_PREFIX + config.node_name),
+        runtime=runtime,
+        node_name=config.node_name,
+        node_ip=host.address,
+        data_dir=config.data_dir / "node",
+        cluster_dns=config.cluster_dns,
+        cluster_domain=config.cluster_domain,
+        port=config.node_port,
+        roles=host.roles,
+        clock=clock,
+    )
+    yield agent
+    yield NodeServer(
+        runtime=runtime,
+        records=agent.records,
+        node_name=config.node_name,
+        tls=host.node_tls,
+        port=config.node_port,
+        clock=clock,
+    )

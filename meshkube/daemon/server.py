@@ -1,0 +1,146 @@
+"""A host with a control plane.
+
+store -> registry -> API server         first tier: starts with the rest, stops last
+in-process Client -> every other part   second tier
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from asyncio import to_thread
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from meshkube import __version__, backends, credentials
+from meshkube.clock import Clock, SystemClock
+from meshkube.config import Config
+from meshkube.control.apiserver.local import LocalClient
+from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.server import ApiServer
+from meshkube.control.auth import component_roles
+from meshkube.control.auth.tokens import TokenIssuer
+from meshkube.control.election import Timing
+from meshkube.control.manager import ControlPlane
+from meshkube.credentials import Credentials
+from meshkube.daemon import host
+from meshkube.parts import Part, Supervisor
+from meshkube.store import Store
+
+log = logging.getLogger(__name__)
+
+# The lock of the SQLite file keeps every other server out, so nobody waits for this lease: renewing
+# it seldom spares the disk, and a slow disk has ten seconds before the controllers stop.
+ALONE = Timing(duration=15, give_up=10.0, renew=5.0)
+
+
+async def serve(config: Config) -> None:
+    """Builds every part of a server and runs them until cancelled."""
+    started = time.monotonic()
+    address = host.address(config)
+    keys = await to_thread(_credentials, config, address)
+    store = await backends.open_store(config)
+    try:
+        supervisor = _assemble(config, address, keys, store)
+        kubeconfig = config.data_dir / "kubeconfig.yaml"
+        api_url = f"https://{_reachable_at(config)}:{config.listen_address[1]}"
+        credentials.write_kubeconfig(kubeconfig, keys, api_url)
+        log.info(
+            "starting",
+            extra={
+                "version": __version__,
+                "node": config.node_name,
+                "address": address,
+                "api": api_url,
+                "kubeconfig": str(kubeconfig),
+                "assembled_in_ms": round((time.monotonic() - started) * 1000),
+            },
+        )
+        await supervisor.run()
+    finally:
+        await store.aclose()
+
+
+def _reachable_at(config: Config) -> str:
+    """The address of the API for whoever is on this host."""
+    listen, _ = config.listen_address
+    return "127.0.0.1" if listen in ("0.0.0.0", "::") else listen
+
+
+def _credentials(config: Config, address: str) -> Credentials:
+    service_address = str(ip_network(config.service_cidr)[1])
+    return credentials.ensure(
+        config.data_dir / "pki",
+        node_name=config.node_name,
+        addresses=sorted({address, service_address, _reachable_at(config)}),
+        domain=config.cluster_domain,
+    )
+
+
+def _assemble(config: Config, address: str, keys: Credentials, store: Store) -> Supervisor:
+    clock = SystemClock()
+    registry = Registry(
+        store=store,
+        clock=clock,
+        service_cidr=config.service_cidr,
+        cluster_dns=config.cluster_dns,
+        node_ports=config.node_port_range,
+        api_address=(address, config.listen_address[1]),
+        issuer=_issuer(config, keys),
+    )
+    api = ApiServer(
+        registry=registry,
+        listen=config.listen_address,
+        tls=keys.server_context("api-server", require_client=False),
+        node_tls=keys.client_context("api-client"),
+        health=lambda: supervisor.health,
+        listeners=_listeners(config),
+    )
+    here = host.Host(
+        address=address,
+        client_of=functools.partial(LocalClient, registry),
+        node_tls=keys.server_context("node-server", require_client=True),
+        roles=["control-plane"],
+    )
+    parts = [*_control_plane(config, keys, registry, clock), *host.parts(config, here, clock)]
+    supervisor = Supervisor([[registry], [api], parts], clock)
+    return supervisor
+
+
+def _listeners(config: Config) -> dict[str, str]:
+    """Where each part listens, for `meshkube status`."""
+    return {
+        "api": config.listen,
+        "node-server": f"0.0.0.0:{config.node_port}",
+        "dns": f"{config.cluster_dns}:53",
+        "ingress": f"http 0.0.0.0:{config.ingress_http}, https 0.0.0.0:{config.ingress_https}",
+        "dataplane": f"Services {config.service_cidr}, node ports {config.node_ports}",
+    }
+
+
+def _issuer(config: Config, keys: Credentials) -> TokenIssuer:
+    signing, *old = keys.token_keys
+    name = f"https://kubernetes.default.svc.{config.cluster_domain}"
+    return TokenIssuer(signing, issuer=name, old=old)
+
+
+def _control_plane(
+    config: Config, keys: Credentials, registry: Registry, clock: Clock
+) -> Iterator[Part]:
+    client_of = functools.partial(LocalClient, registry)
+    off = config.disable
+    if {"controllers", "scheduler"} <= set(off):
+        return
+    yield ControlPlane(
+        client=client_of(component_roles.CONTROLLER_MANAGER),
+        client_of=lambda name: client_of(component_roles.controller_user(name)),
+        identity=config.node_name,
+        clock=clock,
+        legacy_token=registry.access.issuer.issue_legacy,
+        cluster_ca=keys.ca.certificate.decode(),
+        pod_cidr=config.pod_cidr,
+        controllers="controllers" not in off,
+        scheduler="scheduler" not in off,
+        timing=ALONE if config.store == "sqlite" else None,
+    )
