@@ -7,7 +7,7 @@ a revision, in order and without gaps, or says that it cannot.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,25 +54,65 @@ class RangeResult:
     """Keys of the range after this page: 0 on the last one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One key of a transaction. `value` None deletes it. It must be at `revision`: 0 means absent,
+    and None, which only a deletion may say, whatever it is at, also absent."""
+
+    key: str
+    value: bytes | None
+    revision: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What must hold for a transaction besides its own keys: this key has this value. A leader
+    names its term so: what it sends too late is refused."""
+
+    key: str
+    value: bytes
+
+
 class StoreError(Exception):
     """Any failure of the store."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot answer now (no quorum, disk full, closed). Whether a write took effect is
-    unknown."""
+    """The store cannot answer now (no quorum, disk failed, closed). `unknown`: whether the write
+    took effect is not known; else it certainly did not."""
+
+    def __init__(self, message: str, *, unknown: bool = False) -> None:
+        super().__init__(message)
+        self.unknown = unknown
 
 
-class KeyExists(StoreError):
-    """`create` found the key taken."""
+class StoreFull(StoreUnavailable):
+    """No space is left: nothing was written, and reads go on."""
 
 
-class RevisionMismatch(StoreError):
-    """The key is not at the expected revision: `current` is what it holds, None when absent."""
+class TooLarge(StoreError):
+    """More than a store takes in one write: nothing was written."""
+
+
+class _Differs(StoreError):
+    """A key is not at the expected revision: `current` is what it holds, None when absent."""
 
     def __init__(self, key: str, current: KeyValue | None) -> None:
         super().__init__(f"{key} is at revision {current.mod_revision if current else 0}")
+        self.key = key
         self.current = current
+
+
+class KeyExists(_Differs):
+    """A key that had to be absent is there."""
+
+
+class RevisionMismatch(_Differs):
+    """A key that had to be at a revision is absent or at another one."""
+
+
+class GuardFailed(_Differs):
+    """The key of the guard has another value, or is absent."""
 
 
 class Compacted(StoreError):
@@ -81,6 +121,17 @@ class Compacted(StoreError):
     def __init__(self, asked: int, oldest: int) -> None:
         super().__init__(f"revision {asked} is compacted; the oldest kept is {oldest}")
         self.oldest = oldest
+
+
+def judge(write: Write, found: KeyValue | None) -> None:
+    """Raises `KeyExists` and `RevisionMismatch` where the key is not at the write's revision."""
+    if write.revision is None:
+        return
+    if not write.revision and write.value is not None:
+        if found is not None:
+            raise KeyExists(write.key, found)
+    elif found is None or found.mod_revision != write.revision:
+        raise RevisionMismatch(write.key, found)
 
 
 class Store(Protocol):
@@ -112,6 +163,13 @@ class Store(Protocol):
     async def delete(self, key: str, revision: int) -> KeyValue:
         """Deletes a key that must be at `revision`; returns its last value with the deletion's
         revision as `mod_revision`. Raises `RevisionMismatch`."""
+        ...
+
+    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
+        """Makes all of these writes, or none: each key once, at most `limits.MOST_WRITES`. Returns
+        what became of the first one, which names a revision (as `create`, `update` or `delete`
+        would). Readers see all or none; watchers are told of each key. Raises `KeyExists`,
+        `RevisionMismatch` or `GuardFailed`, in this order, for the first that does not hold."""
         ...
 
     def watch(self, prefix: str, after: int) -> AsyncIterator[WatchBatch]:

@@ -10,20 +10,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from pathlib import Path
 
 from meshkube.store import etcd_options, limits
 from meshkube.store import etcd_wire as wire
 from meshkube.store.base import (
     Compacted,
-    KeyExists,
+    Guard,
+    GuardFailed,
     KeyValue,
     RangeResult,
-    RevisionMismatch,
     StoreError,
     StoreUnavailable,
     WatchBatch,
+    Write,
+    judge,
 )
 from meshkube.store.etcd_client import EtcdClient, Outdated
 from meshkube.store.etcd_compaction import Compactor, compact
@@ -122,25 +124,24 @@ class EtcdStore:
                 raise Compacted(revision, oldest) from None
 
     async def create(self, key: str, value: bytes) -> KeyValue:
-        limits.check(key, value)
-        answer = await self._write(self._layout.create(key, value))
-        if not answer.get("succeeded"):
-            raise KeyExists(f"{key} exists")
-        return self._layout.read_create(key, value, answer)
+        return await self.transact([Write(key, value, 0)])
 
     async def update(self, key: str, value: bytes, revision: int) -> KeyValue:
-        limits.check(key, value)
-        answer = await self._write(self._layout.update(key, value, revision))
-        if not answer.get("succeeded"):
-            raise RevisionMismatch(key, self._layout.read_failure(answer))
-        return self._layout.read_update(key, value, answer)
+        return await self.transact([Write(key, value, revision or -1)])
 
     async def delete(self, key: str, revision: int) -> KeyValue:
-        limits.check(key, b"")
-        answer = await self._write(self._layout.delete(key, revision))
-        if not answer.get("succeeded"):
-            raise RevisionMismatch(key, self._layout.read_failure(answer))
-        return self._layout.read_delete(key, answer)
+        return await self.transact([Write(key, None, revision)])
+
+    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
+        limits.check(writes, guard)
+        answer = await self._write(self._layout.transact(writes, guard))
+        if answer.get("succeeded"):
+            return self._layout.read_first(writes[0], answer)
+        found, held = self._layout.read_refused(writes, guard, answer)
+        for write, current in zip(writes, found, strict=True):
+            judge(write, current)
+        assert guard is not None
+        raise GuardFailed(guard.key, held)
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[WatchBatch, None]:
         """`Store.watch`. Close it (`contextlib.aclosing`) when done. It outlives the loss of

@@ -19,7 +19,7 @@ import aiohttp
 import orjson
 
 from meshkube.store import etcd_wire as wire
-from meshkube.store.base import StoreError, StoreUnavailable
+from meshkube.store.base import StoreError, StoreFull, StoreUnavailable, TooLarge
 from meshkube.store.etcd_faults import EtcdError, Fault, error_in, read_error
 from meshkube.store.etcd_options import EtcdOptions
 from meshkube.store.etcd_wire import Answer
@@ -127,7 +127,8 @@ class EtcdClient:
                 again = repeatable or _not_done(error)
                 self.failed(member, str(error))
                 if not again or loop.time() + pause > deadline:
-                    raise StoreUnavailable(self._said(member, error)) from None
+                    unknown = not repeatable and not _not_done(error)
+                    raise StoreUnavailable(self._said(member, error), unknown=unknown) from None
             else:
                 self._answers()
                 return reply
@@ -308,7 +309,12 @@ def _known(error: EtcdError) -> Exception:
     if error.fault is Fault.REFUSED:
         return StoreError(f"etcd: {error}")
     if error.fault is Fault.FULL:
-        return StoreUnavailable(f"etcd: {error}")
+        return StoreFull(
+            f"etcd: {error}: compact and defragment it, then `etcdctl alarm disarm` (or give it"
+            f" more: --quota-backend-bytes)"
+        )
+    if error.fault is Fault.TOO_LARGE:
+        return TooLarge(f"etcd: {error} (--max-request-bytes)")
     if error.fault is Fault.COMPACTED:
         return Outdated(str(error))
     if error.fault is Fault.FUTURE:

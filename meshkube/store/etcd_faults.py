@@ -27,7 +27,9 @@ class Fault(enum.Enum):
     COMPACTED = enum.auto()
     FUTURE = enum.auto()
     REFUSED = enum.auto()
-    """It will never be done: too large, not permitted, no such service."""
+    """It will never be done: not permitted, no such service."""
+    TOO_LARGE = enum.auto()
+    """More than this etcd takes in one request; nothing happened."""
     FULL = enum.auto()
     """etcd's database has reached its quota; nothing happened."""
 
@@ -42,7 +44,8 @@ _BY_TEXT = {
     "user name is empty": Fault.TOKEN,
     "too many requests": Fault.NOT_DONE,
     "etcdserver: no leader": Fault.NOT_DONE,
-    "request is too large": Fault.REFUSED,
+    "request is too large": Fault.TOO_LARGE,
+    "message larger than max": Fault.TOO_LARGE,
 }
 
 

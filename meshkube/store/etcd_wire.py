@@ -12,12 +12,13 @@ come.
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import orjson
 
-from meshkube.store.base import Event, KeyValue, RangeResult
+from meshkube.store.base import Event, Guard, KeyValue, RangeResult, Write
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -74,28 +75,29 @@ class Layout:
     def head(self) -> bytes:
         return orjson.dumps({"key": self._head})
 
-    def create(self, key: str, value: bytes) -> bytes:
-        name = self.key(key)
-        absent = {"key": name, "target": "CREATE", "result": "EQUAL", "create_revision": 0}
-        put = {"request_put": {"key": name, "value": text64(value)}}
-        return self._write(name, [absent], [put])
-
-    def update(self, key: str, value: bytes, revision: int) -> bytes:
-        name = self.key(key)
-        put = {"request_put": {"key": name, "value": text64(value)}}
-        # Its create revision is in no other part of the answer.
-        look = {"request_range": {"key": name, "keys_only": True}}
-        return self._write(name, _at(name, revision), [put, look])
-
-    def delete(self, key: str, revision: int) -> bytes:
-        name = self.key(key)
-        delete = {"request_delete_range": {"key": name, "prev_kv": True}}
-        return self._write(name, _at(name, revision), [delete])
-
-    def _write(self, name: str, compare: list[Answer], success: list[Answer]) -> bytes:
-        failure = [{"request_range": {"key": name}}]
+    def transact(self, writes: Sequence[Write], guard: Guard | None) -> bytes:
+        """The head says which term wrote, so that etcd's history tells it of each revision."""
+        compare: list[Answer] = []
+        failure: list[Answer] = []
+        success: list[Answer] = []
+        for write in writes:
+            name = self.key(write.key)
+            if write.revision is not None:
+                compare.append(_at(name, write.revision, absent=write.value is not None))
+            failure.append({"request_range": {"key": name}})
+            success.append(_operation(name, write.value))
+        first = writes[0]
+        if first.value is not None and first.revision:
+            # Its create revision is in no other part of the answer.
+            success.append({"request_range": {"key": self.key(first.key), "keys_only": True}})
+        put_head = self._put_head
+        if guard is not None:
+            name, value = self.key(guard.key), text64(guard.value)
+            compare.append({"key": name, "target": "VALUE", "result": "EQUAL", "value": value})
+            failure.append({"request_range": {"key": name}})
+            put_head = {"request_put": {"key": self._head, "value": value}}
         return orjson.dumps(
-            {"compare": compare, "success": [*success, self._put_head], "failure": failure}
+            {"compare": compare, "success": [*success, put_head], "failure": failure}
         )
 
     def range(self, prefix: str, start_after: str, limit: int, revision: int) -> bytes:
@@ -163,22 +165,27 @@ class Layout:
         remaining = int(page.get("count", 0)) - len(kvs)
         return RangeResult(kvs, found.revision, remaining), found
 
-    def read_create(self, key: str, value: bytes, answer: Answer) -> KeyValue:
+    def read_first(self, first: Write, answer: Answer) -> KeyValue:
+        """Of `transact` that succeeded: what became of the first write."""
         revision = revision_of(answer)
-        return KeyValue(key, value, revision, revision)
+        responses = answer["responses"]
+        if first.value is None:
+            (last,) = responses[0]["response_delete_range"]["prev_kvs"]
+            value = a2b_base64(last.get("value", ""))
+            return KeyValue(first.key, value, int(last["create_revision"]), revision)
+        created = revision
+        if first.revision:
+            (found,) = responses[-2]["response_range"]["kvs"]
+            created = int(found["create_revision"])
+        return KeyValue(first.key, first.value, created, revision)
 
-    def read_update(self, key: str, value: bytes, answer: Answer) -> KeyValue:
-        (found,) = answer["responses"][1]["response_range"]["kvs"]
-        return KeyValue(key, value, int(found["create_revision"]), int(found["mod_revision"]))
-
-    def read_delete(self, key: str, answer: Answer) -> KeyValue:
-        (last,) = answer["responses"][0]["response_delete_range"]["prev_kvs"]
-        value = a2b_base64(last.get("value", ""))
-        return KeyValue(key, value, int(last["create_revision"]), revision_of(answer))
-
-    def read_failure(self, answer: Answer) -> KeyValue | None:
-        """What the key holds that a refused write was about."""
-        return self.read_get(answer["responses"][0]["response_range"])
+    def read_refused(
+        self, writes: Sequence[Write], guard: Guard | None, answer: Answer
+    ) -> tuple[list[KeyValue | None], KeyValue | None]:
+        """Of `transact` that was refused: what each key holds, and the guard's."""
+        found = [self.read_get(one["response_range"]) for one in answer["responses"]]
+        held = found.pop() if guard is not None else None
+        return found, held
 
     def read_event(self, event: Answer) -> Event | None:
         """None where what came before is missing: it was compacted in the meantime."""
@@ -210,9 +217,16 @@ def revision_of(answer: Answer) -> int:
     return int(answer["header"].get("revision", 0))
 
 
-def _at(name: str, revision: int) -> list[Answer]:
+def _operation(name: str, value: bytes | None) -> Answer:
+    if value is None:
+        return {"request_delete_range": {"key": name, "prev_kv": True}}
+    return {"request_put": {"key": name, "value": text64(value)}}
+
+
+def _at(name: str, revision: int, *, absent: bool) -> Answer:
+    """The key is at that revision; `absent`: 0 means that it is not there."""
+    if not revision and absent:
+        return {"key": name, "target": "CREATE", "result": "EQUAL", "create_revision": 0}
     # A key that is absent is at revision 0, and not to be written.
-    return [
-        {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": revision},
-        {"key": name, "target": "CREATE", "result": "GREATER", "create_revision": 0},
-    ]
+    at = revision if revision > 0 else -1
+    return {"key": name, "target": "MOD", "result": "EQUAL", "mod_revision": at}

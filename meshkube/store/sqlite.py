@@ -13,19 +13,20 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from meshkube.store import limits, sqlite_file, sqlite_rows
 from meshkube.store.base import (
     Event,
+    Guard,
     KeyValue,
     RangeResult,
     StoreError,
     StoreUnavailable,
     WatchBatch,
+    Write,
 )
 from meshkube.store.broadcast import Broadcaster
-from meshkube.store.sqlite_rows import Write
 from meshkube.store.sqlite_writer import Compaction, Request, Retention, Stop, Writer
 
 READERS = 2
@@ -94,13 +95,20 @@ class SqliteStore:
         return await self._read(read)
 
     async def create(self, key: str, value: bytes) -> KeyValue:
-        return await self._write("create", key, value, 0)
+        return await self.transact([Write(key, value, 0)])
 
     async def update(self, key: str, value: bytes, revision: int) -> KeyValue:
-        return await self._write("update", key, value, revision)
+        return await self.transact([Write(key, value, revision or -1)])
 
     async def delete(self, key: str, revision: int) -> KeyValue:
-        return await self._write("delete", key, b"", revision)
+        return await self.transact([Write(key, None, revision)])
+
+    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
+        self._check_open()
+        limits.check(writes, guard)
+        future: asyncio.Future[KeyValue] = self._loop.create_future()
+        self._writer.put(Request(writes, guard, future))
+        return await future
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[WatchBatch, None]:
         """`Store.watch`. Close it (`contextlib.aclosing`) when done."""
@@ -152,19 +160,6 @@ class SqliteStore:
             found = await self._read(read)
             yield WatchBatch(found.events, found.revision)
             after, complete = found.revision, found.complete
-
-    async def _write(
-        self,
-        operation: Literal["create", "update", "delete"],
-        key: str,
-        value: bytes,
-        revision: int,
-    ) -> KeyValue:
-        self._check_open()
-        limits.check(key, value)
-        future: asyncio.Future[KeyValue] = self._loop.create_future()
-        self._writer.put(Request(Write(operation, key, value, revision), future))
-        return await future
 
     def _deliver(
         self,

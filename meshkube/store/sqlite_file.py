@@ -12,7 +12,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from meshkube.store.base import StoreError, StoreUnavailable
+from meshkube.store.base import StoreError, StoreFull, StoreUnavailable
 
 APPLICATION_ID = 0x6D6B7562  # "mkub"
 SCHEMA_VERSION = 1
@@ -39,9 +39,15 @@ INSERT INTO meta VALUES ('compacted', 0);
 
 def failure(path: Path, error: sqlite3.Error) -> StoreError:
     """What an SQLite error means to the store's caller."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    extended = getattr(error, "sqlite_errorcode", 0)
+    code = extended & 0xFF
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return StoreError(f"{path}: is damaged, or not an SQLite database: {error}")
+        return StoreError(
+            f"{path}: is damaged, or not an SQLite database ({error}): move it away, and fill a new"
+            f" one from a snapshot with `meshkube store restore`"
+        )
+    if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return StoreFull(f"{path}: {error}: make room on its disk")
     return StoreUnavailable(f"{path}: {error}")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from meshkube.store.base import (
     Compacted,
     Event,
-    KeyExists,
+    Guard,
+    GuardFailed,
     KeyValue,
     RangeResult,
-    RevisionMismatch,
     StoreError,
+    Write,
+    judge,
 )
 
 _LAST_CHARACTER = "\U0010ffff"
@@ -42,16 +44,6 @@ SELECT l.revision, l.key, l.create_revision, l.deleted, l.value,
   FROM log l LEFT JOIN log p ON p.revision = l.previous
  WHERE l.revision > ? AND l.key >= ? AND l.key < ? ORDER BY l.revision LIMIT ?
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One write as asked for. `revision` is what the key must be at (unused by a create)."""
-
-    operation: Literal["create", "update", "delete"]
-    key: str
-    value: bytes
-    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,28 +85,41 @@ def current(connection: sqlite3.Connection, key: str) -> KeyValue | None:
     return KeyValue(*row) if row else None
 
 
-def apply(connection: sqlite3.Connection, write: Write, revision: int) -> Event:
-    """Makes the write as the given next revision. Raises `KeyExists` and `RevisionMismatch`, both
-    before anything was changed."""
-    before = current(connection, write.key)
-    if write.operation == "create":
-        if before is not None:
-            raise KeyExists(f"{write.key} exists at revision {before.mod_revision}")
-        created, previous = revision, 0
-    else:
-        if before is None or before.mod_revision != write.revision:
-            raise RevisionMismatch(write.key, before)
+def apply(
+    connection: sqlite3.Connection, writes: Sequence[Write], guard: Guard | None, revision: int
+) -> list[Event]:
+    """Makes the writes as the given next revision and those that follow it: one each. Raises
+    `KeyExists`, `RevisionMismatch` and `GuardFailed`, all before anything was changed."""
+    before = [current(connection, write.key) for write in writes]
+    for write, found in zip(writes, before, strict=True):
+        judge(write, found)
+    if guard is not None:
+        held = current(connection, guard.key)
+        if held is None or held.value != guard.value:
+            raise GuardFailed(guard.key, held)
+    events = []
+    for write, found in zip(writes, before, strict=True):
+        if write.value is not None or found is not None:
+            events.append(_put(connection, write, found, revision + len(events)))
+    return events
+
+
+def _put(
+    connection: sqlite3.Connection, write: Write, before: KeyValue | None, revision: int
+) -> Event:
+    deleted = write.value is None
+    created, previous = revision, 0
+    if before is not None:
         created, previous = before.create_revision, before.mod_revision
-    deleted = write.operation == "delete"
     connection.execute(
         "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)",
-        (revision, write.key, created, previous, deleted, None if deleted else write.value),
+        (revision, write.key, created, previous, deleted, write.value),
     )
     if deleted:
         connection.execute("DELETE FROM current WHERE key = ?", (write.key,))
     else:
         connection.execute("INSERT OR REPLACE INTO current VALUES (?, ?)", (write.key, revision))
-    value = before.value if deleted and before else write.value
+    value = write.value if write.value is not None else before.value if before else b""
     return Event(KeyValue(write.key, value, created, revision), deleted, before)
 
 

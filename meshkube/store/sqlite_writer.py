@@ -18,8 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshkube.store import sqlite_file, sqlite_rows, telemetry
-from meshkube.store.base import Event, KeyValue, StoreError, StoreUnavailable
-from meshkube.store.sqlite_rows import Write
+from meshkube.store.base import (
+    Event,
+    Guard,
+    KeyValue,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    Write,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +51,10 @@ class Retention:
 
 @dataclass(slots=True)
 class Request:
-    """A write and who waits for it."""
+    """Writes that belong together, and who waits for them."""
 
-    write: Write
+    writes: Sequence[Write]
+    guard: Guard | None
     future: asyncio.Future[KeyValue]
 
 
@@ -146,41 +154,43 @@ class Writer:
         started = time.perf_counter()
         outcomes: list[tuple[Request, KeyValue | StoreError]] = []
         events: list[Event] = []
+        committing = False
         try:
             connection = self._connected()
             connection.execute("BEGIN IMMEDIATE")
             for request in group:
                 try:
                     revision = self._head + len(events) + 1
-                    event = sqlite_rows.apply(connection, request.write, revision)
-                    events.append(event)
-                    outcomes.append((request, event.kv))
+                    made = sqlite_rows.apply(connection, request.writes, request.guard, revision)
+                    events += made
+                    outcomes.append((request, made[0].kv))
                 except StoreError as error:
                     outcomes.append((request, error))
+            committing = True
             connection.execute("COMMIT")
         except Exception as error:
             # Whatever it is, the thread must live on, and nobody may wait for ever.
-            self._fail(group, error)
+            self._fail(group, error, committing)
             return
         self._head += len(events)
         self._call(self._deliver, outcomes, events, self._head)
         telemetry.COMMIT_SECONDS.observe(time.perf_counter() - started)
         telemetry.WRITES.inc(len(events))
 
-    def _fail(self, group: list[Request], error: Exception) -> None:
-        """Nobody's write in the group is known to be kept. The next group connects anew, and so
-        finds out what the disk really holds."""
-        reason = str(error) if isinstance(error, StoreError) else f"{self._path}: {error}"
+    def _fail(self, group: list[Request], error: Exception, committing: bool) -> None:
+        """Nobody's write in the group is known to be kept; where the commit was not yet asked for,
+        none is. The next group connects anew, and so finds out what the disk really holds."""
+        failure = _failure(self._path, error, committing)
         expected = isinstance(error, StoreError | sqlite3.Error)
         log.error(
             "writes failed",
-            extra={"reason": reason, "writes": len(group)},
+            extra={"reason": str(failure), "writes": len(group)},
             exc_info=None if expected else error,
         )
         self._disconnect()
         self._call(
             self._deliver,
-            [(request, StoreUnavailable(reason)) for request in group],
+            [(request, failure) for request in group],
             (),
             self._head,
         )
@@ -279,6 +289,16 @@ class Writer:
         except RuntimeError:
             # The loop is closed: nobody is left to be told.
             log.debug("nobody waits for this result any more")
+
+
+def _failure(path: Path, error: Exception, committing: bool) -> StoreError:
+    if isinstance(error, sqlite3.Error):
+        found = sqlite_file.failure(path, error)
+    else:
+        found = error if isinstance(error, StoreError) else StoreUnavailable(f"{path}: {error}")
+    if committing and isinstance(found, StoreUnavailable) and not isinstance(found, StoreFull):
+        return StoreUnavailable(str(found), unknown=True)
+    return found
 
 
 def _settle(future: asyncio.Future[None], error: StoreError | None) -> None:

@@ -6,16 +6,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from meshkube.store import limits
 from meshkube.store.base import (
     Compacted,
     Event,
+    Guard,
+    GuardFailed,
     KeyExists,
     KeyValue,
     RevisionMismatch,
     Store,
     StoreError,
     StoreUnavailable,
+    TooLarge,
     WatchBatch,
+    Write,
 )
 
 OpenStore = Callable[[], Awaitable[Store]]
@@ -146,7 +151,7 @@ async def test_a_write_nobody_waits_for_any_more_does_no_harm(store: Store) -> N
     assert {f"/{n}" for n in range(1, 20, 2)} <= {kv.key for kv in kept.kvs}
 
 
-@pytest.mark.parametrize("value", [b"", b"\x00\xff", b"x" * 3_000_000])
+@pytest.mark.parametrize("value", [b"", b"\x00\xff", b"x" * 1_400_000])
 async def test_values_are_any_bytes(store: Store, value: bytes) -> None:
     await store.create("/a", value)
     kv = await store.get("/a")
@@ -159,6 +164,115 @@ async def test_what_cannot_be_a_key_is_refused(store: Store, base: int, key: str
     with pytest.raises(StoreError):
         await store.create(key, b"")
     assert await store.create("/fine", b"") == KeyValue("/fine", b"", base + 1, base + 1)
+
+
+@pytest.mark.parametrize("size", [limits.LARGEST_VALUE, 10 * limits.LARGEST_VALUE])
+async def test_what_is_too_large_is_refused_and_the_rest_goes_on(store: Store, size: int) -> None:
+    with pytest.raises(TooLarge, match="/a: a value has at most"):
+        await store.create("/a", b"x" * size)
+    kv = await store.create("/a", b"")
+    with pytest.raises(TooLarge, match="/a: a value has at most"):
+        await store.update("/a", b"x" * size, kv.mod_revision)
+    assert await store.get("/a") == kv
+
+
+# Transactions
+
+
+async def test_a_transaction_makes_all_of_its_writes(store: Store) -> None:
+    old = await store.create("/old", b"1")
+    gone = await store.create("/gone", b"2")
+    first = await store.transact(
+        [
+            Write("/new", b"3", 0),
+            Write("/old", b"4", old.mod_revision),
+            Write("/gone", None, gone.mod_revision),
+            Write("/absent", None, None),
+        ]
+    )
+    assert first == await store.get("/new")
+    kept = await store.range("/")
+    assert [(kv.key, kv.value) for kv in kept.kvs] == [("/new", b"3"), ("/old", b"4")]
+    async with watching(store, "/", gone.mod_revision) as watch:
+        seen = await events(watch, 3)
+    assert {(event.kv.key, event.deleted) for event in seen} == {
+        ("/new", False),
+        ("/old", False),
+        ("/gone", True),
+    }
+
+
+async def test_the_first_write_is_returned_as_it_was_done(store: Store) -> None:
+    created = await store.transact([Write("/a", b"1", 0), Write("/b", b"", 0)])
+    updated = await store.transact([Write("/a", b"2", created.mod_revision), Write("/c", b"", 0)])
+    assert updated == await store.get("/a")
+    assert updated.create_revision == created.create_revision
+    deleted = await store.transact([Write("/a", None, updated.mod_revision), Write("/d", b"", 0)])
+    assert (deleted.value, deleted.create_revision) == (b"2", created.create_revision)
+    assert deleted.mod_revision > updated.mod_revision
+
+
+@pytest.mark.parametrize(
+    ("refused", "error"),
+    [
+        (Write("/there", b"", 0), KeyExists),
+        (Write("/there", b"", 1_000_000), RevisionMismatch),
+        (Write("/there", None, 1_000_000), RevisionMismatch),
+        (Write("/absent", b"", 1), RevisionMismatch),
+        (Write("/absent", None, 1), RevisionMismatch),
+    ],
+)
+async def test_a_transaction_makes_none_of_its_writes_where_one_does_not_hold(
+    store: Store, refused: Write, error: type[KeyExists | RevisionMismatch]
+) -> None:
+    there = await store.create("/there", b"")
+    with pytest.raises(error) as raised:
+        await store.transact([Write("/new", b"", 0), refused, Write("/last", b"", 0)])
+    assert raised.value.key == refused.key
+    assert raised.value.current == (there if refused.key == "/there" else None)
+    assert (await store.range("")).kvs == (there,)
+    assert await store.revision() == there.mod_revision
+
+
+async def test_a_guard_is_needed_for_every_write(store: Store) -> None:
+    term = await store.create("/term", b"one")
+    await store.transact([Write("/a", b"1", 0)], Guard("/term", b"one"))
+    next_term = await store.update("/term", b"two", term.mod_revision)
+    with pytest.raises(GuardFailed) as late:
+        await store.transact([Write("/b", b"2", 0)], Guard("/term", b"one"))
+    assert late.value.current == next_term
+    with pytest.raises(GuardFailed) as absent:
+        await store.transact([Write("/b", b"2", 0)], Guard("/none", b""))
+    assert absent.value.current is None
+    assert await store.get("/b") is None
+
+
+async def test_of_transactions_that_take_one_key_exactly_one_wins(store: Store) -> None:
+    results = await asyncio.gather(
+        *(
+            store.transact([Write(f"/object/{n}", b"", 0), Write("/claim", b"%d" % n, 0)])
+            for n in range(30)
+        ),
+        return_exceptions=True,
+    )
+    (won,) = (result for result in results if isinstance(result, KeyValue))
+    claim = await store.get("/claim")
+    assert claim is not None
+    assert won.key == f"/object/{claim.value.decode()}"
+    assert (await store.range("/object/")).kvs == (won,)
+
+
+async def test_a_transaction_of_the_most_keys_works_and_one_more_is_refused(store: Store) -> None:
+    writes = [Write(f"/{n}", b"", 0) for n in range(limits.MOST_WRITES)]
+    with pytest.raises(TooLarge, match="at most"):
+        await store.transact([*writes, Write("/more", b"", 0)])
+    await store.transact(writes, None)
+    kvs = (await store.range("/")).kvs
+    again = [Write(kv.key, b"1", kv.mod_revision) for kv in kvs]
+    with pytest.raises(GuardFailed):
+        await store.transact(again, Guard("/absent", b""))
+    await store.transact(again)
+    assert {kv.value for kv in (await store.range("/")).kvs} == {b"1"}
 
 
 # Ranges

@@ -28,7 +28,7 @@ from meshkube.store.etcd_wire import end_of
         (400, b'{"error":"etcdserver: user name is empty","code":3}', "TOKEN"),
         (400, b'{"error":"etcdserver: revision of auth store is old","code":3}', "TOKEN"),
         (403, b'{"error":"etcdserver: permission denied","code":7}', "REFUSED"),
-        (400, b'{"error":"etcdserver: request is too large","code":3}', "REFUSED"),
+        (400, b'{"error":"etcdserver: request is too large","code":3}', "TOO_LARGE"),
         (
             400,
             b'{"error":"etcdserver: authentication failed, invalid user ID or password","code":3}',

@@ -21,7 +21,6 @@ from meshkube.store.etcd_wire import text64 as text64
 
 # `MESHKUBE_TEST_ETCD` names another etcd than the one on PATH.
 ETCD = os.environ.get("MESHKUBE_TEST_ETCD") or shutil.which("etcd")
-LARGEST_REQUEST = 8 * 1024 * 1024
 
 
 @dataclass
@@ -58,7 +57,6 @@ class Member:
                     f"--listen-peer-urls={self.peer_url}",
                     f"--initial-advertise-peer-urls={self.peer_url}",
                     f"--initial-cluster={cluster}",
-                    f"--max-request-bytes={LARGEST_REQUEST}",
                     "--logger=zap",
                     "--log-level=warn",
                     *self.arguments,
