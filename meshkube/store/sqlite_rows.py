@@ -97,7 +97,7 @@ def apply(
         held = current(connection, guard.key)
         if held is None or held.value != guard.value:
             raise GuardFailed(guard.key, held)
-    events = []
+    events: list[Event] = []
     for write, found in zip(writes, before, strict=True):
         if write.value is not None or found is not None:
             events.append(_put(connection, write, found, revision + len(events)))
