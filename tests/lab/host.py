@@ -13,29 +13,27 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from tests.lab import power
+from tests.lab.shell import run as run
+from tests.lab.shell import wait_for as wait_for
+from tests.lab.switch import Switch
+
 _numbers = itertools.count(1)
-
-
-def run(*command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end; a failure raises with what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-    if check and done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
-    return done
 
 
 class Host:
     """One network namespace with a link `eth0` to the lab's bridge."""
 
-    def __init__(self, name: str, address: str, directory: Path) -> None:
+    def __init__(self, name: str, switch: Switch, number: int, directory: Path) -> None:
         self.name = name
-        self.address = address
+        self.number = number
         self.directory = directory
+        self.switch = switch
+        self.address = ""
         self.processes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -52,6 +50,10 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside this host's network, to its end."""
         return run(*self.command(*command), check=check, timeout=timeout)
+
+    def feed(self, text: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command inside this host's network with `text` as its standard input."""
+        return run(*self.command(*command), stdin=text)
 
     def start(
         self,
@@ -113,6 +115,21 @@ class Host:
         if process in self.processes:
             self.processes.remove(process)
 
+    def switch_on(self) -> None:
+        """The host comes up: a network and no process, as after a boot."""
+        run("ip", "netns", "add", self.name)
+        self.address = self.switch.attach(self.name, self.number)
+
+    def switch_off(self) -> None:
+        """The power fails: the link goes first, so no process says good-bye, then each process and
+        container is killed. What the kernel held is gone; files stay."""
+        self.switch.detach(self.number)
+        power.kill_everything(self.name, self.directory)
+        for process in self.processes:
+            process.wait()
+        self.processes.clear()
+        run("ip", "netns", "delete", self.name, check=False)
+
     def close(self) -> None:
         """Ends every process, containers first, and forgets what they wrote."""
         if any("dockerd" in str(process.args) for process in self.processes):
@@ -121,50 +138,31 @@ class Host:
                 self.docker("rm", "-f", *ids, check=False)
         for process in reversed(self.processes[:]):
             self.stop(process)
-        self._end_orphans()
-        for mount in Path("/proc/self/mounts").read_text().splitlines():
-            point = mount.split()[1]
-            if point.startswith(f"{self.directory}/"):
-                run("umount", "-l", point, check=False)
+        power.kill_everything(self.name, self.directory)
         run("ip", "netns", "delete", self.name, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _end_orphans(self) -> None:
-        """Ends what a killed dockerd left running: they all name this host's directory."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if str(self.directory).encode() in (entry / "cmdline").read_bytes():
-                    os.kill(int(entry.name), signal.SIGKILL)
-
-
-def wait_for(condition: object, timeout: float, what: str) -> None:
-    """Polls a callable until it returns something true; raises `TimeoutError` naming `what`."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout} s")
-        time.sleep(0.05)
-
 
 @contextlib.contextmanager
-def lab(count: int = 1, docker: bool = False) -> Iterator[Sequence[Host]]:
+def lab(
+    count: int = 1, docker: bool = False, tag: str = "", base: Path | None = None
+) -> Iterator[Sequence[Host]]:
     """`count` hosts at 10.250.N.11, .12, ... that reach each other over one bridge.
 
     The bridge itself lives in a namespace of its own, so the machine's links stay as they are.
+    Hosts are called `<tag>-h1`, ...; their directories are below `base`.
     """
     number = next(_numbers)
-    tag = f"mk{os.getpid() % 100000}x{number}"
-    switch = f"{tag}-sw"
+    tag = tag or f"mk{os.getpid() % 100000}x{number}"
+    switch = Switch(f"{tag}-sw", number % 250)
     hosts: list[Host] = []
     try:
-        run("ip", "netns", "add", switch)
-        _in(switch, "ip", "link", "add", "br0", "type", "bridge")
-        _in(switch, "ip", "addr", "add", f"10.250.{number % 250}.1/24", "dev", "br0")
-        _in(switch, "ip", "link", "set", "br0", "up")
+        switch.create()
         for index in range(1, count + 1):
-            host = _add_host(f"{tag}-h{index}", switch, number % 250, index)
-            hosts.append(host)
+            name = f"{tag}-h{index}"
+            directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
+            hosts.append(Host(name, switch, index, directory))
+            hosts[-1].switch_on()
         if docker:
             for host in hosts:
                 host.start_docker()
@@ -172,21 +170,4 @@ def lab(count: int = 1, docker: bool = False) -> Iterator[Sequence[Host]]:
     finally:
         for host in hosts:
             host.close()
-        run("ip", "netns", "delete", switch, check=False)
-
-
-def _in(namespace: str, *command: str) -> None:
-    run("nsenter", f"--net=/run/netns/{namespace}", *command)
-
-
-def _add_host(name: str, switch: str, network: int, index: int) -> Host:
-    address = f"10.250.{network}.{10 + index}"
-    run("ip", "netns", "add", name)
-    run("ip", "link", "add", f"p{index}", "netns", switch, "type", "veth",
-        "peer", "name", "eth0", "netns", name)  # fmt: skip
-    _in(switch, "ip", "link", "set", f"p{index}", "master", "br0", "up")
-    _in(name, "ip", "link", "set", "lo", "up")
-    _in(name, "ip", "addr", "add", f"{address}/24", "dev", "eth0")
-    _in(name, "ip", "link", "set", "eth0", "up")
-    _in(name, "ip", "route", "add", "default", "via", f"10.250.{network}.1")
-    return Host(name, address, Path(tempfile.mkdtemp(prefix=f"{name}-")))
+        switch.close()

@@ -1,0 +1,179 @@
+"""A cluster over several hosts: servers on etcd members of their own, agents, and a client's host.
+
+with running_hosts(servers=3, agents=1) as hosts:
+    hosts.leader().power_off()
+    wait_for(lambda: hosts.leader() is not None, 3, "the next leader")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.lab.host import Host, lab
+from tests.lab.members import Member, start_all, store_url
+from tests.lab.node import Node
+from tests.lab.shell import wait_for
+from tests.lab.switch import Fault, Switch
+
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/meshkube"
+QUICK = ("--node-heartbeat=1", "--node-grace=4")
+"""Settings with which a test need not wait for a node to be missed."""
+
+
+class Hosts:
+    """The nodes, and the host `client` that is none of them."""
+
+    def __init__(self, nodes: list[Node], client: Host) -> None:
+        self.nodes = nodes
+        self.client = client
+        self.faults: list[Fault] = []
+
+    @property
+    def servers(self) -> list[Node]:
+        return [node for node in self.nodes if node.kind == "server"]
+
+    @property
+    def members(self) -> list[Member]:
+        return [node.member for node in self.nodes if node.member is not None]
+
+    @property
+    def switch(self) -> Switch:
+        return self.client.switch
+
+    def start(self) -> None:
+        """Brings everything up, each host on its own."""
+        start_all(self.members)
+        first, *others = self.servers
+        for node in self.servers:
+            assert node.member is not None
+            node.flags = (*node.flags, f"--store={store_url(self.members, node.member)}")
+        first.up()
+        for node in others:
+            node.copy_keys_from(first)
+            node.launch()
+        for node in others:
+            wait_for(node.ready, 60, f"the daemon of {node}")
+        for node in self.nodes:
+            if node.kind == "agent":
+                self.join(node)
+        wait_for(self.all_ready, 60, "every node Ready")
+
+    def join(self, node: Node) -> None:
+        """Has an agent join with a token of its own."""
+        token = self.api.meshkube("token", "create").stdout.split()[-1]
+        urls = ",".join(f"https://{server.host.address}:6443" for server in self.servers)
+        node.up(60, f"--server={urls}", f"--token={token}")
+
+    # Looks
+
+    @property
+    def api(self) -> Node:
+        """A server that answers, where there is one."""
+        return next(node for node in self.servers if node.serves)
+
+    def read(self, path: str) -> Any:
+        """A GET at the first server that answers; None where none does."""
+        for node in self.servers:
+            if node.serves and (found := node.read(path)) is not None:
+                return found
+        return None
+
+    def named(self, name: str) -> Node | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def leader(self) -> Node | None:
+        """Who holds the Lease and could act on it; None while nobody does."""
+        lease = self.read(LEASE) or {}
+        node = self.named((lease.get("spec") or {}).get("holderIdentity") or "")
+        return node if node is not None and node.serves else None
+
+    def wait_for_leader(self, timeout: float = 30) -> Node:
+        wait_for(lambda: self.leader() is not None, timeout, "a leader")
+        found = self.leader()
+        assert found is not None
+        return found
+
+    def conditions(self) -> dict[str, str]:
+        """Each node's Ready condition: True, False or Unknown."""
+        found = {}
+        for item in (self.read("/api/v1/nodes") or {"items": []})["items"]:
+            entries = item["status"].get("conditions", [])
+            ready = [entry["status"] for entry in entries if entry["type"] == "Ready"]
+            found[item["metadata"]["name"]] = ready[0] if ready else "Unknown"
+        return found
+
+    def all_ready(self) -> bool:
+        return self.conditions() == {node.name: "True" for node in self.nodes}
+
+    def pods(self, namespace: str = "default", selector: str = "") -> list[Any]:
+        """The pods of a namespace as the API has them."""
+        query = f"?labelSelector={selector}" if selector else ""
+        found = self.read(f"/api/v1/namespaces/{namespace}/pods{query}") or {"items": []}
+        return list(found["items"])
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Applies objects through a server that answers."""
+        file = self.api.host.directory / "apply.json"
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        file.write_text(json.dumps(listed))
+        self.api.meshkube("apply", "-f", str(file))
+
+    # Bad days
+
+    def revive(self, node: Node, timeout: float = 60) -> None:
+        node.power_on(self.members, timeout)
+
+    def cut(self, one: Node, *others: Node) -> None:
+        """No packet passes between `one` and the others, by default all of them."""
+        self._add(100, one, *others)
+
+    def lose(self, percent: int, one: Node, *others: Node) -> None:
+        """That share of the packets between `one` and the others is lost."""
+        self._add(percent, one, *others)
+
+    def _add(self, percent: int, one: Node, *others: Node) -> None:
+        away = others or [node for node in self.nodes if node is not one]
+        numbers = [node.host.number for node in away]
+        self.faults += [Fault(one.host.number, number, percent) for number in numbers]
+        self.switch.set_faults(*self.faults)
+
+    def heal(self) -> None:
+        """Every link is as good as new, and nobody is frozen."""
+        self.faults = []
+        self.switch.set_faults()
+        for node in self.nodes:
+            self.switch.undelay(node.host.number)
+            if node.on:
+                node.heal_store()
+            if node.frozen:
+                node.thaw()
+
+
+@contextlib.contextmanager
+def running_hosts(
+    *flags: str,
+    servers: int = 3,
+    agents: int = 0,
+    docker: bool = False,
+    tag: str = "",
+    base: Path | None = None,
+) -> Iterator[Hosts]:
+    """A started cluster, each node on a test host of its own; `flags` are for every daemon."""
+    count = servers + agents
+    with lab(count + 1, tag=tag, base=base) as found:
+        *machines, client = found
+        nodes = [
+            Node(host, "server" if n < servers else "agent", docker=docker, flags=flags)
+            for n, host in enumerate(machines)
+        ]
+        if docker:
+            for node in nodes:
+                node.host.start_docker()
+                node.build_image()
+        hosts = Hosts(nodes, client)
+        hosts.start()
+        yield hosts
