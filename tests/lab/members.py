@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.lab.host import Host
 from tests.lab.shell import wait_for
-from tests.support.etcd import ETCD, LARGEST_REQUEST
+from tests.support.etcd import ETCD
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 
@@ -43,7 +43,6 @@ class Member:
             f"--listen-peer-urls={url}",
             f"--initial-advertise-peer-urls={url}",
             "--initial-cluster=" + ",".join(member.peer for member in members),
-            f"--max-request-bytes={LARGEST_REQUEST}",
             "--logger=zap",
             "--log-level=warn",
             log="etcd.log",

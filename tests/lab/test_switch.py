@@ -50,7 +50,7 @@ def milliseconds(one: Host, other: Host) -> float:
 
 
 @pytest.mark.root
-def test_a_cut_link_is_silent_and_others_are_not(hosts: Sequence[Host]):
+def test_a_cut_link_is_silent_and_others_are_not(hosts: Sequence[Host]) -> None:
     one, other, third = hosts
     assert milliseconds(one, other) < SILENCE
     one.switch.set_faults(Fault(one.number, other.number))
@@ -61,7 +61,7 @@ def test_a_cut_link_is_silent_and_others_are_not(hosts: Sequence[Host]):
 
 
 @pytest.mark.root
-def test_a_delayed_link_is_slow_until_it_is_healed(hosts: Sequence[Host]):
+def test_a_delayed_link_is_slow_until_it_is_healed(hosts: Sequence[Host]) -> None:
     one, other, third = hosts
     one.switch.delay(other.number, 100)
     assert 200 <= milliseconds(one, other) < SILENCE
