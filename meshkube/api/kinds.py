@@ -84,10 +84,20 @@ POD = _core(
     "Pod",
     "pods",
     "po",
-    subresources=("status", "log", "exec", "attach", "binding", "eviction", "ephemeralcontainers"),
+    subresources=(
+        "status",
+        "log",
+        "exec",
+        "attach",
+        "portforward",
+        "proxy",
+        "binding",
+        "eviction",
+        "ephemeralcontainers",
+    ),
     categories=("all",),
 )
-SERVICE = _core("Service", "services", "svc", subresources=("status",), categories=("all",))
+SERVICE = _core("Service", "services", "svc", subresources=("status", "proxy"), categories=("all",))
 ENDPOINTS = _core("Endpoints", "endpoints", "ep")
 CONFIG_MAP = _core("ConfigMap", "configmaps", "cm")
 SECRET = _core("Secret", "secrets")

@@ -17,7 +17,7 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import pause
+from meshkube.node import pause, pod_network
 from meshkube.node.docker_exec import DockerAttached, DockerExec
 from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
@@ -37,6 +37,7 @@ from meshkube.node.runtime import (
     SandboxSpec,
     Stats,
 )
+from meshkube.tunnel.pipe import StreamPipe
 
 log = logging.getLogger(__name__)
 
@@ -322,6 +323,12 @@ class DockerRuntime:
         path = f"{self._prefix()}/containers/{id}/attach?{query}"
         stream = await hijack(self._url, path, multiplexed=not tty)
         return DockerAttached(stream, self._docker.containers.container(id))
+
+    async def connect(self, sandbox: Record, port: int) -> StreamPipe:
+        process = int((await self._inspected(sandbox.id))["State"].get("Pid") or 0)
+        if not process:
+            raise RuntimeFailure(f"the sandbox of pod {sandbox.pod.name} does not run")
+        return await pod_network.connect(process, port, sandbox.address)
 
     def _prefix(self) -> str:
         return f"/v{self._api[0]}.{self._api[1]}"

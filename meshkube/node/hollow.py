@@ -27,6 +27,7 @@ from meshkube.node.runtime import (
     SandboxSpec,
     Stats,
 )
+from meshkube.tunnel.pipe import StreamPipe
 
 NO_PROCESS = "a hollow node runs no process"
 
@@ -170,6 +171,9 @@ class HollowRuntime:
         raise RuntimeFailure(NO_PROCESS)
 
     async def attach(self, id: str, *, stdin: bool = False) -> Process:
+        raise RuntimeFailure(NO_PROCESS)
+
+    async def connect(self, sandbox: Record, port: int) -> StreamPipe:
         raise RuntimeFailure(NO_PROCESS)
 
     async def stats(self, id: str) -> Stats | None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
+from meshkube.tunnel.pipe import StreamPipe
+
 SANDBOX = "POD"
 """The container name of a sandbox: no container of a pod can be called so."""
 
@@ -304,6 +306,10 @@ class Runtime(Protocol):
 
     async def attach(self, id: str, *, stdin: bool = False) -> Process:
         """Only what is written from now on."""
+        ...
+
+    async def connect(self, sandbox: Record, port: int) -> StreamPipe:
+        """A TCP connection to a port of localhost as the pod sees it. Raises `OSError` too."""
         ...
 
     async def stats(self, id: str) -> Stats | None:

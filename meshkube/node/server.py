@@ -7,6 +7,7 @@ context that is passed in demands one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -16,15 +17,16 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from meshkube.clock import Clock, SystemClock
-from meshkube.node import channels, streaming
+from meshkube.node import streaming
 from meshkube.node.log_request import BadLogRequest, parse_log_request
+from meshkube.node.port_forward_request import answer_port_forward
 from meshkube.node.records import Records
-from meshkube.node.runtime import SANDBOX, NotFound, Record, Runtime, RuntimeFailure
+from meshkube.node.remote import NoCommonProtocol, Wanted, accepted
+from meshkube.node.runtime import SANDBOX, NotFound, Process, Record, Runtime, RuntimeFailure
 from meshkube.node.summary import summary
+from meshkube.tunnel.pipe import StreamPipe
 
 log = logging.getLogger(__name__)
-
-PING_EVERY = 30.0
 
 
 class NodeServer:
@@ -75,8 +77,11 @@ class NodeServer:
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/stats/summary", self._summary)
         application.router.add_get("/containerLogs" + target, self._logs)
-        application.router.add_get("/exec" + target, self._exec)
-        application.router.add_get("/attach" + target, self._attach)
+        for method in ("GET", "POST"):
+            add = functools.partial(application.router.add_route, method)
+            add("/exec" + target, self._exec)
+            add("/attach" + target, self._attach)
+            add("/portForward/{namespace}/{pod}", self._port_forward)
         return application
 
     async def _healthz(self, request: web.Request) -> web.Response:
@@ -141,43 +146,42 @@ class NodeServer:
 
     async def _exec(self, request: web.Request) -> web.StreamResponse:
         record = self._running(request)
-        query = request.query
-        command = query.getall("command", [])
+        command = request.query.getall("command", [])
         if not command:
             raise web.HTTPBadRequest(text="you must specify at least 1 command")
-        tty = _flag(query, "tty")
-        process = await self._runtime.exec(
-            record.id, command, stdin=_flag(query, "stdin", "input"), tty=tty
-        )
-        try:
-            socket = await _accept(request)
-        except BaseException:
-            await process.close()
-            raise
-        await streaming.stream(
-            socket,
-            process,
-            stdout=_flag(query, "stdout", "output"),
-            stderr=_flag(query, "stderr", "error") and not tty,
-        )
-        return socket
+        wanted = _wanted(request.query)
+        process = await self._runtime.exec(record.id, command, stdin=wanted.stdin, tty=wanted.tty)
+        return await _connected(request, process, wanted)
 
     async def _attach(self, request: web.Request) -> web.StreamResponse:
         record = self._running(request)
-        query = request.query
-        process = await self._runtime.attach(record.id, stdin=_flag(query, "stdin", "input"))
-        try:
-            socket = await _accept(request)
-        except BaseException:
-            await process.close()
-            raise
-        await streaming.stream(
-            socket,
-            process,
-            stdout=_flag(query, "stdout", "output"),
-            stderr=_flag(query, "stderr", "error"),
-        )
-        return socket
+        wanted = _wanted(request.query)
+        process = await self._runtime.attach(record.id, stdin=wanted.stdin)
+        return await _connected(request, process, wanted)
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        sandbox = self._sandbox(request)
+
+        async def connect(port: int) -> StreamPipe:
+            try:
+                return await self._runtime.connect(sandbox, port)
+            except OSError as error:
+                raise RuntimeFailure(
+                    f"failed to connect to localhost:{port} inside pod {sandbox.pod.name}: "
+                    f"{os.strerror(error.errno) if error.errno else error or 'no answer in time'}"
+                ) from error
+
+        return await answer_port_forward(request, connect)
+
+    def _sandbox(self, request: web.Request) -> Record:
+        """The sandbox of the pod that a path names. Raises `HTTPNotFound`."""
+        namespace, pod = request.match_info["namespace"], request.match_info["pod"]
+        for uid in self._records.uids():
+            for record in self._records.of(uid):
+                found = record.pod[:2] == (namespace, pod) and record.name == SANDBOX
+                if found and record.state == "running":
+                    return record
+        raise web.HTTPNotFound(text=f'pod "{pod}" does not run on this node')
 
     def _running(self, request: web.Request) -> Record:
         record = self._find(request)
@@ -188,15 +192,26 @@ class NodeServer:
         return record
 
 
-async def _accept(request: web.Request) -> web.WebSocketResponse:
-    socket = web.WebSocketResponse(
-        protocols=channels.PROTOCOLS,
-        max_msg_size=streaming.MESSAGE_LIMIT,
-        heartbeat=PING_EVERY,
-        compress=False,
+async def _connected(request: web.Request, process: Process, wanted: Wanted) -> web.StreamResponse:
+    """Connects the client with the process, until one of them ends."""
+    try:
+        async with accepted(request, wanted) as (remote, response):
+            await streaming.stream(remote, process, stdout=wanted.stdout, stderr=wanted.stderr)
+        return response
+    except NoCommonProtocol as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+    finally:
+        await process.close()
+
+
+def _wanted(query: MultiMapping[str]) -> Wanted:
+    tty = _flag(query, "tty")
+    return Wanted(
+        stdin=_flag(query, "stdin", "input"),
+        stdout=_flag(query, "stdout", "output"),
+        stderr=_flag(query, "stderr", "error") and not tty,
+        tty=tty,
     )
-    await socket.prepare(request)
-    return socket
 
 
 def _flag(query: MultiMapping[str], *names: str) -> bool:

@@ -6,7 +6,7 @@ Sources: Kubernetes API concepts, "API discovery"; `apidiscovery.k8s.io/v2`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from meshkube.api.kinds import KINDS, Kind
@@ -62,6 +62,8 @@ _GROUP_ORDER = ("", "apps", "events.k8s.io", "authentication.k8s.io", "authoriza
 
 
 def subresource(kind: Kind, name: str) -> Sub:
+    if name == "proxy":
+        return replace(_SUBS[name], kind=f"{kind.kind}ProxyOptions")
     known = _SUBS.get(name)
     return known or Sub(kind.group, kind.version, kind.kind, _OWN_VERBS.get(name, _VIEW_VERBS))
 

@@ -22,7 +22,7 @@ from meshkube.control.auth.users import (
     split_service_account,
 )
 
-_SOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
+SOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
 _AS = "impersonate-"
 _AS_EXTRA = "impersonate-extra-"
 Headers = Iterable[tuple[str, str]]
@@ -59,8 +59,8 @@ def bearer(headers: Mapping[str, str]) -> str | None:
 def _of_web_socket(protocols: str) -> str | None:
     """Browsers cannot set headers of a WebSocket: the token comes as one of its sub-protocols."""
     for protocol in protocols.split(","):
-        if protocol.strip().startswith(_SOCKET_BEARER):
-            text = protocol.strip()[len(_SOCKET_BEARER) :]
+        if protocol.strip().startswith(SOCKET_BEARER):
+            text = protocol.strip()[len(SOCKET_BEARER) :]
             try:
                 return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
             except (binascii.Error, ValueError):

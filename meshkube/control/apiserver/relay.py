@@ -1,13 +1,12 @@
-"""log, exec and attach: found here, answered by the node that runs the pod.
+"""log, exec, attach and portforward: found here, answered by the node that runs the pod.
 
 The node's agent serves the kubelet's paths over HTTPS and wants the API server's own client
-certificate. Logs are streamed; exec and attach are WebSockets whose frames pass untouched both
-ways (sub-protocols `v4.channel.k8s.io` and `v5.channel.k8s.io`).
+certificate. Logs are streamed; the others are upgrades (WebSocket or SPDY/3.1) that the node
+answers itself: their bytes pass untouched both ways.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from urllib.parse import urlencode
 
@@ -15,11 +14,11 @@ import aiohttp
 from aiohttp import web
 
 from meshkube.api import errors, kinds, meta
-from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
-from meshkube.control.apiserver.http import Call, all_values, split_target, stream
+from meshkube.control.apiserver.http import Call, all_values, stream
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.apiserver.tunnels import refused, tunnel, unreachable, wants_upgrade
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
@@ -54,16 +53,37 @@ class Relay:
     async def handle(self, call: Call, route: Route) -> web.StreamResponse:
         """Raises `ApiError` before the answer starts."""
         pod = (await self._registry.get(kinds.POD, route.name, route.namespace)).object
+        if route.subresource == "portforward":
+            self._must_upgrade(call, route)
+            ports = [("port", value) for value in all_values(call.request.raw_path, "ports")]
+            path = f"/portForward/{route.namespace}/{route.name}"
+            return await tunnel(
+                call, await self._node_url(pod) + _target(path, ports), self._secure
+            )
         container = container_of(pod, call.query.get("container", ""))
         base = await self._node_url(pod)
+        tail = f"/{route.namespace}/{route.name}/{container}"
         if route.subresource == "log":
-            return await self._log(call, f"{base}/containerLogs{_tail(pod, container)}")
-        if call.header("Upgrade").lower() != "websocket":
+            return await self._log(call, f"{base}/containerLogs{tail}")
+        self._must_upgrade(call, route)
+        query = [(key, call.query[key]) for key in _EXEC_QUERY if key in call.query]
+        query += [("command", value) for value in all_values(call.request.raw_path, "command")]
+        return await tunnel(
+            call, base + _target(f"/{route.subresource}{tail}", query), self._secure
+        )
+
+    def _must_upgrade(self, call: Call, route: Route) -> None:
+        if not wants_upgrade(call):
             raise errors.bad_request(
-                f"{route.subresource} wants a WebSocket upgrade with one of the sub-protocols "
-                + ", ".join(PROTOCOLS)
+                f"Upgrade request required: {route.subresource} wants a WebSocket (sub-protocols "
+                f"{', '.join(PROTOCOLS)}) or SPDY/3.1"
             )
-        return await self._stream(call, f"{base}/{route.subresource}{_tail(pod, container)}")
+
+    @property
+    def _secure(self) -> ssl.SSLContext:
+        if self._tls is None:
+            raise errors.unavailable("this API server has no certificate to reach nodes with")
+        return self._tls
 
     async def _node_url(self, pod: Object) -> str:
         node_name = (pod.get("spec") or {}).get("nodeName")
@@ -74,10 +94,8 @@ class Relay:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            if self._tls is None:
-                raise errors.unavailable("this API server has no certificate to reach nodes with")
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=0)
+            connector = aiohttp.TCPConnector(ssl=self._secure, limit=0)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=timeout, auto_decompress=False
             )
@@ -88,7 +106,7 @@ class Relay:
         try:
             async with self._client().get(url, params=query) as upstream:
                 if upstream.status != 200:
-                    raise await _refused(upstream)
+                    raise refused(upstream.status, await upstream.content.read(_CHUNK))
                 kind = upstream.headers.get("Content-Type", "text/plain; charset=utf-8")
                 response = await stream(call, kind)
                 async for chunk in upstream.content.iter_any():
@@ -96,61 +114,7 @@ class Relay:
                 await response.write_eof()
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(url, error) from error
-
-    async def _stream(self, call: Call, url: str) -> web.StreamResponse:
-        target = call.request.raw_path
-        query = [(key, call.query[key]) for key in _EXEC_QUERY if key in call.query]
-        query += [("command", value) for value in all_values(target, "command")]
-        offered = [one.strip() for one in call.header("Sec-WebSocket-Protocol").split(",")]
-        protocols = [one for one in PROTOCOLS if one in offered]
-        if not protocols:
-            raise errors.bad_request(
-                "the sub-protocols of the request are not supported; these are: "
-                + ", ".join(PROTOCOLS)
-            )
-        try:
-            node = await self._client().ws_connect(
-                f"{url}?{urlencode(query)}", protocols=protocols, max_msg_size=0, autoclose=False
-            )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(url, error) from error
-        async with node:
-            chosen = [node.protocol] if node.protocol else protocols
-            client = web.WebSocketResponse(
-                protocols=chosen, max_msg_size=0, autoclose=False, compress=False
-            )
-            await client.prepare(call.request)
-            call.started = True
-            await _both_ways(client, node)
-        return client
-
-
-Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
-
-
-async def _both_ways(client: web.WebSocketResponse, node: aiohttp.ClientWebSocketResponse) -> None:
-    """Until either side ends; then the other is closed with the same code."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_pass_on(client, node))
-        group.create_task(_pass_on(node, client))
-
-
-async def _pass_on(source: Socket, sink: Socket) -> None:
-    while True:
-        message = await source.receive()
-        try:
-            if message.type is aiohttp.WSMsgType.BINARY:
-                await sink.send_bytes(message.data)
-            elif message.type is aiohttp.WSMsgType.TEXT:
-                await sink.send_str(message.data)
-            else:
-                break
-        except (ConnectionError, aiohttp.ClientError):
-            break
-    code = source.close_code or aiohttp.WSCloseCode.OK
-    await source.close()
-    await sink.close(code=code if code < 5000 and code != 1006 else aiohttp.WSCloseCode.OK)
+            raise unreachable(url, error) from error
 
 
 def node_url(node: Object) -> str:
@@ -193,21 +157,5 @@ def container_of(pod: Object, asked: str) -> str:
     raise errors.bad_request(message)
 
 
-def _tail(pod: Object, container: str) -> str:
-    return f"/{meta.namespace(pod)}/{meta.name(pod)}/{container}"
-
-
-async def _refused(upstream: aiohttp.ClientResponse) -> ApiError:
-    content = await upstream.content.read(_CHUNK)
-    text = content.decode(errors="replace").strip()
-    if upstream.status == 404:
-        return ApiError(404, "NotFound", text or "the node has no such container")
-    if upstream.status == 400:
-        return errors.bad_request(text)
-    return errors.internal(f"the node answered {upstream.status}: {text}")
-
-
-def _unreachable(url: str, error: BaseException) -> ApiError:
-    host = split_target(url)[0].split("/")[2]
-    reason = str(error) or type(error).__name__
-    return errors.internal(f"error dialing the node at {host}: {reason}")
+def _target(path: str, query: list[tuple[str, str]]) -> str:
+    return f"{path}?{urlencode(query)}" if query else path

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 BACKLOG = 1024
-_RELAYED = frozenset({"log", "exec", "attach"})
+_RELAYED = frozenset({"log", "exec", "attach", "portforward"})
 
 
 def _no_parts() -> Mapping[str, Health]:
