@@ -20,6 +20,7 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.clock import Clock
+from meshkube.control.fence import Fence
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class Sighting:
 
 
 def claim(lease: Object | None, name: str, namespace: str, me: str, now: datetime,
-          duration: int) -> Object:  # fmt: skip
-    """The lease as `me` takes or renews it. `lease` is the current one, or None."""
+          duration: int, *, anew: bool = False) -> Object:  # fmt: skip
+    """The lease as `me` takes or renews it. `lease` is the current one, or None. `anew`: a term
+    begins even where `me` holds it, since that is what a process before this one left."""
     claimed: Object = meta.copy(lease) if lease else {
         "apiVersion": kinds.LEASE.api_version,
         "kind": kinds.LEASE.kind,
@@ -80,7 +82,7 @@ def claim(lease: Object | None, name: str, namespace: str, me: str, now: datetim
     }  # fmt: skip
     spec = claimed.setdefault("spec", {})
     moment = meta.micro_timestamp(now)
-    if spec.get("holderIdentity") != me:
+    if anew or spec.get("holderIdentity") != me:
         spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + (1 if lease else 0)
         spec["acquireTime"] = moment
     spec |= {"holderIdentity": me, "leaseDurationSeconds": duration, "renewTime": moment}
@@ -104,7 +106,8 @@ class LeadershipLost(Exception):
 
 class Election:
     """Runs `work` while this contender holds the Lease. `identity` is one per data directory: a
-    restarted process with the same one takes its own lease back at once."""
+    restarted process with the same one takes its own lease back at once. The `fence` holds the
+    term meanwhile: who writes through it writes as the leader, or not at all."""
 
     def __init__(
         self,
@@ -116,8 +119,10 @@ class Election:
         name: str = "meshkube",
         namespace: str = "kube-system",
         timing: Timing | None = None,
+        fence: Fence | None = None,
     ) -> None:
         self._client = client
+        self._fence = fence or Fence()
         self._identity = identity
         self._clock = clock
         self._events = events
@@ -153,7 +158,7 @@ class Election:
                     lease = await self._current()
                     wait = self._free_in(sighting, lease)
                     if wait == 0.0:
-                        await self._claim(lease)
+                        await self._claim(lease, anew=True)
                         return
             except (ApiError, TimeoutError) as error:
                 log.debug("no lease yet", extra={"error": str(error)})
@@ -175,17 +180,18 @@ class Election:
                 return None
             raise
 
-    async def _claim(self, lease: Object | None) -> None:
+    async def _claim(self, lease: Object | None, *, anew: bool = False) -> None:
         """Takes or renews; the term's time counts from before the request."""
         sent = self._clock.monotonic()
         wanted = claim(
             lease, self._name, self._namespace, self._identity, self._clock.now(),
-            self._timing.duration,
+            self._timing.duration, anew=anew,
         )  # fmt: skip
         if lease is None:
             self._lease = await self._client.create(kinds.LEASE, wanted)
         else:
             self._lease = await self._client.update(kinds.LEASE, wanted)
+        self._fence.hold(self._lease)
         self._uid = meta.uid(self._lease)
         self._renewed = sent
 
@@ -203,6 +209,7 @@ class Election:
         except* LeadershipLost as lost:
             log.warning("leadership lost", extra={"reason": str(lost.exceptions[0])})
         finally:
+            self._fence.drop()
             await self._give_back()
 
     @property

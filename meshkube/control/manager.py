@@ -16,6 +16,7 @@ from meshkube.clock import Clock, SystemClock
 from meshkube.control import indexes
 from meshkube.control.controllers import CONTROLLERS
 from meshkube.control.election import Election, Timing
+from meshkube.control.fence import Fence
 from meshkube.control.loop import Controller, ControllerLoop, Settings
 from meshkube.control.scheduler.loop import Scheduler
 
@@ -32,7 +33,8 @@ class ControlPlane:
     `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
     the scheduler the client that it writes with: as a user of its own, where that is wanted.
     `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes;
-    `legacy_token` signs tokens for Secrets (`loop.Settings`).
+    `legacy_token` signs tokens for Secrets (`loop.Settings`). `fence` is what the clients of
+    `client_of` write through: it holds the term while this server leads.
     """
 
     name = "controllers"
@@ -51,7 +53,9 @@ class ControlPlane:
         timing: Timing | None = None,
         client_of: Callable[[str], Client] | None = None,
         legacy_token: Callable[[str, str, str, str], str] | None = None,
+        fence: Fence | None = None,
     ) -> None:
+        self._fence = fence
         self._client = client
         self._client_of = client_of or (lambda name: client)
         self._identity = identity
@@ -92,6 +96,7 @@ class ControlPlane:
             clock=self._clock,
             events=events,
             timing=self._timing,
+            fence=self._fence,
         )
 
         async def work() -> None:

@@ -22,6 +22,7 @@ from meshkube.control.apiserver.server import ApiServer
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.tokens import TokenIssuer
 from meshkube.control.election import Timing
+from meshkube.control.fence import Fence
 from meshkube.control.manager import ControlPlane
 from meshkube.credentials import Credentials
 from meshkube.daemon import host
@@ -129,12 +130,15 @@ def _control_plane(
     config: Config, keys: Credentials, registry: Registry, clock: Clock
 ) -> Iterator[Part]:
     client_of = functools.partial(LocalClient, registry)
+    # What controllers and the scheduler write is refused by the store once another server leads.
+    fence = Fence()
     off = config.disable
     if {"controllers", "scheduler"} <= set(off):
         return
     yield ControlPlane(
         client=client_of(component_roles.CONTROLLER_MANAGER),
-        client_of=lambda name: client_of(component_roles.controller_user(name)),
+        client_of=lambda name: client_of(component_roles.controller_user(name), fence=fence),
+        fence=fence,
         identity=config.node_name,
         clock=clock,
         legacy_token=registry.access.issuer.issue_legacy,

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 
 from meshkube.api import errors
 from meshkube.api.kinds import Kind
+from meshkube.control.apiserver import faults
 from meshkube.control.apiserver.cache import ResourceCache
 from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
-from meshkube.store import Compacted, KeyValue, Store, StoreUnavailable, WatchBatch
+from meshkube.store import Compacted, KeyValue, Store, WatchBatch
 
 PATIENCE = 3.0
 """Seconds a reader waits for the caches to reach a revision (as kube-apiserver does)."""
@@ -87,12 +88,17 @@ class Feed:
         """Waits until the caches hold everything that was in the store when asked. Raises
         `ApiError` 503 where the store cannot say, 504 where the caches stay behind."""
         await self.loaded()
-        try:
+        with faults.told():
             revision = await self._store.revision()
-        except StoreUnavailable as error:
-            raise errors.unavailable(str(error)) from error
         if self.revision < revision:
             await self.reach(revision)
+
+    async def caught_up(self, current: KeyValue | None) -> None:
+        """Waits until the caches show what a write met: None where that was gone."""
+        if current is not None:
+            await self.reach(current.mod_revision)
+        else:
+            await self.fresh()
 
     async def loaded(self) -> None:
         """Waits until the caches were filled. Raises `ApiError` 503 when that takes too long."""

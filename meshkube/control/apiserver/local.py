@@ -15,6 +15,7 @@ from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.auth import attributes
 from meshkube.control.auth.users import component
+from meshkube.control.fence import Fence
 
 SERVER = "system:apiserver"
 BOOKMARK_SECONDS = 60.0
@@ -23,11 +24,15 @@ BOOKMARK_SECONDS = 60.0
 class LocalClient:
     """`client.base.Client` over a registry in this process. What it returns is shared.
 
-    It may do what its user may: `system:apiserver`, the server itself, everything.
+    It may do what its user may: `system:apiserver`, the server itself, everything. With a `fence`,
+    its writes are made only in the term that the fence holds.
     """
 
-    def __init__(self, registry: Registry, user: str = SERVER) -> None:
+    def __init__(
+        self, registry: Registry, user: str = SERVER, *, fence: Fence | None = None
+    ) -> None:
         self._registry = registry
+        self._fence = fence
         self._manager = user.rpartition(":")[2]
         self._user = None if user == SERVER else component(user)
         self._allowed: set[tuple[str, ...]] = set()
@@ -176,6 +181,7 @@ class LocalClient:
         await self._check("delete", kind, namespace, name)
         options = DeleteOptions(
             user=self._user,
+            fence=self._fence,
             propagation=propagation,
             grace_period=grace_period,
             uid=uid,
@@ -185,7 +191,7 @@ class LocalClient:
 
     def _options(self, field_manager: str = "", force: bool = False) -> WriteOptions:
         manager = field_manager or self._manager
-        return WriteOptions(field_manager=manager, force=force, user=self._user)
+        return WriteOptions(field_manager=manager, force=force, user=self._user, fence=self._fence)
 
 
 def bookmark(kind: Kind, revision: int) -> Object:

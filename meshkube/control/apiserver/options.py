@@ -8,6 +8,7 @@ from typing import Literal
 from meshkube.api.types import Object
 from meshkube.client.base import Propagation
 from meshkube.control.auth.users import User
+from meshkube.control.fence import Fence
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 
@@ -27,6 +28,8 @@ class WriteOptions:
     """Filled by the write: what the client should be told."""
     user: User | None = None
     """Who writes; None: the server itself."""
+    fence: Fence | None = None
+    """The term that this is written in, where a leader writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class DeleteOptions:
     dry_run: bool = False
     user: User | None = None
     """Who deletes; None: the server itself."""
+    fence: Fence | None = None
+    """The term that this is deleted in, where a leader deletes."""
 
     @classmethod
     def of(cls, body: Object, dry_run: bool = False, user: User | None = None) -> DeleteOptions:

@@ -20,12 +20,12 @@ from meshkube.api.selectors import (
     parse_fields,
     parse_labels,
 )
-from meshkube.control.apiserver import subresources
+from meshkube.control.apiserver import faults, subresources
 from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.watching import Watcher
-from meshkube.store import Compacted, Store, StoreUnavailable
+from meshkube.store import Compacted, Store
 
 Match = Literal["", "NotOlderThan", "Exact"]
 
@@ -136,12 +136,13 @@ class Reader:
         found: list[Cached] = []
         bite = query.limit if selection.everything else 0
         try:
-            result = await self._store.range(
-                selection.prefix, start_after=start, limit=bite, revision=revision
-            )
-        except StoreUnavailable as error:
-            raise errors.unavailable(str(error)) from error
-        except Compacted:
+            with faults.told():
+                result = await self._store.range(
+                    selection.prefix, start_after=start, limit=bite, revision=revision
+                )
+        except errors.ApiError as error:
+            if not isinstance(error.__cause__, Compacted):
+                raise
             if start:
                 raise _expired(encode_continue(-1, start, selection.prefix)) from None
             raise errors.gone(

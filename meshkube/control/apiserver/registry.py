@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from meshkube.api import conversion, errors, kinds, meta, schemas
 from meshkube.api.apply import apply
@@ -23,7 +24,9 @@ from meshkube.control.apiserver import (
     subresources,
 )
 from meshkube.control.apiserver.access import Access
+from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached, Change, Selection
+from meshkube.control.apiserver.claiming import keep_claims
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
@@ -63,13 +66,15 @@ class Registry:
         issuer: TokenIssuer | None = None,
     ) -> None:
         self.clock = clock
+        self._store = store
         self.feed = Feed(store, STORED)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
         self._reader = Reader(store, self.feed)
         lookup = _Lookup(self.feed)
         self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
-        self._writer = Writer(store, self.feed, lookup, self.services, clock, self.access.guard)
+        beside = Beside(self.feed, lookup, self.services, clock)
+        self._writer = Writer(store, self.feed, lookup, beside, clock, self.access.guard)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Keeps the caches; makes what every cluster has. See `parts.Part`."""
@@ -80,6 +85,7 @@ class Registry:
             await bootstrap_policy.ensure(self)
             self.access.open()
             group.create_task(sweep_events(self))
+            group.create_task(keep_claims(self._store, self.feed, self.clock))
             ready()
 
     def _loaded(self) -> None:
@@ -259,10 +265,11 @@ class Registry:
         """Deletes a pod where its disruption budget allows it. Raises `ApiError` 404, 429."""
         _check_place(kinds.POD, body, namespace, name)
         delete = DeleteOptions.of(body.get("deleteOptions") or {}, options.dry_run, options.user)
+        delete = replace(delete, fence=options.fence)
         pod = (await self.get(kinds.POD, name, namespace)).object
         budgets = self.access.lookup.inside(kinds.POD_DISRUPTION_BUDGET, namespace)
         budget = eviction.budget_of(pod, budgets)
-        own = WriteOptions(dry_run=delete.dry_run, field_manager="meshkube")
+        own = WriteOptions(dry_run=delete.dry_run, field_manager="meshkube", fence=options.fence)
         now = self.clock.now()
         if budget is not None:
             await self._writer.modify(

@@ -36,7 +36,7 @@ class ServiceAllocator:
     def rebuild(self, services: Iterable[Object]) -> None:
         """Starts over from what is stored."""
         self._owners = {
-            held: meta.key(service) for service in services for held in _held_by(service)
+            held: meta.key(service) for service in services for held in held_by(service)
         }
 
     def owner(self, held: Held) -> str:
@@ -63,10 +63,10 @@ class ServiceAllocator:
 
     def changed(self, old: Object | None, new: Object | None) -> None:
         """What is stored of one Service changed: it holds what `new` says, and no more."""
-        for held in _held_by(old) if old is not None else ():
+        for held in held_by(old) if old is not None else ():
             if self.owner(held) == meta.key(old or {}):
                 del self._owners[held]
-        for held in _held_by(new) if new is not None else ():
+        for held in held_by(new) if new is not None else ():
             self._owners[held] = meta.key(new or {})
 
     def _claim_address(self, new: Object, spec: Object, claim: Claim) -> None:
@@ -188,7 +188,7 @@ _OF_TYPE: dict[str, Callable[[Object], bool]] = {
 }
 
 
-def _held_by(service: Object) -> Iterator[Held]:
+def held_by(service: Object) -> Iterator[Held]:
     spec = service.get("spec") or {}
     address = spec.get("clusterIP")
     if address and address != NONE:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.control.apiserver import admission, charging, deletion, rules, services, strategy
+from meshkube.control.apiserver import admission, deletion, faults, rules, services, strategy
+from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
-from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.control.auth.users import User
-from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUnavailable
+from meshkube.control.fence import Fence
+from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, Write
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
@@ -40,14 +40,14 @@ class Writer:
         store: Store,
         feed: Feed,
         lookup: Lookup,
-        addresses: ServiceAllocator,
+        beside: Beside,
         clock: Clock,
         guard: Guard,
     ) -> None:
         self._store = store
         self._feed = feed
         self._lookup = lookup
-        self._services = addresses
+        self._beside = beside
         self._clock = clock
         self._guard = guard
 
@@ -66,16 +66,28 @@ class Writer:
         self._guard(kind, obj, None, options.user, "")
         for left in reversed(range(tries)):
             try:
-                with self._claimed(kind, obj, options):
-                    rules.validate_create(kind, obj)
-                    rules.record_manager(kind, obj, None, options, self._clock.now())
-                    await self._charge(kind, obj, None, options)
-                    return await self._create(kind, obj, options)
+                return await self._made(kind, obj, options)
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists" or not left:
                     raise
                 obj["metadata"]["name"] = meta.generated_name(base)
         raise AssertionError("unreachable")
+
+    async def _made(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
+        """Again from the start where what lies beside it was changed by somebody else."""
+        contested = self._beside.contested(kind, obj)
+        stale: dict[str, int] = {}
+        for _ in range(WRITE_TRIES):
+            new = meta.copy(obj) if contested else obj
+            try:
+                async with self._beside.turn(kind, new):
+                    with self._beside.allotted(kind, new, dry_run=options.dry_run):
+                        rules.validate_create(kind, new)
+                        rules.record_manager(kind, new, None, options, self._clock.now())
+                        return await self._create(kind, new, options, stale)
+            except (KeyExists, RevisionMismatch) as error:
+                await self._beside.settle(error, stale)
+        raise errors.conflict(kind.group, kind.plural, meta.name(obj))
 
     def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
         now = meta.timestamp(self._clock.now())
@@ -86,20 +98,26 @@ class Writer:
         if kind is kinds.SERVICE:
             services.prepare(obj, None)
 
-    async def _create(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
+    async def _create(
+        self, kind: Kind, obj: Object, options: WriteOptions, stale: Mapping[str, int]
+    ) -> Cached:
         name = meta.name(obj)
         key = object_key(kind, meta.namespace(obj), name)
+        if key in self._feed.cache(kind).items:
+            raise errors.already_exists(kind.group, kind.plural, name)
+        others = [
+            *self._beside.charges(kind, obj, None),
+            *self._beside.follows(kind, None, obj, stale),
+        ]
         value = encode(kind, obj)
         if options.dry_run:
-            if key in self._feed.cache(kind).items:
-                raise errors.already_exists(kind.group, kind.plural, name)
             return Cached(kind, key, 0, value)
         try:
-            written = await self._store.create(key, value)
-        except KeyExists:
+            written = await self._commit([Write(key, value, 0), *others], options.fence)
+        except KeyExists as error:
+            if error.key != key:
+                raise
             raise errors.already_exists(kind.group, kind.plural, name) from None
-        except StoreUnavailable as error:
-            raise errors.unavailable(str(error)) from error
         return await self._seen(kind, written)
 
     async def modify(
@@ -109,20 +127,24 @@ class Writer:
         """Makes the new object from the current one and writes it; again from the start when
         somebody else was faster, unless the new object names a resourceVersion."""
         await self._feed.fresh()
+        stale: dict[str, int] = {}
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
             new = self._changed(kind, current, make(current.object), subresource)
             try:
                 # What a Service is allotted is part of what is validated.
-                with self._claimed(kind, new, options):
+                with self._beside.allotted(kind, new, dry_run=options.dry_run):
                     self._judge(kind, new, current.object, options, subresource)
                     if _same(new, current.object):
                         return current
-                    if kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC:
-                        await self._charge(kind, new, current.object, options)
-                    return await self._replace(kind, current, new, options)
-            except RevisionMismatch as error:
-                await self._catch_up(error)
+                    charged = kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC
+                    others = [
+                        *(self._beside.charges(kind, new, current.object) if charged else ()),
+                        *self._beside.follows(kind, current.object, new, stale),
+                    ]
+                    return await self._replace(kind, current, new, options, others)
+            except (KeyExists, RevisionMismatch) as error:
+                await self._beside.settle(error, stale)
         raise errors.conflict(kind.group, kind.plural, name)
 
     def current(self, kind: Kind, namespace: str, name: str) -> Cached:
@@ -158,14 +180,20 @@ class Writer:
         rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
 
     async def _replace(
-        self, kind: Kind, current: Cached, new: Object, options: WriteOptions
+        self,
+        kind: Kind,
+        current: Cached,
+        new: Object,
+        options: WriteOptions,
+        others: Sequence[Write],
     ) -> Cached:
         if options.dry_run:
             raw = stamp(encode(kind, new), current.revision)
             return Cached(kind, current.key, current.revision, raw)
         if deletion.finished(kind, new):
-            return await self._remove(current)
-        written = await self._update(current, encode(kind, new))
+            return await self._remove(current, options.fence)
+        main = Write(current.key, encode(kind, new), current.revision)
+        written = await self._commit([main, *others], options.fence)
         return await self._seen(kind, written)
 
     async def delete(
@@ -182,55 +210,25 @@ class Writer:
                 return current, plan.remove
             try:
                 if plan.remove:
-                    return await self._remove(current), True
+                    return await self._remove(current, options.fence), True
                 if plan.marked is None:
                     return current, False
-                written = await self._update(current, encode(kind, plan.marked))
+                marked = Write(current.key, encode(kind, plan.marked), current.revision)
+                written = await self._commit([marked], options.fence)
                 return await self._seen(kind, written), False
             except RevisionMismatch as error:
-                await self._catch_up(error)
+                await self._feed.caught_up(error.current)
         raise errors.conflict(kind.group, kind.plural, name)
 
-    async def _charge(
-        self, kind: Kind, obj: Object, old: Object | None, options: WriteOptions
-    ) -> None:
-        """Adds what is asked for to the quotas of the namespace. Raises `ApiError` 403."""
-        if not kind.namespaced:
-            return
-        space = meta.namespace(obj)
-        quotas = self._lookup.inside(kinds.RESOURCE_QUOTA, space)
-        for found in charging.concerned(kind, obj, quotas):
-            await self._charge_one(kind, obj, old, meta.name(found), options)
+    async def _commit(self, writes: Sequence[Write], fence: Fence | None) -> KeyValue:
+        """Raises `ApiError`, and what the caller settles: `KeyExists` and `RevisionMismatch`."""
+        guard = fence.guard if fence is not None else None
+        with faults.told():
+            return await self._store.transact(writes, guard)
 
-    async def _charge_one(
-        self, kind: Kind, obj: Object, old: Object | None, name: str, options: WriteOptions
-    ) -> None:
-        quota = kinds.RESOURCE_QUOTA
-        for _ in range(WRITE_TRIES):
-            current = self.current(quota, meta.namespace(obj), name)
-            new = charging.charged(kind, obj, current.object, self._clock.now(), old)
-            if new is None or options.dry_run:
-                return
-            try:
-                written = await self._update(current, encode(quota, new))
-            except RevisionMismatch as error:
-                await self._catch_up(error)
-                continue
-            await self._seen(quota, written)
-            return
-        raise errors.conflict(quota.group, quota.plural, name)
-
-    async def _update(self, current: Cached, value: bytes) -> KeyValue:
-        try:
-            return await self._store.update(current.key, value, current.revision)
-        except StoreUnavailable as error:
-            raise errors.unavailable(str(error)) from error
-
-    async def _remove(self, current: Cached) -> Cached:
-        try:
-            removed = await self._store.delete(current.key, current.revision)
-        except StoreUnavailable as error:
-            raise errors.unavailable(str(error)) from error
+    async def _remove(self, current: Cached, fence: Fence | None) -> Cached:
+        others = self._beside.follows(current.kind, current.object, None, {})
+        removed = await self._commit([Write(current.key, None, current.revision), *others], fence)
         await self._feed.reach(removed.mod_revision)
         return Cached(current.kind, current.key, removed.mod_revision, _stamped(removed))
 
@@ -241,27 +239,6 @@ class Writer:
         if found is not None and found.revision == written.mod_revision:
             return found
         return Cached(kind, written.key, written.mod_revision, _stamped(written))
-
-    async def _catch_up(self, error: RevisionMismatch) -> None:
-        if error.current is not None:
-            await self._feed.reach(error.current.mod_revision)
-        else:
-            await self._feed.fresh()
-
-    @contextlib.contextmanager
-    def _claimed(self, kind: Kind, new: Object, options: WriteOptions) -> Iterator[None]:
-        """What a Service is allotted, for the length of one write; kept where that succeeds."""
-        if kind is not kinds.SERVICE:
-            yield
-            return
-        claim = self._services.claim(new)
-        done = False
-        try:
-            yield
-            done = not options.dry_run
-        finally:
-            if not done:
-                self._services.undo(claim)
 
 
 def _new_uid() -> str:

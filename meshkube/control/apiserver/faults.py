@@ -1,0 +1,54 @@
+"""What the store's errors are to the API's clients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from meshkube.api import errors
+from meshkube.api.errors import ApiError
+from meshkube.store import (
+    GuardFailed,
+    KeyExists,
+    RevisionMismatch,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    TooLarge,
+)
+
+RETRY_SECONDS = 1
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Raises `ApiError` for what the store raises, but for what a writer settles by itself: another
+    revision than expected."""
+    try:
+        yield
+    except (KeyExists, RevisionMismatch):
+        raise
+    except StoreError as error:
+        raise of(error) from error
+
+
+def of(error: StoreError) -> ApiError:
+    """503 where nothing was done and trying again is right; 504 where a write may have been done;
+    507 for a full store; 413 for what it never takes."""
+    if isinstance(error, StoreFull):
+        message = f"the store is full, nothing was written: {error}"
+        return ApiError(507, "InsufficientStorage", message)
+    if isinstance(error, StoreUnavailable) and error.unknown:
+        return errors.timeout(
+            f"whether the write took effect is not known, look before you try again: {error}"
+        )
+    if isinstance(error, StoreUnavailable):
+        away = errors.unavailable(str(error))
+        # Clients of Kubernetes try again by themselves where they are told when.
+        away.details = {"retryAfterSeconds": RETRY_SECONDS}
+        return away
+    if isinstance(error, TooLarge):
+        return errors.too_large(f"the object is too large for the store: {error}")
+    if isinstance(error, GuardFailed):
+        return errors.unavailable("another server leads now: nothing was written")
+    return errors.internal(str(error))
