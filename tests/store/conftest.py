@@ -1,5 +1,4 @@
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -7,26 +6,12 @@ import pytest
 from meshkube.store.base import Store
 from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
-from tests.support import etcd
+from tests.support.etcd_fixtures import etcd_cluster, etcd_url
+
+__all__ = ["etcd_cluster", "etcd_url"]
 
 OpenStore = Callable[[], Awaitable[Store]]
 BACKENDS = ["sqlite", "etcd"]
-_prefixes = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def etcd_cluster() -> Iterator[etcd.Cluster]:
-    """One member for all tests of this process: each has a prefix of its own."""
-    if etcd.ETCD is None:
-        pytest.skip("etcd is not installed")
-    with etcd.etcd() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def etcd_url(etcd_cluster: etcd.Cluster) -> str:
-    """A store that nobody has written to."""
-    return f"{etcd_cluster.url}/test-{next(_prefixes)}"
 
 
 @pytest.fixture(params=BACKENDS)

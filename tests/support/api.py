@@ -23,14 +23,19 @@ from meshkube.store.sqlite import SqliteStore
 
 @contextlib.asynccontextmanager
 async def running_registry(
-    tmp_path: Path, clock: Clock | None = None, *, etcd: str = "", **settings: Any
+    tmp_path: Path,
+    clock: Clock | None = None,
+    *,
+    etcd: str = "",
+    store: Store | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Registry]:
-    """A registry whose caches move, with the objects every cluster has. Over the etcd at that URL
-    where one is given."""
-    store: Store
+    """A registry whose caches move, with the objects every cluster has. Over that store, or the
+    etcd at that URL, where one is given."""
+    own = store is None
     if etcd:
         store = await EtcdStore.open(etcd)
-    else:
+    elif store is None:
         store = await SqliteStore.open(tmp_path / "store.db")
     ready = asyncio.Event()
     try:
@@ -44,7 +49,8 @@ async def running_registry(
             finally:
                 task.cancel()
     finally:
-        await store.aclose()
+        if own:
+            await store.aclose()
 
 
 @contextlib.asynccontextmanager

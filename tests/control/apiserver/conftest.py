@@ -9,6 +9,9 @@ import pytest
 
 from tests.support.api import Served, serving_api
 from tests.support.asking import Asker, asking
+from tests.support.etcd_fixtures import etcd_cluster, etcd_url
+
+__all__ = ["etcd_cluster", "etcd_url"]
 
 
 @pytest.fixture
