@@ -2,14 +2,13 @@
 
 from __future__ import annotations as _annotations
 
-import copy as _copy
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from meshkube.api.kinds import Kind
-from meshkube.api.types import Object
+from meshkube.api.types import Object, clone
 
 # What Kubernetes uses for generated names: no vowels, no digits that look like letters.
 SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -17,7 +16,8 @@ SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 def copy(obj: Object) -> Object:
     """A deep copy, free to change."""
-    return _copy.deepcopy(obj)
+    copied: Object = clone(obj)
+    return copied
 
 
 def metadata(obj: Mapping[str, Any]) -> Object:

@@ -10,3 +10,12 @@ in place, copy it first (`meshkube.api.meta.copy`)."""
 
 JSON: TypeAlias = Any
 """Any JSON value: dict, list, str, int, float, bool, None."""
+
+
+def clone(value: JSON) -> JSON:
+    """A deep copy; several times faster on JSON than `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: clone(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [clone(held) for held in value]
+    return value

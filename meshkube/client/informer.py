@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from time import perf_counter
 
 from meshkube.api import meta
 from meshkube.api.errors import ApiError
@@ -23,9 +24,9 @@ log = logging.getLogger(__name__)
 
 # A watch that ended sooner than this, without an event, is not resumed at once.
 SHORT_WATCH = 1.0
-# Events taken in a row before others on the loop get their turn: an in-process watch may have
-# thousands at hand, and requests must not wait for all of them.
-BURST = 50
+# Seconds of events taken in a row before others on the loop get their turn: an in-process watch may
+# have thousands at hand, and requests must not wait for all of them.
+TURN = 0.001
 # After these errors a watch may go on where it stopped; after any other the cache is listed anew.
 _PASSING = frozenset({429, 503})
 _CLOCK = SystemClock()
@@ -152,15 +153,18 @@ class Informer:
             fields=self._fields,
             resource_version=self._version,
         )
-        heard = 0
+        heard, turn = 0, 0.0
         try:
             async for type, obj in events:
                 if not heard:
                     self._expired = False
                     self._backoff.reset()
                 heard += 1
+                began = perf_counter()
                 self._take(type, obj)
-                if heard % BURST == 0:
+                turn += perf_counter() - began
+                if turn >= TURN:
+                    turn = 0.0
                     await asyncio.sleep(0)
         finally:
             await _close(events)

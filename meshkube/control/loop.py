@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 STALE_LIMIT = 30.0
 """Seconds after which a key is worked on although a cache does not show its last writes."""
 LOOK_AGAIN = 1.0
+LONGEST_REST = 1.0
+MANY = 1000
 AFTER_UNKNOWN = 1.0
 """Least seconds to the next try where a write's outcome is unknown: it may still show up."""
 
@@ -96,6 +98,9 @@ class Controller:
     workers: int = 5
     resync: float = 0.0
     """Seconds between two looks at every key; 0: only on changes."""
+    rest: float = 0.0
+    """A key is left alone for so many times what its last reconcile took, `LONGEST_REST` at most:
+    dear keys that change all the time then take a small part of the loop's time."""
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -127,7 +132,8 @@ class ControllerLoop:
         self._freshness = self._fresh()
         self._parked: dict[str, float] = {}
         self._held: dict[str, float] = {}
-        """Keys with a write of unknown outcome, and until when they wait for it to show up."""
+        """Keys with a write of unknown outcome, and until when they wait for it to show up, and
+        keys that rest."""
         self._memory: dict[str, Any] = {}
         for kind in controller.kinds:
             caches.of(kind).subscribe(self._subscriber(kind))
@@ -246,7 +252,18 @@ class ControllerLoop:
             if again is not None:
                 self._queue.add_after(key, again)
         finally:
-            SECONDS.labels(self.controller.name).observe(perf_counter() - began)
+            took = perf_counter() - began
+            SECONDS.labels(self.controller.name).observe(took)
+            self._rest(key, took)
+
+    def _rest(self, key: str, took: float) -> None:
+        rest = min(took * self.controller.rest, LONGEST_REST)
+        if rest <= 0:
+            return
+        now = self._clock.monotonic()
+        self._held[key] = max(now + rest, self._held.get(key, 0.0))
+        if len(self._held) > MANY:
+            self._held = {key: until for key, until in self._held.items() if until > now}
 
     def _failed(self, key: str, error: Exception) -> None:
         api = error if isinstance(error, ApiError) else None

@@ -3,12 +3,15 @@ Client, as a user of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshkube import addresses
+from meshkube.aside import Aside
 from meshkube.client import Client
+from meshkube.client.across import AcrossClient
 from meshkube.clock import Clock
 from meshkube.config import Config
 from meshkube.control.auth import component_roles
@@ -36,6 +39,8 @@ class Host:
     """A Client that acts as the user of this name."""
     node_tls: ssl.SSLContext
     """The node's own certificate for its server; it demands the clients'."""
+    traffic: asyncio.AbstractEventLoop
+    """The loop of DNS and the ingress: what holds the one of this process must not hold them."""
     roles: Sequence[str] = ()
     """The node's `node-role.kubernetes.io/` labels."""
 
@@ -63,7 +68,7 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         )
     if "dns" not in off:
         dns = DnsServer(
-            client=host.client_of(component_roles.DNS),
+            client=_across(host, component_roles.DNS),
             address=config.cluster_dns,
             domain=config.cluster_domain,
             networks=[config.service_cidr, config.pod_cidr],
@@ -71,14 +76,19 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
             clock=clock,
         )
         REGISTRY.register(dns.counters)
-        yield dns
+        yield Aside(dns, host.traffic)
     if "ingress" not in off:
-        yield Ingress(
-            client=host.client_of(component_roles.INGRESS),
+        ingress = Ingress(
+            client=_across(host, component_roles.INGRESS),
             http_port=config.ingress_http,
             https_port=config.ingress_https,
             addresses=[host.address],
         )
+        yield Aside(ingress, host.traffic)
+
+
+def _across(host: Host, user: str) -> Client:
+    return AcrossClient(host.client_of(user), asyncio.get_running_loop())
 
 
 def _node(config: Config, host: Host, clock: Clock) -> Iterator[Part]:

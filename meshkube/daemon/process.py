@@ -13,6 +13,7 @@ from typing import IO
 
 import uvloop
 
+from meshkube import garbage
 from meshkube.config import Config, ConfigError
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 def run(config: Config, serve: Callable[[Config], Awaitable[None]]) -> int:
     """Runs `serve(config)` until SIGTERM or SIGINT; returns the exit code."""
+    garbage.tame()
     with _only_one(config.data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signal(config, serve))
     return 0
@@ -47,6 +49,7 @@ async def _until_signal(config: Config, serve: Callable[[Config], Awaitable[None
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
+    garbage.keep(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from asyncio import to_thread
+from asyncio import AbstractEventLoop, to_thread
 from collections.abc import Iterator
+from contextlib import aclosing
 from ipaddress import ip_network
 
 from meshkube import __version__, backends, credentials
+from meshkube.aside import side_loop
 from meshkube.clock import Clock, SystemClock
 from meshkube.config import Config
 from meshkube.control.apiserver.local import LocalClient
@@ -41,26 +43,24 @@ async def serve(config: Config) -> None:
     started = time.monotonic()
     address = host.address(config)
     keys = await to_thread(_credentials, config, address)
-    store = await backends.open_store(config)
-    try:
-        supervisor = _assemble(config, address, keys, store)
-        kubeconfig = config.data_dir / "kubeconfig.yaml"
-        api_url = f"https://{_reachable_at(config)}:{config.listen_address[1]}"
-        credentials.write_kubeconfig(kubeconfig, keys, api_url)
-        log.info(
-            "starting",
-            extra={
-                "version": __version__,
-                "node": config.node_name,
-                "address": address,
-                "api": api_url,
-                "kubeconfig": str(kubeconfig),
-                "assembled_in_ms": round((time.monotonic() - started) * 1000),
-            },
-        )
-        await supervisor.run()
-    finally:
-        await store.aclose()
+    async with aclosing(await backends.open_store(config)) as store:
+        with side_loop("traffic") as traffic:
+            supervisor = _assemble(config, address, keys, store, traffic)
+            kubeconfig = config.data_dir / "kubeconfig.yaml"
+            api_url = f"https://{_reachable_at(config)}:{config.listen_address[1]}"
+            credentials.write_kubeconfig(kubeconfig, keys, api_url)
+            log.info(
+                "starting",
+                extra={
+                    "version": __version__,
+                    "node": config.node_name,
+                    "address": address,
+                    "api": api_url,
+                    "kubeconfig": str(kubeconfig),
+                    "assembled_in_ms": round((time.monotonic() - started) * 1000),
+                },
+            )
+            await supervisor.run()
 
 
 def _reachable_at(config: Config) -> str:
@@ -79,7 +79,9 @@ def _credentials(config: Config, address: str) -> Credentials:
     )
 
 
-def _assemble(config: Config, address: str, keys: Credentials, store: Store) -> Supervisor:
+def _assemble(
+    config: Config, address: str, keys: Credentials, store: Store, traffic: AbstractEventLoop
+) -> Supervisor:
     clock = SystemClock()
     registry = Registry(
         store=store,
@@ -102,6 +104,7 @@ def _assemble(config: Config, address: str, keys: Credentials, store: Store) -> 
         address=address,
         client_of=functools.partial(LocalClient, registry),
         node_tls=keys.server_context("node-server", require_client=True),
+        traffic=traffic,
         roles=["control-plane"],
     )
     parts = [*_control_plane(config, keys, registry, clock), *host.parts(config, here, clock)]

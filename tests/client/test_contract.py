@@ -1,6 +1,8 @@
-"""What every client must do: in process and over HTTPS, against the same real API."""
+"""What every client must do: in process, from another thread and over HTTPS, against the same real
+API."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -12,6 +14,8 @@ from meshkube.api import meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, POD, Kind
 from meshkube.api.types import Object
+from meshkube.aside import side_loop
+from meshkube.client.across import AcrossClient
 from meshkube.client.base import Client, WatchEvent
 from tests.support.api import running_api, serving_api
 
@@ -24,15 +28,39 @@ async def connected(how: str, directory: Path) -> AsyncIterator[Client]:
     if how == "in-process":
         async with running_api(directory) as local:
             yield local
+    elif how == "other-thread":
+        with side_loop("api") as home:
+            async with held_open(home, directory) as local:
+                yield AcrossClient(local, home)
     else:
         async with serving_api(directory) as served, served.client() as http:
             yield http
 
 
-WAYS = pytest.mark.parametrize("how", ["in-process", "https"])
+@contextlib.asynccontextmanager
+async def held_open(home: asyncio.AbstractEventLoop, directory: Path) -> AsyncIterator[Client]:
+    """An API on another thread's loop, from its start to its end in one task of that loop."""
+    opened: concurrent.futures.Future[Client] = concurrent.futures.Future()
+    over = asyncio.Event()
+
+    async def hold() -> None:
+        async with running_api(directory) as local:
+            opened.set_result(local)
+            await over.wait()
+
+    holding = asyncio.run_coroutine_threadsafe(hold(), home)
+    try:
+        yield await asyncio.wrap_future(opened)
+    finally:
+        home.call_soon_threadsafe(over.set)
+        await asyncio.wrap_future(holding)
 
 
-@pytest.fixture(params=["in-process", "https"])
+ALL_WAYS = ["in-process", "https", "other-thread"]
+WAYS = pytest.mark.parametrize("how", ALL_WAYS)
+
+
+@pytest.fixture(params=ALL_WAYS)
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
     async with connected(request.param, tmp_path) as client:
         yield client

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
@@ -279,6 +280,7 @@ async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> Non
             await asyncio.Event().wait()
 
     informer = Informer(Flooding(client), CONFIG_MAP)  # type: ignore[arg-type]
+    informer.subscribe(lambda old, new: time.sleep(0.0005))
     async with running(informer):
         sizes = set()
         while informer.get("default/m999") is None:

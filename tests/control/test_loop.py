@@ -132,3 +132,24 @@ def test_freshness_waits_for_writes_and_deletions() -> None:
     fresh.deleted("k", kinds.POD, "gone", "u")
     cache["gone"] = obj("gone", 7, uid="another")
     assert not fresh.stale("k")
+
+
+async def test_a_dear_key_that_changes_all_the_time_rests_in_between(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        if key == "default/web":
+            seen.append(str(context.caches.of(kinds.CONFIG_MAP).get(key)["data"]["n"]))
+            await asyncio.sleep(0.02)
+        return None
+
+    controller = Controller(name="t", kind=kinds.CONFIG_MAP, reconcile=reconcile, rest=20.0)
+    async with cluster(tmp_path, [controller]) as running:
+        await running.create(config("web", n="0"))
+        await running.until(lambda: seen == ["0"])
+        for number in range(1, 20):
+            await running.client.patch(
+                kinds.CONFIG_MAP, "web", {"data": {"n": str(number)}}, "default"
+            )
+        await running.until(lambda: seen[-1] == "19")
+        assert len(seen) <= 5

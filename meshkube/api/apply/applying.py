@@ -12,8 +12,7 @@ from meshkube.api.apply.managers import Entry, changes, decode, encode, tracked
 from meshkube.api.apply.typed import TypedNode, declared, merge, prune
 from meshkube.api.errors import ApiError, bad_request
 from meshkube.api.meta import timestamp
-from meshkube.api.patch.values import clone
-from meshkube.api.types import JSON, Object
+from meshkube.api.types import JSON, Object, clone
 
 
 def apply(

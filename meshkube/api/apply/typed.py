@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from meshkube.api.apply.fieldsets import SELF, Fields, belongs, key_step, value_step
 from meshkube.api.errors import bad_request
-from meshkube.api.patch.values import clone
-from meshkube.api.types import JSON, Object
+from meshkube.api.types import JSON, Object, clone
 
 
 class TypedNode(Protocol):

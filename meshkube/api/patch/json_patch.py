@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from meshkube.api.errors import ApiError, bad_request, too_large
-from meshkube.api.patch.values import clone, equal, type_name
-from meshkube.api.types import JSON, Object
+from meshkube.api.patch.values import equal, type_name
+from meshkube.api.types import JSON, Object, clone
 
 MOST_OPERATIONS = 10_000
 """More are refused, as Kubernetes does: copies of copies would grow without bound."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meshkube.api.errors import bad_request
-from meshkube.api.patch.values import clone, type_name
-from meshkube.api.types import JSON, Object
+from meshkube.api.patch.values import type_name
+from meshkube.api.types import JSON, Object, clone
 
 
 def merge_patch(doc: Object, patch: JSON) -> Object:

@@ -12,8 +12,8 @@ from typing import Any
 
 from meshkube.api.errors import ApiError, bad_request
 from meshkube.api.patch.lists import Elements, arrange, check_order
-from meshkube.api.patch.values import SchemaNode, clone, type_name
-from meshkube.api.types import JSON, Object
+from meshkube.api.patch.values import SchemaNode, type_name
+from meshkube.api.types import JSON, Object, clone
 
 _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"

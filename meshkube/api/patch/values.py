@@ -26,15 +26,6 @@ class SchemaNode(Protocol):
     def field(self, name: str, /) -> SchemaNode | None: ...
 
 
-def clone(value: JSON) -> JSON:
-    """A deep copy; several times faster on JSON than `copy.deepcopy`."""
-    if isinstance(value, dict):
-        return {key: clone(held) for key, held in value.items()}
-    if isinstance(value, list):
-        return [clone(held) for held in value]
-    return value
-
-
 def equal(one: JSON, other: JSON) -> bool:
     """Equality as JSON has it: 1 equals 1.0, but true is not 1."""
     if isinstance(one, dict) and isinstance(other, dict):

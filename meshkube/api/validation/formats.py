@@ -6,6 +6,7 @@ and Selectors". The words are those of apimachinery, so that a user finds them w
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -229,6 +230,7 @@ def header_name(text: str) -> Reasons:
     return [wrong_form(words, _HEADER, "X-Header-Name")]
 
 
+@functools.lru_cache(maxsize=16384)
 def ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """The address of a text, or nothing; leading zeros are let pass, as Kubernetes does."""
     try:

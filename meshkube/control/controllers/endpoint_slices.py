@@ -14,6 +14,7 @@ from meshkube.control import indexes
 from meshkube.control.controllers.service_endpoints import (
     HEADLESS,
     MANAGED_BY,
+    REST,
     SERVICE_NAME,
     Backend,
     Port,
@@ -164,10 +165,8 @@ def _settle(service: Object, slice: Object, endpoints: list[Object], result: Pla
     labels = slice_labels(service)
     same_labels = all(meta.labels(slice).get(k) == v for k, v in labels.items())
     if endpoints != (slice.get("endpoints") or []) or not same_labels:
-        changed = meta.copy(slice)
-        changed["endpoints"] = endpoints
-        changed["metadata"]["labels"] = labels
-        result.update.append(changed)
+        metadata = {**slice["metadata"], "labels": labels}
+        result.update.append({**slice, "metadata": metadata, "endpoints": endpoints})
 
 
 def _keep_one_empty(
@@ -179,9 +178,7 @@ def _keep_one_empty(
         return
     if slices:
         # The last one full becomes the empty one.
-        changed = meta.copy(result.delete.pop())
-        changed["endpoints"] = []
-        result.update.append(changed)
+        result.update.append({**result.delete.pop(), "endpoints": []})
     else:
         result.create.append(new_slice(service, family, ports, []))
 
@@ -259,5 +256,6 @@ CONTROLLER = Controller(
     watches={kinds.POD: services_of_pod, kinds.ENDPOINT_SLICE: of_slice},
     reads=(kinds.NODE,),
     component="endpoint-slice-controller",
+    rest=REST,
     reconcile=reconcile,
 )

@@ -10,6 +10,7 @@ from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control.controllers.service_endpoints import (
     HEADLESS,
+    REST,
     Backend,
     Port,
     backends,
@@ -99,8 +100,7 @@ def differs(stored: Object, target: Object) -> bool:
 
 def merged(stored: Object, target: Object) -> Object:
     """`target`, in the place of `stored`."""
-    changed = meta.copy(stored)
-    changed["metadata"]["labels"] = meta.labels(target)
+    changed = {**stored, "metadata": {**stored["metadata"], "labels": meta.labels(target)}}
     noted = {k: v for k, v in meta.annotations(stored).items() if k != OVER_CAPACITY}
     noted |= meta.annotations(target)
     changed["metadata"]["annotations"] = noted
@@ -152,4 +152,5 @@ CONTROLLER = Controller(
     keys=_keys,
     watches={kinds.POD: services_of_pod, kinds.ENDPOINTS: _own},
     reconcile=reconcile,
+    rest=REST,
 )

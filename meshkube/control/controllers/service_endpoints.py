@@ -5,6 +5,7 @@ Pure. Source: the Service, EndpointSlice and Pod API references.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -18,6 +19,10 @@ from meshkube.control import indexes, pods
 HEADLESS = "service.kubernetes.io/headless"
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+
+REST = 20.0
+"""Of a Service with thousands of pods, many change in the time that one look at all of them takes:
+a pause of so many times that (`loop.Controller.rest`) serves them with one look."""
 
 Port = tuple[str, int, str, str]
 """Name, number, protocol, application protocol."""
@@ -52,21 +57,32 @@ def headless(service: Object) -> bool:
 def backends(service: Object, selected: Iterable[Object], family: str) -> list[Backend]:
     """The pods of the Service with an address of the family, in the order of their names."""
     found = []
+    same = _same_for_all(service)
     for pod in sorted(selected, key=meta.name):
         if pods.finished(pod):
             continue
         address = _address(pod, family)
         if address:
-            ports = _ports(service, pod)
+            ports = same if same is not None else _ports(service, pod)
             found.append(Backend(pod, address, ports, pods.ready(pod), meta.deleting(pod)))
     return found
+
+
+def _same_for_all(service: Object) -> tuple[Port, ...] | None:
+    """The ports where no pod has a say in them: none is named."""
+    named = (port.get("targetPort") for port in (service.get("spec") or {}).get("ports") or ())
+    return None if any(isinstance(target, str) for target in named) else _ports(service, {})
 
 
 def _address(pod: Object, family: str) -> str:
     status = pod.get("status") or {}
     known = [entry.get("ip") for entry in status.get("podIPs") or ()] or [status.get("podIP")]
-    version = 6 if family == "IPv6" else 4
-    return next((ip for ip in known if ip and ip_address(ip).version == version), "")
+    return next((ip for ip in known if ip and _family_of(ip) == family), "")
+
+
+@functools.lru_cache(maxsize=16384)
+def _family_of(address: str) -> str:
+    return f"IPv{ip_address(address).version}"
 
 
 def _ports(service: Object, pod: Object) -> tuple[Port, ...]:
