@@ -61,8 +61,8 @@ def _settled(cluster: Cluster) -> Iterator[None]:
 def settle(cluster: Cluster) -> None:
     wanted = {"user": 2, "products": 2}
     wait_for(lambda: cluster.ready() and cluster.available("shop") == wanted, 60, "recovery")
-    pods = cluster.get("pods", "-n", "shop")["items"]
-    assert len(pods) == 4
+    # One that is being replaced has its grace period to end.
+    wait_for(lambda: len(cluster.get("pods", "-n", "shop")["items"]) == 4, 60, "four pods")
     # One sandbox and one container for each pod, and nothing else.
     wait_for(lambda: len(cluster.containers()) == 8, 30, "exactly one set of containers")
 
