@@ -73,6 +73,11 @@ class Config:
     runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
     dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
+    node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
+    node_grace: int = _setting("seconds without one until a node counts as unreachable", 20)
+    default_toleration_seconds: int = _setting(
+        "how long a pod that says nothing stays bound to a node that is away", 300
+    )
     disable: tuple[str, ...] = _setting("parts not to run, with commas", ())
     log_format: str = _setting("`text` or `json`", "text")
     log_level: str = _setting("`debug`, `info`, `warning` or `error`", "info")
@@ -98,6 +103,11 @@ class Config:
                 raise ConfigError(f"--{_dashed(setting.name)}: {error}") from None
         if ipaddress.ip_address(self.cluster_dns) not in ipaddress.ip_network(self.service_cidr):
             raise ConfigError(f"--cluster-dns: {self.cluster_dns} is not in {self.service_cidr}")
+        if self.node_grace < 2 * self.node_heartbeat:
+            raise ConfigError(
+                f"--node-grace: {self.node_grace} is less than two heartbeats "
+                f"(--node-heartbeat is {self.node_heartbeat})"
+            )
         if ipaddress.ip_network(self.pod_cidr).overlaps(ipaddress.ip_network(self.service_cidr)):
             raise ConfigError(f"--pod-cidr: {self.pod_cidr} overlaps {self.service_cidr}")
 
@@ -172,6 +182,16 @@ def _port(value: int) -> None:
         raise ValueError(f"{value} is not a port (1-65535)")
 
 
+def _seconds(value: int) -> None:
+    if value <= 0:
+        raise ValueError(f"{value} is not a number of seconds above 0")
+
+
+def _no_less_than_0(value: int) -> None:
+    if value < 0:
+        raise ValueError(f"{value} is less than 0")
+
+
 def _listen(value: str) -> None:
     host, colon, port = value.rpartition(":")
     if not colon or not port.isdigit():
@@ -227,6 +247,9 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "ingress_https": _port,
     "node_port": _port,
     "node_ports": _port_range,
+    "node_heartbeat": _seconds,
+    "node_grace": _seconds,
+    "default_toleration_seconds": _no_less_than_0,
     "runtime": _one_of("docker", "hollow"),
     "dataplane": _one_of("auto", "nftables", "userspace"),
     "disable": _parts,

@@ -53,8 +53,11 @@ class Settings:
     """PEM; empty: no `kube-root-ca.crt` is published."""
     pod_cidr: str = ""
     """Each node gets a /24 of it; empty: none."""
-    node_grace: float = 40.0
-    """Seconds without a heartbeat before a node counts as unreachable."""
+    node_grace: float = 20.0
+    """Seconds without a heartbeat before a node counts as unreachable; a node whose Lease says that
+    it lasts longer gets that long."""
+    toleration_seconds: int = 300
+    """How long a pod puts up with a node that is away, where it says nothing itself."""
     event_ttl: float = 3600.0
     legacy_token: Callable[[str, str, str, str], str] | None = None
     """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""

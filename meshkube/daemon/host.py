@@ -103,6 +103,7 @@ def _node(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         cluster_dns=config.cluster_dns,
         cluster_domain=config.cluster_domain,
         port=config.node_port,
+        heartbeat=config.node_heartbeat,
         roles=host.roles,
         clock=clock,
     )

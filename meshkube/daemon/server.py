@@ -25,6 +25,7 @@ from meshkube.control.auth import component_roles
 from meshkube.control.auth.tokens import TokenIssuer
 from meshkube.control.election import Timing
 from meshkube.control.fence import Fence
+from meshkube.control.loop import Settings
 from meshkube.control.manager import ControlPlane
 from meshkube.credentials import Credentials
 from meshkube.daemon import host
@@ -144,9 +145,13 @@ def _control_plane(
         fence=fence,
         identity=config.node_name,
         clock=clock,
-        legacy_token=registry.access.issuer.issue_legacy,
-        cluster_ca=keys.ca.certificate.decode(),
-        pod_cidr=config.pod_cidr,
+        settings=Settings(
+            cluster_ca=keys.ca.certificate.decode(),
+            pod_cidr=config.pod_cidr,
+            node_grace=config.node_grace,
+            toleration_seconds=config.default_toleration_seconds,
+            legacy_token=registry.access.issuer.issue_legacy,
+        ),
         controllers="controllers" not in off,
         scheduler="scheduler" not in off,
         timing=ALONE if config.store == "sqlite" else None,

@@ -25,7 +25,7 @@ from meshkube.node.kit import Kit
 from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.records import Records
 from meshkube.node.references import References
-from meshkube.node.registration import Registration
+from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
 from meshkube.node.version import KUBELET_VERSION
 from meshkube.node.worker import PodWorker, adopted
@@ -58,6 +58,7 @@ class NodeAgent:
         cluster_domain: str = "cluster.local",
         node_ip: str = "",
         port: int = NODE_PORT,
+        heartbeat: float = HEARTBEAT,
         roles: Iterable[str] = (),
         version: str = KUBELET_VERSION,
         max_pods: int = nodestatus.MAX_PODS,
@@ -86,6 +87,7 @@ class NodeAgent:
             name=node_name,
             address=self._address,
             port=port,
+            heartbeat=heartbeat,
             roles=tuple(roles),
             version=version,
             machine=self._machine,

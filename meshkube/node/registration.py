@@ -18,8 +18,12 @@ from meshkube.node.machine import Machine, read_pressure
 log = logging.getLogger(__name__)
 
 LEASE_NAMESPACE = "kube-node-lease"
-LEASE_SECONDS = 40
-HEARTBEAT = 10.0
+HEARTBEAT = 5.0
+# The Lease says that the node may miss this many heartbeats.
+MISSED_HEARTBEATS = 4
+ANSWER_TIMEOUT = 10.0
+# What only the machine knows, such as pressure, is read this often.
+LOOK_EVERY = 10.0
 # The status is written on change, and at least this often.
 STATUS_EVERY = 300.0
 FIRST_DELAY = 0.2
@@ -37,6 +41,7 @@ class Registration:
         name: str,
         address: str,
         port: int,
+        heartbeat: float,
         roles: tuple[str, ...],
         version: str,
         machine: Machine,
@@ -50,6 +55,7 @@ class Registration:
         self._name = name
         self._address = address
         self._port = port
+        self._heartbeat = heartbeat
         self._roles = roles
         self._version = version
         self._machine = machine
@@ -80,6 +86,7 @@ class Registration:
 
     async def _forever(self, step: Callable[[], object]) -> None:
         delay = FIRST_DELAY
+        longest = min(LONGEST_DELAY, self._heartbeat)
         while True:
             try:
                 await step()  # type: ignore[misc]
@@ -90,14 +97,14 @@ class Registration:
             except TimeoutError:
                 log.warning("the API did not answer the node's heartbeat")
             await self._clock.sleep(delay)
-            delay = min(delay * 2, LONGEST_DELAY)
+            delay = min(delay * 2, longest)
 
     async def _keep_node(self) -> None:
         self._wake.clear()
-        async with asyncio.timeout(HEARTBEAT):
+        async with asyncio.timeout(ANSWER_TIMEOUT):
             await self.register()
         try:
-            async with asyncio.timeout(HEARTBEAT):
+            async with asyncio.timeout(LOOK_EVERY):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -157,14 +164,16 @@ class Registration:
     async def _keep_lease(self) -> None:
         # The Lease belongs to the Node, so that one goes with the other.
         await self._registered.wait()
-        async with asyncio.timeout(HEARTBEAT):
+        begun = self._clock.monotonic()
+        # A request that hangs must not keep the next one from another server.
+        async with asyncio.timeout(max(self._heartbeat, 2.0)):
             await self._renew()
-        await self._clock.sleep(HEARTBEAT)
+        await self._clock.sleep(max(0.0, begun + self._heartbeat - self._clock.monotonic()))
 
     async def _renew(self) -> None:
         spec = {
             "holderIdentity": self._name,
-            "leaseDurationSeconds": LEASE_SECONDS,
+            "leaseDurationSeconds": max(1, round(self._heartbeat * MISSED_HEARTBEATS)),
             "renewTime": meta.micro_timestamp(self._clock.now()),
         }
         try:

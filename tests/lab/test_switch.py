@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.lab.host import Host, lab
+from tests.lab.shell import wait_for
 from tests.lab.switch import Fault, ruleset
 
 SILENCE = math.inf
@@ -81,5 +82,5 @@ def test_a_host_that_lost_its_power_runs_nothing_and_comes_back_with_its_files(
     assert process.poll() is not None
     assert milliseconds(one, other) == SILENCE
     other.switch_on()
-    assert milliseconds(one, other) < SILENCE
+    wait_for(lambda: milliseconds(one, other) < SILENCE, 10, "an answer of the host")
     assert (other.directory / "kept").exists()

@@ -15,6 +15,8 @@ from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import indexes, pods
+from meshkube.control.controllers.node_zones import in_trouble
+from meshkube.control.controllers.node_zones import ready_status as ready_status
 from meshkube.control.loop import Context, Controller
 
 LEASES = "kube-node-lease"
@@ -39,12 +41,6 @@ class Heartbeat:
     at: float
 
 
-def ready_status(node: Object) -> str:
-    """`True`, `False` or `Unknown`; a node that has said nothing is `Unknown`."""
-    entry = pods.condition(node, "Ready")
-    return str(entry["status"]) if entry else "Unknown"
-
-
 def silenced(node: Object, now: datetime) -> list[Object]:
     """The conditions of a node that has stopped reporting."""
     conditions = [dict(entry) for entry in (node.get("status") or {}).get("conditions") or ()]
@@ -63,15 +59,16 @@ def silenced(node: Object, now: datetime) -> list[Object]:
     return conditions
 
 
-def taints(node: Object, now: datetime) -> list[Object]:
-    """The node's taints as its conditions and `unschedulable` call for; those of others stay."""
+def taints(node: Object, now: datetime, evict: bool = True) -> list[Object]:
+    """The node's taints as its conditions and `unschedulable` call for; those of others stay. With
+    `evict` false pods stay on a node that is away."""
     spec = node.get("spec") or {}
     old = spec.get("taints") or []
     wanted: list[tuple[str, str]] = []
     status = ready_status(node)
     key = {"False": NOT_READY, "Unknown": UNREACHABLE}.get(status)
     if key:
-        wanted += [(key, "NoSchedule"), (key, "NoExecute")]
+        wanted += [(key, "NoSchedule"), (key, "NoExecute")][: 1 + evict]
     for (type, value), taint in _TAINTS_BY_CONDITION.items():
         entry = pods.condition(node, type)
         if entry is not None and entry.get("status") == value:
@@ -115,13 +112,19 @@ async def reconcile(context: Context, key: str) -> float | None:
     _greet(context, node, known=key in memory)
     lease = context.caches.of(kinds.LEASE).get(f"{LEASES}/{key}")
     silent = heartbeat(memory, node, lease, context.clock.monotonic())
-    left = context.settings.node_grace - silent
+    left = _grace(context, lease) - silent
     if left <= 0:
         node = await _silence(context, node)
     node = await _taint_node(context, node)
     if ready_status(node) != "True":
         await _mark_pods(context, node)
     return left if left > 0 else None
+
+
+def _grace(context: Context, lease: Object | None) -> float:
+    """The node's own word counts: it may run with other settings than ours."""
+    said = ((lease or {}).get("spec") or {}).get("leaseDurationSeconds") or 0
+    return max(context.settings.node_grace, float(said))
 
 
 def _greet(context: Context, node: Object, known: bool) -> None:
@@ -144,7 +147,9 @@ async def _silence(context: Context, node: Object) -> Object:
 
 
 async def _taint_node(context: Context, node: Object) -> Object:
-    wanted = taints(node, context.clock.now())
+    away = ready_status(node) != "True"
+    evict = not (away and in_trouble(node, context.caches.of(kinds.NODE).list()))
+    wanted = taints(node, context.clock.now(), evict)
     if wanted == ((node.get("spec") or {}).get("taints") or []):
         return node
     changed = meta.copy(node)
@@ -192,10 +197,18 @@ def _of_pod(caches: Informers, old: Object | None, new: Object | None) -> Iterab
     return (meta.name(node),) if node is not None and ready_status(node) != "True" else ()
 
 
+def _of_node(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
+    """One more or one less in trouble: those that are away may be judged otherwise."""
+    if old is not None and new is not None and ready_status(old) == ready_status(new):
+        return ()
+    nodes = caches.of(kinds.NODE).list()
+    return [meta.name(node) for node in nodes if ready_status(node) != "True"]
+
+
 CONTROLLER = Controller(
     name="node",
     kind=kinds.NODE,
-    watches={kinds.LEASE: _of_lease, kinds.POD: _of_pod},
+    watches={kinds.NODE: _of_node, kinds.LEASE: _of_lease, kinds.POD: _of_pod},
     component="node-controller",
     reconcile=reconcile,
 )

@@ -9,11 +9,13 @@ from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import pods
+from meshkube.control.controllers.node_zones import ready_status
 from meshkube.control.loop import Context, Controller
 
 PERIOD = 20.0
 QUARANTINE = 40.0
 """Seconds a node must be missing before its pods go."""
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 KEPT_FINISHED = 12500
 
 
@@ -34,12 +36,30 @@ def missing(everything: Iterable[Object], nodes: Iterable[Object]) -> set[str]:
     return {name for pod in everything if (name := pods.node_name(pod)) and name not in there}
 
 
+def out_of_service(everything: Iterable[Object], nodes: Iterable[Object]) -> list[Object]:
+    """Pods that are to go and sit on a node that an operator has declared dead, by a taint, while
+    it says nothing itself: they no longer run, and so a StatefulSet may make its pod anew.
+    Source: "Node Shutdowns", non-graceful node shutdown handling."""
+    dead = {
+        meta.name(node)
+        for node in nodes
+        if ready_status(node) != "True" and OUT_OF_SERVICE in _taint_keys(node)
+    }
+    return [pod for pod in everything if meta.deleting(pod) and pods.node_name(pod) in dead]
+
+
+def _taint_keys(node: Object) -> set[str]:
+    return {taint.get("key", "") for taint in (node.get("spec") or {}).get("taints") or ()}
+
+
 async def reconcile(context: Context, key: str) -> float | None:
     everything = context.caches.of(kinds.POD).list()
-    gone = await _long_missing(context, missing(everything, context.caches.of(kinds.NODE).list()))
+    nodes = context.caches.of(kinds.NODE).list()
+    gone = await _long_missing(context, missing(everything, nodes))
     doomed = [
         *surplus([pod for pod in everything if pods.finished(pod)]),
         *unplaced(everything),
+        *out_of_service(everything, nodes),
         *(pod for pod in everything if pods.node_name(pod) in gone),
     ]
     for pod in doomed:
@@ -81,7 +101,8 @@ async def _end(context: Context, pod: Object) -> None:
 
 
 def _of_node(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
-    return ("all",) if new is None else ()
+    declared = new is not None and OUT_OF_SERVICE in _taint_keys(new)
+    return ("all",) if new is None or declared else ()
 
 
 CONTROLLER = Controller(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,6 +21,7 @@ from meshkube.control.controllers import (
     event_ttl,
     node_ipam,
     node_lifecycle,
+    node_zones,
     pod_gc,
     service_account,
     taint_eviction,
@@ -94,19 +97,46 @@ def taint(key: str = "gpu", ago: float = 0) -> Object:
 def test_how_long_a_pod_puts_up_with_a_taint(
     tolerations: list[Object], taints: list[Object], wait: float | None
 ) -> None:
-    assert taint_eviction.leaves_in(pod("p", tolerations=tolerations), taints, NOW) == wait
+    assert taint_eviction.leaves_in(pod("p", tolerations=tolerations), taints, NOW, 300) == wait
 
 
 def taints_of(obj: Object) -> list[Object]:
     return (obj.get("spec") or {}).get("taints") or []
 
 
+@contextlib.asynccontextmanager
+async def heard_of(running: Cluster, name: str) -> AsyncIterator[None]:
+    """The node renews its Lease meanwhile."""
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name, "namespace": "kube-node-lease"},
+        "spec": {"holderIdentity": name},
+    }
+    await running.create(lease)
+
+    async def renew() -> None:
+        while True:
+            renewal = {"spec": {"renewTime": meta.micro_timestamp(datetime.now(UTC))}}
+            await running.change(kinds.LEASE, name, renewal, "kube-node-lease")
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(renew())
+        yield
+        task.cancel()
+
+
 async def test_a_silent_node_is_marked_and_its_pods_taken_out_of_service(tmp_path: Path) -> None:
     told = Settings(node_grace=0.5)
-    async with cluster(
-        tmp_path, [node_lifecycle.CONTROLLER], nodes=[node()], settings=told, scheduler=True
-    ) as running:
-        await running.create(pod("web"))
+    nodes = [node(), node("n2")]
+    async with (
+        cluster(
+            tmp_path, [node_lifecycle.CONTROLLER], nodes=nodes, settings=told, scheduler=True
+        ) as running,
+        heard_of(running, "n2"),
+    ):
+        await running.create(pod("web", nodeName="n1"))
         cache = running.caches.of(kinds.POD)
         await running.until(lambda: pods.ready(cache.get("default/web") or {}), "ready")
         running.makes_ready = False
@@ -131,8 +161,19 @@ async def test_a_silent_node_is_marked_and_its_pods_taken_out_of_service(tmp_pat
 
 async def test_renewed_leases_keep_a_node_in_service(tmp_path: Path) -> None:
     told = Settings(node_grace=0.4)
+    async with (
+        cluster(tmp_path, [node_lifecycle.CONTROLLER], nodes=[node()], settings=told) as running,
+        heard_of(running, "n1"),
+    ):
+        await asyncio.sleep(1)
+        found = running.caches.of(kinds.NODE).get("n1") or {}
+        assert node_lifecycle.ready_status(found) == "True"
+
+
+async def test_a_node_gets_as_long_as_its_own_lease_says(tmp_path: Path) -> None:
+    told = Settings(node_grace=0.3)
     async with cluster(
-        tmp_path, [node_lifecycle.CONTROLLER], nodes=[node()], settings=told
+        tmp_path, [node_lifecycle.CONTROLLER], nodes=[node(), node("n2")], settings=told
     ) as running:
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
@@ -141,12 +182,67 @@ async def test_renewed_leases_keep_a_node_in_service(tmp_path: Path) -> None:
             "spec": {"holderIdentity": "n1", "leaseDurationSeconds": 40},
         }
         await running.create(lease)
-        for _ in range(10):
-            renewal = {"spec": {"renewTime": meta.micro_timestamp(datetime.now(UTC))}}
-            await running.change(kinds.LEASE, "n1", renewal, "kube-node-lease")
-            await asyncio.sleep(0.1)
-        found = running.caches.of(kinds.NODE).get("n1") or {}
-        assert node_lifecycle.ready_status(found) == "True"
+
+        def status(name: str) -> str:
+            return node_zones.ready_status(running.caches.of(kinds.NODE).get(name) or {})
+
+        await running.until(lambda: status("n2") == "Unknown", "silent")
+        assert status("n1") == "True"
+
+
+async def test_when_no_node_is_heard_of_pods_stay_where_they_are(tmp_path: Path) -> None:
+    told = Settings(node_grace=0.3)
+    nodes = [node(), node("n2")]
+    async with cluster(
+        tmp_path, [node_lifecycle.CONTROLLER], nodes=nodes, settings=told
+    ) as running:
+
+        def effects(name: str) -> set[str]:
+            found = running.caches.of(kinds.NODE).get(name) or {}
+            return {taint["effect"] for taint in taints_of(found)}
+
+        await running.until(lambda: effects("n1") == effects("n2") == {"NoSchedule"}, "marked")
+        async with heard_of(running, "n2"):
+            back = meta.copy(await running.client.get(kinds.NODE, "n2"))
+            back["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+            await running.client.update(kinds.NODE, back, subresource="status")
+            await running.until(lambda: effects("n1") == {"NoSchedule", "NoExecute"}, "n1 alone")
+            await running.until(lambda: effects("n2") == set(), "n2 is back")
+
+
+@pytest.mark.parametrize(
+    ("silent", "heard", "trouble"), [(1, 1, False), (2, 1, False), (3, 2, True), (3, 3, False),
+                                     (1, 0, True)],
+)  # fmt: skip
+def test_a_zone_is_in_trouble_when_most_of_it_is_silent(
+    silent: int, heard: int, trouble: bool
+) -> None:
+    away = [with_ready("Unknown") for _ in range(silent)]
+    assert node_zones.in_trouble(away[0], [*away, *(with_ready("True"),) * heard]) is trouble
+
+
+def test_the_trouble_of_one_zone_is_not_that_of_another() -> None:
+    def placed(status: str, zone: str) -> Object:
+        made = with_ready(status)
+        made["metadata"]["labels"] = {"topology.kubernetes.io/zone": zone}
+        return made
+
+    dark = [placed("Unknown", "a") for _ in range(3)]
+    light = [placed("True", "b") for _ in range(3)]
+    lonely = placed("Unknown", "b")
+    assert node_zones.in_trouble(dark[0], [*dark, *light, lonely])
+    assert not node_zones.in_trouble(lonely, [*dark, *light, lonely])
+
+
+def test_pods_of_a_node_declared_out_of_service_are_let_go_once_they_are_to_go() -> None:
+    dead, alive = with_ready("Unknown"), with_ready("True")
+    alive["metadata"]["name"] = "n2"
+    for one in (dead, alive):
+        one["spec"]["taints"] = [{"key": pod_gc.OUT_OF_SERVICE, "effect": "NoExecute"}]
+    going, stays, lives = pod("a", nodeName="n1"), pod("b", nodeName="n1"), pod("c", nodeName="n2")
+    for one in (going, lives):
+        one["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert pod_gc.out_of_service([going, stays, lives], [dead, alive]) == [going]
 
 
 async def test_pods_leave_a_node_they_do_not_tolerate(tmp_path: Path) -> None:
