@@ -31,7 +31,7 @@ class HostError(RuntimeError):
 def prepare(settings: Settings, node_ip: str = "") -> list[str]:
     """Makes the host fit. Returns what it had to change; raises `HostError`."""
     changed = []
-    if _write(Path("/proc/sys/net/ipv4/ip_forward"), "1"):
+    if write(Path("/proc/sys/net/ipv4/ip_forward"), "1"):
         changed.append("net.ipv4.ip_forward=1")
     changed += _bridge_calls()
     changed += _routes(settings, node_ip)
@@ -56,7 +56,7 @@ def let_through(bridge: str) -> list[str]:
     for way in ("-i", "-o"):
         rule = f"{way} {bridge} -m comment --comment {COMMENT} -j ACCEPT"
         if not any(_same(rule, line) for line in present):
-            _run("iptables", "-w", "-I", DOCKER_CHAIN, *rule.split())
+            run("iptables", "-w", "-I", DOCKER_CHAIN, *rule.split())
             added.append(rule)
     return added
 
@@ -68,13 +68,13 @@ def teardown() -> list[str]:
     for line in _docker_rules() or ():
         words = shlex.split(line)
         if COMMENT in words and words[:1] == ["-A"]:
-            _run("iptables", "-w", "-D", *words[1:], check=False)
+            run("iptables", "-w", "-D", *words[1:], check=False)
             removed.append(f"iptables rule {line[3:]}")
     for version in ("-4", "-6"):
-        shown = _run("ip", version, "route", "show", "proto", ROUTE_PROTOCOL, check=False)
+        shown = run("ip", version, "route", "show", "proto", ROUTE_PROTOCOL, check=False)
         for line in shown.splitlines():
             destination = line.split()[0]
-            _run("ip", version, "route", "del", destination, "proto", ROUTE_PROTOCOL, check=False)
+            run("ip", version, "route", "del", destination, "proto", ROUTE_PROTOCOL, check=False)
             removed.append(f"route {destination}")
     return removed
 
@@ -89,29 +89,29 @@ def _routes(settings: Settings, node_ip: str) -> list[str]:
         wanted = f"{network} dev lo proto {ROUTE_PROTOCOL}"
         if node_ip and family_of(node_ip) == family:
             wanted += f" src {node_ip}"
-        shown = _run("ip", f"-{family}", "route", "show", network, "proto", ROUTE_PROTOCOL)
+        shown = run("ip", f"-{family}", "route", "show", network, "proto", ROUTE_PROTOCOL)
         if set(wanted.split()) <= set(f"{shown} proto {ROUTE_PROTOCOL}".split()):
             continue
         # The loopback link takes packets far larger than any pod's; this is a common link's size.
         route = ["ip", f"-{family}", "route", "replace", *wanted.split(), "mtu", "1500"]
         try:
-            _run(*route)
+            run(*route)
         except HostError as error:
             if " src " not in wanted:
                 raise
             if "dev lo" in shown:
                 continue
             log.warning("the node's address is not on this host", extra={"reason": str(error)})
-            _run(*route[: route.index("src")], "mtu", "1500")
+            run(*route[: route.index("src")], "mtu", "1500")
         changed.append(f"route {wanted}")
     return changed
 
 
 def _bridge_calls() -> list[str]:
     if not BRIDGE_CALLS.exists():
-        _run("modprobe", "br_netfilter", check=False)
+        run("modprobe", "br_netfilter", check=False)
     try:
-        return ["net.bridge.bridge-nf-call-iptables=1"] if _write(BRIDGE_CALLS, "1") else []
+        return ["net.bridge.bridge-nf-call-iptables=1"] if write(BRIDGE_CALLS, "1") else []
     except HostError as error:
         log.warning(
             "pods of this node see the node as the client where they reach each other through a"
@@ -124,7 +124,7 @@ def _bridge_calls() -> list[str]:
 def _docker_rules() -> list[str] | None:
     """The rules of Docker's chain for others, as `iptables -S` prints them; None without it."""
     try:
-        return _run("iptables", "-w", "-S", DOCKER_CHAIN).splitlines()
+        return run("iptables", "-w", "-S", DOCKER_CHAIN).splitlines()
     except HostError:
         return None
 
@@ -133,8 +133,8 @@ def _same(rule: str, line: str) -> bool:
     return set(rule.split()) <= set(shlex.split(line))
 
 
-def _write(path: Path, value: str) -> bool:
-    """Whether the value had to be written."""
+def write(path: Path, value: str) -> bool:
+    """Sets a kernel setting. Returns whether it had to; raises `HostError`."""
     try:
         if path.read_text().strip() == value:
             return False
@@ -144,7 +144,9 @@ def _write(path: Path, value: str) -> bool:
     return True
 
 
-def _run(*command: str, check: bool = True) -> str:
+def run(*command: str, check: bool = True) -> str:
+    """What a system command prints. Raises `HostError`; without `check`, a failure prints nothing
+    that counts."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     try:
         done = subprocess.run(

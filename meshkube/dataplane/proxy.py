@@ -14,7 +14,8 @@ from meshkube.client.base import Client
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.dataplane.kernel import Kernel, KernelError
-from meshkube.dataplane.rules import Table, is_class, service_of
+from meshkube.dataplane.network_plan import node_addresses, peers
+from meshkube.dataplane.rules import NODES, Table, is_class, of_nodes, service_of
 from meshkube.dataplane.services import Frontends, Settings, frontends
 from meshkube.metrics import REGISTRY
 
@@ -96,8 +97,10 @@ class ServiceProxy:
         services = self._informers.of(kinds.SERVICE)
         slices = self._informers.of(kinds.ENDPOINT_SLICE)
         slices.add_index(_INDEX, lambda piece: (service_of(piece),))
+        nodes = self._informers.of(kinds.NODE)
         services.subscribe(self._service_changed)
         slices.subscribe(self._slice_changed)
+        nodes.subscribe(self._node_changed)
         try:
             await self._kernel.open(self._settings, self._node_ip)
             async with asyncio.TaskGroup() as group:
@@ -120,6 +123,10 @@ class ServiceProxy:
         for piece in (old, new):
             if piece is not None:
                 self._touch(service_of(piece))
+
+    def _node_changed(self, old: Object | None, new: Object | None) -> None:
+        if node_addresses(old or {}) != node_addresses(new or {}) or _cidr(old) != _cidr(new):
+            self._touch(NODES)
 
     def _touch(self, key: str) -> None:
         self._dirty.setdefault(key, self._clock.monotonic())
@@ -170,11 +177,18 @@ class ServiceProxy:
         while self._dirty:
             for key in _first(self._dirty, SLICE):
                 del self._dirty[key]
+                if key == NODES:
+                    self._table.put(key, self._of_nodes())
+                    continue
                 service = services.get(key)
                 pieces = slices.by_index(_INDEX, key)
                 self._table.put(key, self._frontends(key, service, pieces))
             if self._dirty:
                 await asyncio.sleep(0)
+
+    def _of_nodes(self) -> Frontends:
+        found, _ = peers(self._informers.of(kinds.NODE).list())
+        return of_nodes(address for peer in found.values() for address in peer.addresses)
 
     def _frontends(self, key: str, service: Object | None, pieces: Iterable[Object]) -> Frontends:
         if service is None:
@@ -227,3 +241,7 @@ class ServiceProxy:
 
 def _first(items: Iterable[str], count: int) -> list[str]:
     return [key for _, key in zip(range(count), items, strict=False)]
+
+
+def _cidr(node: Object | None) -> object:
+    return ((node or {}).get("spec") or {}).get("podCIDR")

@@ -19,10 +19,13 @@ from meshkube.dataplane.services import (
     Frontends,
     Settings,
     Stale,
+    family_of,
     frontends,
 )
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+NODES = "nodes"
+"""The key under which a `Table` holds what comes of the cluster's Nodes; no Service's."""
 
 Ruleset = dict[str, dict[str, str]]
 """Map or set -> element -> its value (empty in a set). Only those that have elements are in it."""
@@ -72,6 +75,11 @@ def service_of(piece: Object) -> str:
     return f"{meta.namespace(piece)}/{name}" if name else ""
 
 
+def of_nodes(addresses: Iterable[str]) -> Frontends:
+    """What Nodes with these addresses add: they and pods see each other as they are."""
+    return Frontends(members=frozenset((f"nodes{family_of(a)}", a) for a in addresses))
+
+
 def diff(old: Mapping[str, Mapping[str, str]], new: Mapping[str, Mapping[str, str]]) -> Change:
     """What to change in `old` to get `new`."""
     change = Change()
@@ -108,7 +116,8 @@ class Table:
         self._stale: set[Stale] = set()
 
     def __len__(self) -> int:
-        return len(self._services)
+        """How many Services have rules."""
+        return len(self._services) - (NODES in self._services)
 
     def get(self, key: str) -> Frontends:
         return self._services.get(key, Frontends())
@@ -121,7 +130,7 @@ class Table:
         old = self._services.get(key, Frontends())
         if new == old:
             return False
-        if new.frontends:
+        if new.frontends or new.members:
             self._services[key] = new
         else:
             self._services.pop(key, None)

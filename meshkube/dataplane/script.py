@@ -93,6 +93,7 @@ def _sets(family: Family) -> Iterator[str]:
     yield f"set refused_nodeports{family} {{ type {port}; }}"
     yield f"set hairpins{family} {{ type {address} . {address}; }}"
     yield f"set outsiders{family} {{ type {address}; }}"
+    yield f"set nodes{family} {{ type {address}; }}"
 
 
 def _translation(families: Iterable[Family]) -> Iterator[str]:
@@ -135,13 +136,15 @@ def _masquerading(family: Family, settings: Settings) -> list[str]:
     same = f'ct status dnat {ip} saddr {pods} oifname "{settings.bridge}" {hide}'
     return [
         *([] if settings.bridged else [same]),
+        # Every node knows the way back to every other.
+        f"ct status dnat fib saddr type local {ip} saddr @nodes{family} return",
         # A pod that reaches itself would answer itself directly, past the translation.
         f"ct status dnat {ip} saddr . {ip} daddr @hairpins{family} {hide}",
         # From outside to a backend elsewhere: its answer has to come back through this host.
         f"{through} {pods} {hide}",
         f"{through} @outsiders{family} {hide}",
         # What pods send out of the cluster: nobody there knows the way back to a pod.
-        f"{ip} saddr {pods} {bridge} {ip} daddr != {cluster} {hide}",
+        f"{ip} saddr {pods} {bridge} {ip} daddr != {cluster} {ip} daddr != @nodes{family} {hide}",
     ]
 
 
