@@ -19,7 +19,7 @@ import yaml
 
 SECRET = object()
 """The default of settings that have no flag: they come from the environment or the file."""
-PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "dataplane", "dns", "ingress")
+PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "network", "dataplane", "dns", "ingress")
 
 
 class ConfigError(ValueError):
@@ -71,6 +71,9 @@ class Config:
     node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
     docker: str = _setting("where Docker Engine listens", "unix:///var/run/docker.sock")
     runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
+    network: str = _setting(
+        "how pods of other nodes are reached: `routes`, `vxlan`, or `auto` by link", "auto"
+    )
     dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
     node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
@@ -251,6 +254,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "node_grace": _seconds,
     "default_toleration_seconds": _no_less_than_0,
     "runtime": _one_of("docker", "hollow"),
+    "network": _one_of("auto", "routes", "vxlan"),
     "dataplane": _one_of("auto", "nftables", "userspace"),
     "disable": _parts,
     "log_format": _one_of("text", "json"),

@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from meshkube import addresses
 from meshkube.aside import Aside
@@ -16,6 +17,8 @@ from meshkube.clock import Clock
 from meshkube.config import Config
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
+from meshkube.dataplane.network import PodNetwork
+from meshkube.dataplane.network_plan import Mode
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dns.server import DnsServer
@@ -53,8 +56,18 @@ def address(config: Config) -> str:
 def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
     """The parts of this host that are not disabled."""
     off = config.disable
+    network = None
+    if "network" not in off:
+        network = PodNetwork(
+            client=host.client_of(component_roles.PROXY),
+            status_client=host.client_of(NODE_PREFIX + config.node_name),
+            node_name=config.node_name,
+            mode=cast(Mode, config.network),
+            clock=clock,
+        )
+        yield network
     if "node" not in off:
-        yield from _node(config, host, clock)
+        yield from _node(config, host, clock, network)
     if "dataplane" not in off:
         yield ServiceProxy(
             client=host.client_of(component_roles.PROXY),
@@ -91,9 +104,12 @@ def _across(host: Host, user: str) -> Client:
     return AcrossClient(host.client_of(user), asyncio.get_running_loop())
 
 
-def _node(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
-    hollow = config.runtime == "hollow"
-    runtime: Runtime = HollowRuntime(clock) if hollow else DockerRuntime(config.docker)
+def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) -> Iterator[Part]:
+    runtime: Runtime
+    if config.runtime == "hollow":
+        runtime = HollowRuntime(clock)
+    else:
+        runtime = DockerRuntime(config.docker, pod_mtu=network.pod_mtu if network else None)
     agent = NodeAgent(
         client=host.client_of(NODE_PREFIX + config.node_name),
         runtime=runtime,

@@ -15,7 +15,16 @@ from functools import partial
 from typing import TypeVar
 
 from meshkube.clock import Clock, SystemClock
-from meshkube.dataplane import bridge, host, libnft, netlink, rules, script, snapshot
+from meshkube.dataplane import (
+    bridge,
+    host,
+    libnft,
+    netlink,
+    network_kernel,
+    rules,
+    script,
+    snapshot,
+)
 from meshkube.dataplane.kernel import KernelError
 from meshkube.dataplane.rules import Change, Ruleset
 from meshkube.dataplane.services import Settings, Stale
@@ -212,8 +221,8 @@ class NftKernel:
 
 
 def teardown() -> list[str]:
-    """Removes the table, the routes and the rules among Docker's. Blocking; may be run again, and
-    where only some of it is there. Returns what it removed."""
+    """Removes the table, the routes, the pod network and the rules among Docker's. Blocking; may be
+    run again, and where only some of it is there. Returns what it removed."""
     removed = []
     try:
         nft = libnft.find()
@@ -222,4 +231,4 @@ def teardown() -> list[str]:
             removed.append(f"nft table {script.TABLE}")
     except libnft.NftError as error:
         log.warning("nftables cannot be reached", extra={"reason": str(error)})
-    return removed + host.teardown()
+    return removed + network_kernel.teardown() + host.teardown()

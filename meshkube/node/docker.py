@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,8 +68,10 @@ class DockerRuntime:
     scheme = "docker"
     answers = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pod_mtu: Callable[[], Awaitable[int]] | None = None) -> None:
+        """`pod_mtu` says how large the packets of pods may be; without it, or at 0, Docker does."""
         self._url = url
+        self._pod_mtu = pod_mtu
         self._client: aiodocker.Docker | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._api = (1, 41)
@@ -112,12 +114,15 @@ class DockerRuntime:
 
     async def ensure_network(self, cidr: str) -> None:
         """Raises `RuntimeFailure` where a network of that name has another subnet."""
+        mtu = await self._pod_mtu() if self._pod_mtu is not None else 0
+        wanted = convert.network_body(cidr, self._api, mtu)
         with _failures():
             found = await self._docker.networks.list(filters={"name": [convert.NETWORK]})
             for network in found:
                 if network["Name"] != convert.NETWORK:
                     continue
-                if _subnets(network) == [cidr]:
+                same = _subnets(network) == [cidr]
+                if same and mtu in (0, convert.network_mtu(network)):
                     return
                 if network.get("Containers"):
                     raise RuntimeFailure(
@@ -125,8 +130,14 @@ class DockerRuntime:
                         f" {', '.join(_subnets(network))}, not {cidr}"
                     )
                 old = await self._docker.networks.get(network["Id"])
-                await old.delete()
-            await self._docker.networks.create(convert.network_body(cidr, self._api))
+                try:
+                    await old.delete()
+                except aiodocker.DockerError:
+                    if not same:
+                        raise
+                    # Pods use it. Their larger packets are answered with the size that fits.
+                    return
+            await self._docker.networks.create(wanted)
 
     async def watch(self) -> AsyncIterator[str]:
         self._sandbox_image_present = False

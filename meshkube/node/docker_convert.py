@@ -33,6 +33,8 @@ LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"
 # The first Docker Engine API (Docker 28) that blocks routes to unpublished ports.
 GATEWAY_MODE_API = (1, 48)
 
+_MTU, _DEFAULT_MTU = "com.docker.network.driver.mtu", 1500
+
 
 def container_name(pod: PodRef, name: str, attempt: int) -> str:
     """`mk_<container>_<pod>_<namespace>_<uid>`, and `_<attempt>` from the second on."""
@@ -168,13 +170,20 @@ def _pod_labels(pod: PodRef, name: str, attempt: int) -> dict[str, str]:
     }
 
 
-def network_body(cidr: str, api_version: tuple[int, int]) -> dict[str, Any]:
-    """The request body that creates the pods' network."""
+def network_mtu(network: Mapping[str, Any]) -> int:
+    """The MTU of a network as Docker describes it."""
+    return int((network.get("Options") or {}).get(_MTU) or _DEFAULT_MTU)
+
+
+def network_body(cidr: str, api_version: tuple[int, int], mtu: int = 0) -> dict[str, Any]:
+    """The request body that creates the pods' network. `mtu` 0: Docker's own choice."""
     options = {
         "com.docker.network.bridge.name": BRIDGE,
         # What leaves the cluster is masqueraded by the dataplane; pods see each other's addresses.
         "com.docker.network.bridge.enable_ip_masquerade": "false",
     }
+    if mtu not in (0, _DEFAULT_MTU):
+        options[_MTU] = str(mtu)
     if api_version >= GATEWAY_MODE_API:
         options["com.docker.network.bridge.gateway_mode_ipv4"] = "nat-unprotected"
     return {

@@ -111,8 +111,7 @@ async def test_services_reach_pods_of_other_hosts(world: Hosts, mode: Mode) -> N
         assert seen(near, ADDRESS, 80) == [far.name, near.address]
         assert seen(host, ADDRESS, 80) == [far.name, host.address]
         assert seen(far, ADDRESS, 80)[0] == far.name
-        switch = host.name.rpartition("-")[0] + "-sw"
-        assert ask(switch, host.address, 30080)[0] == far.name
+        assert ask(host.switch.name, host.address, 30080)[0] == far.name
 
 
 async def test_big_packets_arrive_through_the_tunnel(world: Hosts) -> None:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from tests.lab.host import Host, run
-
-
-def switch_of(host: Host) -> str:
-    """The namespace of the lab's bridge, which is also its router."""
-    return host.name.rpartition("-")[0] + "-sw"
+from tests.lab.host import Host
 
 
 def behind_router(*hosts: Host) -> None:
     """Leaves each host's address alone on its link: every other is reached by way of the router."""
     for host in hosts:
         router = host.address.rpartition(".")[0] + ".1"
-        switch = ["nsenter", f"--net=/run/netns/{switch_of(host)}"]
         for setting in ("ip_forward=1", "conf.all.send_redirects=0", "conf.br0.send_redirects=0"):
-            run(*switch, "sysctl", "-qw", f"net.ipv4.{setting}")
+            host.switch.run("sysctl", "-qw", f"net.ipv4.{setting}")
         for command in (
             f"ip address add {host.address}/32 dev eth0",
             f"ip address delete {host.address}/24 dev eth0",
