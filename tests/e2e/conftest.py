@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from tests.lab import machine
 from tests.lab.cluster import Cluster, running_cluster
 from tests.support import kubectl as client
-
-NEEDED = ("dockerd", "docker", "nft", "ip", "nsenter", "busybox", "curl", "dig", "openssl")
 
 
 @pytest.fixture(scope="session")
 def _machine() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root, for network namespaces and Docker")
-    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
-    if missing:
-        pytest.skip(f"not on this machine: {', '.join(missing)}")
+    if machine.why_not():
+        pytest.skip(machine.why_not())
 
 
 @pytest.fixture(scope="session")
