@@ -8,6 +8,7 @@ from meshkube.api import kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
+from meshkube.control import volumes
 
 CONTROLLER = "controller"
 """By the uid of the controlling owner."""
@@ -23,6 +24,14 @@ OWNER = "owner"
 """Objects of any kind by the uid of each owner."""
 SERVICE = "service"
 """EndpointSlices by `namespace/name` of their Service."""
+
+CLAIM = "claim"
+"""Pods and PersistentVolumes by `namespace/name` of each claim they name."""
+UNCLAIMED = "unclaimed"
+"""PersistentVolumes that name no claim, by their class."""
+UNBOUND = "unbound"
+"""Claims that wait for a volume: all under `*`, by class, and by the volume they name."""
+NAMED = "volume="
 
 
 def _controller(obj: Object) -> Iterable[str]:
@@ -61,8 +70,37 @@ def _service(slice: Object) -> Iterable[str]:
     return (f"{meta.namespace(slice)}/{name}",) if name else ()
 
 
+def _claims(pod: Object) -> Iterable[str]:
+    return [f"{meta.namespace(pod)}/{use.claim}" for use in volumes.claims_of(pod)]
+
+
+def _claim(volume: Object) -> Iterable[str]:
+    key = volumes.claim_key(volume)
+    return (key,) if key else ()
+
+
+def _unclaimed(volume: Object) -> Iterable[str]:
+    return () if volumes.claim_key(volume) else (volumes.class_of(volume),)
+
+
+def _unbound(claim: Object) -> Iterable[str]:
+    if volumes.BIND_COMPLETED in meta.annotations(claim):
+        return ()
+    named = volumes.spec(claim).get("volumeName")
+    wanted = (NAMED + named,) if named else (volumes.class_of(claim),)
+    return ("*", *wanted)
+
+
 INDEXES: dict[Kind, dict[str, Callable[[Object], Iterable[str]]]] = {
-    kinds.POD: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled, NODE: _node, LABEL: _labels},
+    kinds.POD: {
+        CONTROLLER: _controller,
+        UNCONTROLLED: _uncontrolled,
+        NODE: _node,
+        LABEL: _labels,
+        CLAIM: _claims,
+    },
+    kinds.PERSISTENT_VOLUME: {CLAIM: _claim, UNCLAIMED: _unclaimed},
+    kinds.PERSISTENT_VOLUME_CLAIM: {UNBOUND: _unbound},
     kinds.SERVICE: {SELECTOR: _selector},
     kinds.REPLICA_SET: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled},
     kinds.CONTROLLER_REVISION: {CONTROLLER: _controller, UNCONTROLLED: _uncontrolled},

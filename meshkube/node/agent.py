@@ -22,6 +22,7 @@ from meshkube.node import nodestatus
 from meshkube.node.handlers import Handlers
 from meshkube.node.images import Images
 from meshkube.node.kit import Kit
+from meshkube.node.local_volumes import LocalVolumes
 from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.records import Records
 from meshkube.node.references import References
@@ -127,6 +128,7 @@ class NodeAgent:
         services = informers.of(kinds.SERVICE)
         pods = informers.of(kinds.POD, fields=f"spec.nodeName={self._name}")
         node = informers.of(kinds.NODE, fields=f"metadata.name={self._name}")
+        volumes = LocalVolumes(self._client, self._name, self._data_dir / "volumes", self._clock)
         recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -134,6 +136,7 @@ class NodeAgent:
             node.subscribe(self._node_changed)
             group.create_task(recorder.run(), name="events")
             group.create_task(informers.run(), name="informers")
+            group.create_task(volumes.run(recorder), name="volumes")
             group.create_task(self._registration.run(), name="registration")
             group.create_task(self._follow_runtime(), name="runtime")
             group.create_task(self._keep_network(), name="network")

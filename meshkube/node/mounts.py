@@ -8,7 +8,6 @@ run them in a thread.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -100,11 +99,12 @@ class PodDirectory:
         return True
 
     def remove(self) -> None:
-        """Takes everything away, memory-backed volumes first."""
+        """Takes everything away: what is mounted is unmounted first, and where that fails nothing
+        is touched, for it may be somebody's data. Raises `OSError`."""
         volumes = self.path / "volumes"
         if volumes.is_dir():
             for entry in volumes.iterdir():
-                if os.path.ismount(entry):
+                while is_mounted(entry):
                     _unmount(entry)
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -166,9 +166,37 @@ def _mount_tmpfs(path: Path, size: str | None) -> None:
         raise VolumeError(f"mounting tmpfs at {path}: {error.strerror}") from error
 
 
+def is_mounted(path: Path) -> bool:
+    """True for a mount point; also for one whose server does not answer."""
+    try:
+        return os.path.ismount(path)
+    except OSError:
+        return True
+
+
 def _unmount(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        _libc_call("umount2", os.fsencode(path), _MNT_DETACH)
+    _libc_call("umount2", os.fsencode(path), _MNT_DETACH)
+
+
+def give_to_group(path: Path, group: int, policy: str) -> None:
+    """Lets a pod's `fsGroup` own and write all that a volume holds. With the policy
+    `OnRootMismatch` only where the volume itself is not that group's yet."""
+    root = path.stat()
+    right = root.st_gid == group and root.st_mode & 0o2070 == 0o2070
+    if policy == "OnRootMismatch" and right:
+        return
+    for folder, folders, files in os.walk(path, topdown=False):
+        for name in (*folders, *files):
+            _give(Path(folder) / name, group)
+    _give(path, group)
+
+
+def _give(path: Path, group: int) -> None:
+    os.chown(path, -1, group, follow_symlinks=False)
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return
+    path.chmod(stat.S_IMODE(mode) | (0o2070 if stat.S_ISDIR(mode) else 0o060))
 
 
 _HOST_PATH_CHECKS: Mapping[str, tuple[str, Callable[[int], bool]]] = {

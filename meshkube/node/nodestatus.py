@@ -44,12 +44,22 @@ def labels(name: str, machine: Machine, roles: tuple[str, ...]) -> dict[str, str
     }
 
 
-def new_node(name: str, machine: Machine, roles: tuple[str, ...], status: Object) -> Object:
+def new_node(
+    name: str,
+    machine: Machine,
+    roles: tuple[str, ...],
+    status: Object,
+    annotations: Mapping[str, str] = {},
+) -> Object:
     """The object that registers this host."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": labels(name, machine, roles)},
+        "metadata": {
+            "name": name,
+            "labels": labels(name, machine, roles),
+            "annotations": dict(annotations),
+        },
         "spec": {},
         "status": status,
     }

@@ -6,14 +6,18 @@ import asyncio
 import posixpath
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node import hosts
+from meshkube.node.claims import Backing, backing, claim_names, volume_of
+from meshkube.node.drivers import Request, driver_for
 from meshkube.node.env import ConfigError, Context, SourceKind, expand
 from meshkube.node.kit import Kit
-from meshkube.node.mounts import PodDirectory, container_mount, host_path
+from meshkube.node.mounts import PodDirectory, container_mount, give_to_group
+from meshkube.node.references import Key
 from meshkube.node.runtime import Mount
 from meshkube.node.service_tokens import PodTokens
 from meshkube.node.volumes import Files, VolumeError, files_of, is_projection, references
@@ -31,6 +35,9 @@ class PodVolumes:
         self._changed = changed
         self._lock = asyncio.Lock()
         self._made = False
+        self._paths: dict[str, Path] = {}
+        """Where each volume is that has no files of the API in it."""
+        self._read_only: set[str] = set()
         self._tokens = PodTokens(kit.client, kit.clock)
         self.directory = PodDirectory(kit.pods_directory, uid)
         # Of an earlier process: its projections have to be followed again.
@@ -62,9 +69,15 @@ class PodVolumes:
     async def hold(self, pod: Object) -> None:
         """Looks up every object that the pod names, and keeps looking."""
         namespace = meta.namespace(pod)
-        keys = [(kind, namespace, name) for kind, name in references(pod)]
+        keys: list[Key] = [(kind, namespace, name) for kind, name in references(pod)]
+        claims = set(claim_names(pod))
+        keys += [("PersistentVolumeClaim", namespace, name) for name in claims]
         if keys:
             await self._kit.references.hold(self._uid, keys, self._changed)
+        bound = {volume_of(self._claim(namespace, name)) for name in claims} - {""}
+        if bound:
+            held: list[Key] = [("PersistentVolume", "", name) for name in bound]
+            await self._kit.references.hold(self._uid, held, self._changed)
         try:
             await self._tokens.refresh(pod)
         except VolumeError as error:
@@ -84,27 +97,56 @@ class PodVolumes:
             await asyncio.to_thread(self._make, pod, projections)
             self._made = True
 
+    def _claim(self, namespace: str, name: str) -> Object | None:
+        return self._kit.references.get("PersistentVolumeClaim", namespace, name)
+
+    def _backing(self, pod: Object, volume: Object) -> Backing:
+        return backing(
+            pod,
+            volume,
+            self._kit.node_name,
+            lambda name: self._claim(meta.namespace(pod), name),
+            lambda name: self._kit.references.get("PersistentVolume", "", name),
+        )
+
     def _make(self, pod: Object, projections: dict[str, Files]) -> None:
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
         for volume in pod["spec"].get("volumes") or ():
             name = volume["name"]
             try:
-                self._make_one(volume, projections.get(name), group)
+                self._make_one(pod, volume, projections.get(name), group)
             except VolumeError as error:
                 raise _named(name, error) from error
             except OSError as error:
                 raise _named(name, VolumeError(str(error))) from error
 
-    def _make_one(self, volume: Object, files: Files | None, group: int | None) -> None:
+    def _make_one(
+        self, pod: Object, volume: Object, files: Files | None, group: int | None
+    ) -> None:
+        name = volume["name"]
         if files is not None:
-            self.directory.write_projection(volume["name"], files, group)
-        elif "hostPath" in volume:
-            host_path(volume["hostPath"])
+            self.directory.write_projection(name, files, group)
         elif "emptyDir" in volume:
-            self.directory.empty_dir(volume["name"], volume["emptyDir"] or {}, group)
-        else:
-            kinds = ", ".join(key for key in volume if key != "name")
-            raise VolumeError(f"volumes of kind {kinds} are not supported")
+            self.directory.empty_dir(name, volume["emptyDir"] or {}, group)
+        elif name not in self._paths:
+            self._set_up(pod, volume, group)
+
+    def _set_up(self, pod: Object, volume: Object, group: int | None) -> None:
+        name, found = volume["name"], self._backing(pod, volume)
+        request = Request(
+            target=self.directory.volume_path(name),
+            read_only=found.read_only,
+            mount_options=found.mount_options,
+            name=found.name,
+            made_here=found.made_here,
+        )
+        path = driver_for(found.kind, found.source).set_up(found.source, request)
+        if found.read_only:
+            self._read_only.add(name)
+        elif group is not None and found.kind != "hostPath":
+            outer = pod["spec"].get("securityContext") or {}
+            give_to_group(path, group, outer.get("fsGroupChangePolicy") or "Always")
+        self._paths[name] = path
 
     async def mounts(
         self, pod: Object, container: Object, attempt: int, address: str, env: dict[str, str]
@@ -130,13 +172,12 @@ class PodVolumes:
 
     def _mount(self, volume: Object, mount: Object, env: dict[str, str]) -> Mount:
         name = volume["name"]
-        path = self.directory.volume_path(name)
-        if "hostPath" in volume:
-            path = host_path(volume["hostPath"])
+        path = self._paths.get(name) or self.directory.volume_path(name)
         subpath = mount.get("subPath") or expand(mount.get("subPathExpr") or "", env)
         if subpath and (subpath.startswith("/") or ".." in posixpath.normpath(subpath).split("/")):
             raise ConfigError(f"subPath {subpath!r} is not inside the volume")
-        return container_mount(path, mount, is_projection(volume), subpath)
+        read_only = is_projection(volume) or name in self._read_only
+        return container_mount(path, mount, read_only, subpath)
 
     def _etc(self, pod: Object, taken: set[str], address: str) -> list[Mount]:
         kit = self._kit

@@ -1,22 +1,29 @@
-"""The ConfigMaps and Secrets that this node's pods name: each watched alone, and only while a pod
-needs it, so a node never holds the cluster's Secrets."""
+"""The ConfigMaps, Secrets, claims and volumes that this node's pods name: each watched alone, and
+only while a pod needs it, so a node never holds the cluster's Secrets."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from meshkube.api import kinds
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.informer import Informer
-from meshkube.node.env import SourceKind
 
-Key = tuple[SourceKind, str, str]
-"""Kind, namespace, name."""
+HeldKind = Literal["ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"]
+Key = tuple[HeldKind, str, str]
+"""Kind, namespace (empty for a PersistentVolume), name."""
 
-_KINDS = {"ConfigMap": kinds.CONFIG_MAP, "Secret": kinds.SECRET}
+_KINDS: dict[HeldKind, Kind] = {
+    "ConfigMap": kinds.CONFIG_MAP,
+    "Secret": kinds.SECRET,
+    "PersistentVolumeClaim": kinds.PERSISTENT_VOLUME_CLAIM,
+    "PersistentVolume": kinds.PERSISTENT_VOLUME,
+}
 
 
 @dataclass(slots=True)
@@ -51,14 +58,15 @@ class References:
                 held.task.cancel()
                 del self._held[key]
 
-    def get(self, kind: SourceKind, namespace: str, name: str) -> Object | None:
+    def get(self, kind: HeldKind, namespace: str, name: str) -> Object | None:
         held = self._held.get((kind, namespace, name))
-        return held.informer.get(f"{namespace}/{name}") if held is not None else None
+        key = f"{namespace}/{name}" if namespace else name
+        return held.informer.get(key) if held is not None else None
 
     def _watch(self, key: Key) -> _Held:
         kind, namespace, name = key
         informer = Informer(
-            self._client, _KINDS[kind], namespace=namespace, fields=f"metadata.name={name}"
+            self._client, _KINDS[kind], namespace=namespace or None, fields=f"metadata.name={name}"
         )
         task = self._group.create_task(informer.run(), name=f"watch {kind} {namespace}/{name}")
         held = _Held(informer, task)

@@ -13,6 +13,7 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.clock import Clock
 from meshkube.node import nodestatus
+from meshkube.node.claims import LOCAL_PATH
 from meshkube.node.machine import Machine, read_pressure
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Registration:
         self._machine = machine
         self._max_pods = max_pods
         self._data_dir = data_dir
+        self._annotations = {LOCAL_PATH: str(data_dir / "volumes")}
         self._not_ready = not_ready
         self._runtime_version = runtime_version
         self._wake = asyncio.Event()
@@ -117,7 +119,9 @@ class Registration:
             except ApiError as error:
                 if error.code != 404:
                     raise
-                node = nodestatus.new_node(self._name, self._machine, self._roles, self._status({}))
+                node = nodestatus.new_node(
+                    self._name, self._machine, self._roles, self._status({}), self._annotations
+                )
                 self.node = await self._client.create(kinds.NODE, node)
         self._registered.set()
         await self._correct_labels(self.node)
@@ -140,9 +144,13 @@ class Registration:
 
     async def _correct_labels(self, node: Object) -> None:
         wanted = nodestatus.labels(self._name, self._machine, self._roles)
-        if all(meta.labels(node).get(key) == value for key, value in wanted.items()):
+        noted = self._annotations
+        if (
+            wanted.items() <= meta.labels(node).items()
+            and noted.items() <= meta.annotations(node).items()
+        ):
             return
-        patch = {"metadata": {"labels": wanted}}
+        patch = {"metadata": {"labels": wanted, "annotations": noted}}
         self.node = await self._client.patch(kinds.NODE, self._name, patch, type="merge")
 
     async def _correct_status(self, node: Object) -> None:

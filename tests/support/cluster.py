@@ -21,9 +21,29 @@ from meshkube.control import indexes
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.auth.component_roles import CONTROLLER_ACCOUNTS, controller_user
+from meshkube.control.controllers import (
+    ephemeral_volume,
+    local_path,
+    persistent_volume,
+    volume_binder,
+    volume_expand,
+    volume_protection,
+)
 from meshkube.control.loop import Controller, ControllerLoop, Settings
 from meshkube.control.scheduler.loop import Scheduler
+from meshkube.control.volumes import DIRECTORY
 from tests.support.api import running_registry
+
+STORAGE: tuple[Controller, ...] = (
+    volume_binder.CONTROLLER,
+    persistent_volume.CONTROLLER,
+    local_path.CONTROLLER,
+    volume_expand.CONTROLLER,
+    volume_protection.CONTROLLER,
+    volume_protection.OF_VOLUMES,
+    ephemeral_volume.CONTROLLER,
+)
+"""All that claims need to get their volumes."""
 
 
 class Cluster:
@@ -135,7 +155,9 @@ def _merge(target: Object, change: Object) -> None:
 
 
 def node(name: str = "n1", cpu: str = "4", pods: str = "110", **metadata: Any) -> Object:
-    """A Node that is ready."""
+    """A Node that is ready, with room for volumes."""
+    metadata.setdefault("labels", {}).setdefault("kubernetes.io/hostname", name)
+    metadata.setdefault("annotations", {}).setdefault(DIRECTORY, "/srv/volumes")
     room = {"cpu": cpu, "memory": "8Gi", "pods": pods}
     return {
         "apiVersion": "v1",

@@ -33,6 +33,7 @@ FOLLOWED = (
     kinds.ROLE_BINDING,
     kinds.CLUSTER_ROLE_BINDING,
     kinds.POD,
+    kinds.PERSISTENT_VOLUME,
 )
 
 

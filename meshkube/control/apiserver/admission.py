@@ -36,6 +36,12 @@ def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> Non
         classes.only_one_default(obj, lookup)
 
 
+def admit_update(kind: Kind, obj: Object, old: Object, lookup: Lookup) -> None:
+    """Raises `ApiError` 403."""
+    if kind is kinds.PERSISTENT_VOLUME_CLAIM:
+        classes.resize(obj, old, lookup)
+
+
 def admit_delete(kind: Kind, name: str) -> None:
     """Raises `ApiError` 403 for a namespace the cluster cannot be without."""
     if kind is kinds.NAMESPACE and name in ALWAYS_KEPT:

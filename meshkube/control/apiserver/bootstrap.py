@@ -11,8 +11,9 @@ from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control.apiserver.classes import DEFAULT_INGRESS_CLASS
+from meshkube.control.apiserver.classes import DEFAULT_INGRESS_CLASS, DEFAULT_STORAGE_CLASS
 from meshkube.control.apiserver.options import WriteOptions
+from meshkube.control.volumes import LOCAL_PATH
 
 if TYPE_CHECKING:
     from meshkube.control.apiserver.registry import Registry
@@ -84,6 +85,7 @@ def _objects(settings: Settings) -> Iterator[tuple[Kind, Object]]:
     yield kinds.SERVICE_CIDR, _service_cidr(settings)
     yield kinds.SERVICE, _api_service(settings)
     yield kinds.SERVICE, _dns_service(settings)
+    yield kinds.STORAGE_CLASS, _storage_class()
     yield (
         kinds.INGRESS_CLASS,
         {
@@ -91,6 +93,16 @@ def _objects(settings: Settings) -> Iterator[tuple[Kind, Object]]:
             "spec": {"controller": "meshkube.io/ingress"},
         },
     )
+
+
+def _storage_class() -> Object:
+    return {
+        "metadata": {"name": "local-path", "annotations": {DEFAULT_STORAGE_CLASS[0]: "true"}},
+        "provisioner": LOCAL_PATH,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": True,
+    }
 
 
 def _service_cidr(settings: Settings) -> Object:

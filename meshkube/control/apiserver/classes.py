@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from meshkube.api import errors, kinds, meta
+from meshkube.api import errors, kinds, meta, quantities
 from meshkube.api.types import Object
+from meshkube.control import volumes
 from meshkube.control.apiserver.lookup import Lookup
 
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
@@ -83,6 +84,19 @@ def storage_class(claim: Object, lookup: Lookup) -> None:
     found = _newest(lookup.all(kinds.STORAGE_CLASS), DEFAULT_STORAGE_CLASS)
     if found:
         spec["storageClassName"] = found
+
+
+def resize(claim: Object, old: Object, lookup: Lookup) -> None:
+    """A claim grows only where its class says that its volumes can. Raises `ApiError` 403."""
+    if quantities.compare(volumes.size(claim), volumes.size(old)) <= 0:
+        return
+    class_ = lookup.find(kinds.STORAGE_CLASS, volumes.class_of(claim))
+    if class_ is None or not class_.get("allowVolumeExpansion"):
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions"
+            " the pvc must support resize"
+        )
+        raise errors.forbidden("", "persistentvolumeclaims", meta.name(claim), why)
 
 
 def ingress_class(ingress: Object, lookup: Lookup) -> None:

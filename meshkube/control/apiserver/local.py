@@ -41,7 +41,7 @@ class LocalClient:
 
     async def _check(
         self, verb: str, kind: Kind, namespace: str | None, name: str = "", subresource: str = "",
-        fields: str = "",
+        fields: str = "", labels: str = "",
     ) -> None:  # fmt: skip
         """Raises `ApiError` 403."""
         if self._user is None:
@@ -55,10 +55,10 @@ class LocalClient:
         if key in self._allowed:
             return
         asked = attributes.of_kind(
-            self._user, verb, kind, namespace or "", name, subresource, fields
+            self._user, verb, kind, namespace or "", name, subresource, fields, labels
         )
         authorizer.check(asked)
-        if authorizer.allows(replace(asked, name="", fields="")):
+        if authorizer.allows(replace(asked, name="", fields="", labels="")):
             self._allowed.add(key)
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
@@ -76,7 +76,7 @@ class LocalClient:
         continue_token: str = "",
         resource_version: str = "",
     ) -> ObjectList:
-        await self._check("list", kind, namespace, fields=fields)
+        await self._check("list", kind, namespace, fields=fields, labels=labels)
         query = Query(
             kind,
             namespace,
@@ -100,7 +100,7 @@ class LocalClient:
         resource_version: str = "",
         bookmarks: bool = True,
     ) -> AsyncGenerator[WatchEvent, None]:
-        await self._check("watch", kind, namespace, fields=fields)
+        await self._check("watch", kind, namespace, fields=fields, labels=labels)
         query = Query(
             kind, namespace, labels=labels, fields=fields, resource_version=resource_version
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control import volumes
 from meshkube.control.apiserver import workloads
 from meshkube.control.auth.users import User
 
@@ -87,6 +88,14 @@ def _new_service(obj: Object) -> None:
 def _new_volume(obj: Object) -> None:
     since = obj["metadata"]["creationTimestamp"]
     obj["status"] = {"phase": "Pending", "lastPhaseTransitionTime": since}
+    _protect(obj, volumes.VOLUME_PROTECTION)
+
+
+def _protect(obj: Object, finalizer: str) -> None:
+    """What is in use is not to go (admission plugin "StorageObjectInUseProtection")."""
+    finalizers = obj["metadata"].setdefault("finalizers", [])
+    if finalizer not in finalizers:
+        finalizers.append(finalizer)
 
 
 def _new_budget(obj: Object) -> None:
@@ -100,6 +109,7 @@ def _new_attachment(obj: Object) -> None:
 
 def _new_claim(obj: Object) -> None:
     obj["status"] = {"phase": "Pending"}
+    _protect(obj, volumes.CLAIM_PROTECTION)
     _data_sources(obj)
 
 

@@ -177,6 +177,7 @@ class Writer:
             rules.validate_ephemeral(kind, new, old)
         elif subresource not in _NOT_SPEC:
             rules.validate_update(kind, new, old)
+            admission.admit_update(kind, new, old, self._lookup)
         rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
 
     async def _replace(

@@ -41,6 +41,8 @@ class Attributes:
     path: str = ""
     fields: str = ""
     """The field selector of a list or watch."""
+    labels: str = ""
+    """Its label selector."""
 
     @property
     def of_resource(self) -> bool:
@@ -59,15 +61,15 @@ def of_request(user: User, method: str, path: str, query: Mapping[str, str]) -> 
     if parts is None:
         return Attributes(user, method.lower() if method != "HEAD" else "head", path=path)
     group, namespace, resource, name, subresource = parts
-    fields = ""
+    fields = labels = ""
     if verb in ("get", "delete") and not name:
-        fields = query.get("fieldSelector", "")
+        fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
         name = _one_name(fields) if fields else ""
         if verb == "delete":
             verb = "deletecollection"
         else:
             verb = "watch" if query.get("watch", "") not in _FALSE else "list"
-    return Attributes(user, verb, group, resource, subresource, namespace, name, "", fields)
+    return Attributes(user, verb, group, resource, subresource, namespace, name, "", fields, labels)
 
 
 _FALSE = ("", "0", "f", "F", "false", "False", "FALSE")
@@ -97,7 +99,7 @@ def _one_name(fields: str) -> str:
 
 
 def required(fields: str, field: str) -> str:
-    """The one value that a field selector allows for a field; empty where it allows others."""
+    """The one value that a selector allows for a field or label; empty where it allows others."""
     for term in fields.split(","):
         key, mark, value = term.partition("=")
         if mark and key.strip() == field and not key.endswith("!"):
@@ -107,14 +109,16 @@ def required(fields: str, field: str) -> str:
 
 def of_kind(
     user: User, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = "",
-    fields: str = "",
+    fields: str = "", labels: str = "",
 ) -> Attributes:  # fmt: skip
     """The attributes of a call in this process."""
     if not name and fields:
         name = _one_name(fields)
     if kind.plural == "namespaces" and not kind.group and name:
         namespace = name
-    return Attributes(user, verb, kind.group, kind.plural, subresource, namespace, name, "", fields)
+    return Attributes(
+        user, verb, kind.group, kind.plural, subresource, namespace, name, "", fields, labels
+    )
 
 
 def denied(asked: Attributes, reason: str = "") -> ApiError:

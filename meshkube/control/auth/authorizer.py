@@ -22,7 +22,8 @@ _HEALTH = frozenset({"healthz", "livez", "readyz"})
 
 
 class Authorizer:
-    """Decides; `rbac` and `graph` are kept current by whoever watches roles, bindings and pods."""
+    """Decides; `rbac` and `graph` are kept current by whoever watches roles, bindings, pods and
+    volumes."""
 
     def __init__(self) -> None:
         self.rbac = Rbac()
@@ -63,7 +64,7 @@ class Authorizer:
 
 
 def follow(authorizer: Authorizer, kind: Kind, old: Object | None, new: Object | None) -> None:
-    """Tells of one change of a stored Role, ClusterRole, binding or Pod."""
+    """Tells of one change of a stored Role, ClusterRole, binding, Pod or PersistentVolume."""
     rbac, graph = authorizer.rbac, authorizer.graph
     put, remove = _HANDLERS[kind.kind](rbac, graph)
     if new is not None:
@@ -75,6 +76,7 @@ def follow(authorizer: Authorizer, kind: Kind, old: Object | None, new: Object |
 _Tell = Callable[[Object], None]
 _HANDLERS: dict[str, Callable[[Rbac, NodeGraph], tuple[_Tell, _Tell]]] = {
     "Pod": lambda rbac, graph: (graph.set_pod, graph.remove_pod),
+    "PersistentVolume": lambda rbac, graph: (graph.set_volume, graph.remove_volume),
     "Role": lambda rbac, graph: (rbac.set_role, rbac.remove_role),
     "ClusterRole": lambda rbac, graph: (rbac.set_role, rbac.remove_role),
     "RoleBinding": lambda rbac, graph: (rbac.set_binding, rbac.remove_binding),

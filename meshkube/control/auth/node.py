@@ -13,6 +13,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control import volumes
 from meshkube.control.auth.attributes import Attributes, required
 from meshkube.control.auth.rules import RuleSet
 from meshkube.control.auth.users import User
@@ -61,12 +62,15 @@ class _Used(NamedTuple):
 
 
 class NodeGraph:
-    """Which Secrets, ConfigMaps, claims and service accounts the pods of each node use."""
+    """Which Secrets, ConfigMaps, claims with their volumes, and service accounts the pods of each
+    node use; and which volumes are directories of a node."""
 
     def __init__(self) -> None:
         self._pods: dict[str, _Used] = {}
         self._uses: dict[tuple[str, str, str, str], int] = {}
         self._placed: set[tuple[str, str]] = set()
+        self._volumes: dict[str, tuple[str, str, str]] = {}
+        """By name: the claim's namespace and name, and the node that made it."""
 
     def set_pod(self, pod: Object) -> None:
         self.remove_pod(pod)
@@ -89,7 +93,28 @@ class NodeGraph:
             if not self._uses[key]:
                 del self._uses[key]
 
+    def set_volume(self, volume: Object) -> None:
+        reference = (volume.get("spec") or {}).get("claimRef") or {}
+        claim = str(reference.get("namespace") or ""), str(reference.get("name") or "")
+        self._volumes[meta.name(volume)] = (*claim, _owner(volume))
+
+    def remove_volume(self, volume: Object) -> None:
+        self._volumes.pop(meta.name(volume), None)
+
+    def owns_volume(self, node: str, name: str) -> bool:
+        """The volume is a directory of that node."""
+        return name in self._volumes and self._volumes[name][2] == node
+
+    def reads_volume(self, node: str, name: str) -> bool:
+        """It is, or a pod there has claimed it."""
+        found = self._volumes.get(name)
+        if found is None:
+            return False
+        namespace, claim, owner = found
+        return owner == node or self.uses(node, "persistentvolumeclaims", namespace, claim)
+
     def clear(self) -> None:
+        self._volumes.clear()
         self._pods.clear()
         self._uses.clear()
         self._placed.clear()
@@ -183,6 +208,18 @@ def _pods(node: str, asked: Attributes, graph: NodeGraph) -> bool:
     return here or graph.runs(node, asked.namespace, asked.name)
 
 
+def _volumes(node: str, asked: Attributes, graph: NodeGraph) -> bool:
+    if asked.subresource:
+        return False
+    if asked.verb == "update":
+        return graph.owns_volume(node, asked.name)
+    if asked.verb not in _READ:
+        return False
+    if asked.name:
+        return graph.reads_volume(node, asked.name)
+    return asked.verb != "get" and required(asked.labels, volumes.NODE_LABEL) == node
+
+
 def _leases(node: str, asked: Attributes, graph: NodeGraph) -> bool:
     if asked.namespace != LEASES or asked.subresource:
         return False
@@ -201,6 +238,7 @@ _CHECKS: dict[tuple[str, str], Callable[[str, Attributes, NodeGraph], bool]] = {
     ("", "secrets"): _own_uses,
     ("", "configmaps"): _own_uses,
     ("", "persistentvolumeclaims"): _own_uses,
+    ("", "persistentvolumes"): _volumes,
     ("", "serviceaccounts"): _accounts,
     ("", "nodes"): _nodes,
     ("", "pods"): _pods,
@@ -221,12 +259,39 @@ def restrict(
         _restrict_node(node, obj, old)
     elif kind is kinds.POD:
         _restrict_pod(node, obj, old, subresource)
+    elif kind is kinds.PERSISTENT_VOLUME:
+        _restrict_volume(node, obj, old)
     elif kind is kinds.LEASE:
         name = meta.name(obj if obj is not None else old or {})
         if name != node:
             raise _no(
                 kind, name, f'node "{node}" is not allowed to access leases other than its own'
             )
+
+
+def _restrict_volume(node: str, obj: Object | None, old: Object | None) -> None:
+    """A node lets go of a volume that it has erased, and does nothing else to it."""
+    name = meta.name(obj if obj is not None else old or {})
+    held = meta.metadata(old or {}).get("finalizers") or []
+    left = [one for one in held if one != volumes.LOCAL_PATH]
+    unchanged = ("spec", "status")
+    if (
+        obj is None
+        or old is None
+        or _owner(old) != node
+        or (meta.metadata(obj).get("finalizers") or []) not in (held, left)
+        or any(obj.get(part) != old.get(part) for part in unchanged)
+        or meta.labels(obj) != meta.labels(old)
+        or meta.annotations(obj) != meta.annotations(old)
+    ):
+        why = f'node "{node}" may only let go of volumes that it holds'
+        raise _no(kinds.PERSISTENT_VOLUME, name, why)
+
+
+def _owner(volume: Object) -> str:
+    """The node whose directory the volume is; empty for other volumes."""
+    made_here = volumes.provisioned_here(volume)
+    return meta.labels(volume).get(volumes.NODE_LABEL, "") if made_here else ""
 
 
 def _restrict_node(node: str, obj: Object | None, old: Object | None) -> None:

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.control import volumes
 from meshkube.control.scheduler.model import NodeInfo, PodInfo, Port
+from meshkube.control.scheduler.volumes import Grant, Waiting
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
 
@@ -27,6 +31,8 @@ Filter = Callable[[PodInfo, NodeInfo], Refusal | None]
 _UNSCHEDULABLE = Refusal(("node(s) were unschedulable",))
 _NODE_NAME = Refusal(("node(s) didn't match the requested node name",))
 _AFFINITY = Refusal(("node(s) didn't match Pod's node affinity/selector",))
+_VOLUME_CONFLICT = Refusal(("node(s) had volume node affinity conflict",))
+_NO_VOLUMES = Refusal(("node(s) didn't find available persistent volumes to bind",))
 _PORTS = Refusal(("node(s) didn't have free ports for the requested pod ports",), final=False)
 
 
@@ -142,7 +148,64 @@ def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     return Refusal(tuple(short), final=False) if short else None
 
 
-FILTERS: tuple[Filter, ...] = (schedulable, node_name, taints, affinity, ports, fits)
+def volume_topology(pod: PodInfo, node: NodeInfo) -> Refusal | None:
+    """The node reaches every volume of the pod, and each claim that waits can get one here."""
+    for terms in pod.volumes.bound:
+        if not any(term_matches(term, node) for term in terms):
+            return _VOLUME_CONFLICT
+    return _NO_VOLUMES if grants(pod, node) is None else None
+
+
+def grants(pod: PodInfo, node: NodeInfo) -> list[Grant] | None:
+    """The volumes that the pod's waiting claims get on this node; None where one gets none."""
+    given: list[Grant] = []
+    taken: set[str] = set()
+    for waiting in pod.volumes.waiting:
+        if waiting.node and waiting.node != node.name:
+            return None
+        volume = None if waiting.node else _static(waiting, node, taken)
+        if volume is None and not _makes(waiting, node):
+            return None
+        if volume is not None:
+            taken.add(meta.name(volume))
+        given.append(Grant(waiting.claim, volume))
+    return given
+
+
+def _static(waiting: Waiting, node: NodeInfo, taken: set[str]) -> Object | None:
+    for volume in waiting.candidates:
+        terms = volumes.node_terms(volume)
+        here = terms is None or any(term_matches(term, node) for term in terms)
+        if here and meta.name(volume) not in taken:
+            return volume
+    return None
+
+
+def _makes(waiting: Waiting, node: NodeInfo) -> bool:
+    """The class's provisioner can make a volume for this node."""
+    if not waiting.provisioner or (
+        waiting.provisioner == volumes.LOCAL_PATH and not node.makes_volumes
+    ):
+        return False
+    return not waiting.topologies or any(_topology(t, node) for t in waiting.topologies)
+
+
+def _topology(term: Mapping[str, Any], node: NodeInfo) -> bool:
+    return all(
+        node.labels.get(one["key"]) in one["values"]
+        for one in term.get("matchLabelExpressions") or ()
+    )
+
+
+FILTERS: tuple[Filter, ...] = (
+    schedulable,
+    node_name,
+    taints,
+    affinity,
+    ports,
+    fits,
+    volume_topology,
+)
 
 
 def refusal(pod: PodInfo, node: NodeInfo) -> Refusal | None:

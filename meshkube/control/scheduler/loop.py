@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from time import perf_counter
+from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -15,10 +17,13 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock
-from meshkube.control import pods
+from meshkube.control import indexes, pods, volumes
 from meshkube.control.queue import WorkQueue
+from meshkube.control.scheduler.binding import Held, VolumeBinding
+from meshkube.control.scheduler.filters import grants
 from meshkube.control.scheduler.model import PodInfo, Snapshot, place_all
 from meshkube.control.scheduler.schedule import schedule
+from meshkube.control.scheduler.volumes import Grant
 from meshkube.metrics import REGISTRY
 
 log = logging.getLogger(__name__)
@@ -42,6 +47,16 @@ RESULTS = Counter("meshkube_control_scheduling_results", "Decisions", ["result"]
 PENDING = Gauge("meshkube_control_scheduling_pending", "Pods that wait", registry=REGISTRY)
 
 
+class Outcome(NamedTuple):
+    """A decision to be written: the pod's node, or why there is none."""
+
+    pod: Object
+    node: str
+    message: str = ""
+    grants: Sequence[Grant] = ()
+    """What its claims get before it is bound."""
+
+
 class Scheduler:
     """Places pods whose `schedulerName` is `default-scheduler`. Made once; each `run` is one term
     of leadership."""
@@ -55,9 +70,13 @@ class Scheduler:
         self._events = events.named(NAME)
         self._clock = clock
         self._active = False
+        self._volumes = VolumeBinding(client, caches)
         self._reset()
         self._pods.subscribe(self._pod_changed)
         self._nodes.subscribe(self._node_changed)
+        caches.of(kinds.PERSISTENT_VOLUME_CLAIM).subscribe(self._claim_changed)
+        for kind in (kinds.PERSISTENT_VOLUME, kinds.STORAGE_CLASS):
+            caches.of(kind).subscribe(self._storage_changed)
 
     def _reset(self) -> None:
         self._snapshot = Snapshot()
@@ -67,7 +86,8 @@ class Scheduler:
         """How often each pod has fitted nowhere."""
         self._parked: set[str] = set()
         self._start = 0
-        self._outbox: asyncio.Queue[tuple[Object, str, str]] = asyncio.Queue()
+        self._outbox: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._volumes.reset()
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -103,6 +123,7 @@ class Scheduler:
             self._gone(new)
         elif pods.node_name(new):
             self._snapshot.set_pod(PodInfo.of(new))
+            self._volumes.forget(new)
             self._forget(meta.key(new))
         elif _wants_node(new) and _changed(old, new):
             self._parked.discard(meta.key(new))
@@ -111,6 +132,7 @@ class Scheduler:
     def _gone(self, pod: Object) -> None:
         uid = meta.uid(pod)
         frees = self._snapshot.placed(uid)
+        self._volumes.forget(pod)
         self._snapshot.remove_pod(uid)
         self._forget(meta.key(pod))
         if frees:
@@ -132,6 +154,40 @@ class Scheduler:
         self._known = self._snapshot.known()
         if new is not None:
             self._wake()
+
+    def _claim_changed(self, old: Object | None, new: Object | None) -> None:
+        claim = new if new is not None else old
+        if not self._active or claim is None:
+            return
+        users = self._pods.by_index(indexes.CLAIM, meta.key(claim))
+        for held in self._volumes.completed(users):
+            self._outbox.put_nowait(Outcome(held.pod, held.node))
+        for held in self._volumes.given_up(users, old, new):
+            self._give_up(held, claim)
+        if old is None or new is None or volumes.is_bound(old) != volumes.is_bound(new):
+            for key in map(meta.key, users):
+                if key in self._parked:
+                    self._parked.discard(key)
+                    self._queue.add(key)
+
+    def _give_up(self, held: Held, claim: Object) -> None:
+        message = (
+            'running PreBind plugin "VolumeBinding": binding volumes: provisioning failed for PVC'
+            f' "{meta.name(claim)}"'
+        )
+        self._events.event(held.pod, "Warning", "FailedScheduling", message)
+        self._again(held.pod)
+
+    def _storage_changed(self, old: Object | None, new: Object | None) -> None:
+        """A volume or a class: pods that wait for one may fit now."""
+        if not self._active or new is None:
+            return
+        if old is not None and old.get("spec") == new.get("spec"):
+            return
+        waiting = [key for key in self._parked if _has_claims(self._pods.get(key))]
+        self._parked.difference_update(waiting)
+        for key in waiting:
+            self._queue.add_after(key, FIRST_BACKOFF)
 
     def _wake(self) -> None:
         """Something may fit now that did not before."""
@@ -162,16 +218,19 @@ class Scheduler:
     def _one(self, key: str, pod: Object) -> None:
         began = perf_counter()
         info = PodInfo.of(pod)
+        info.volumes = self._volumes.look(pod)
         decision = schedule(info, self._known, self._start)
         if self._known:
             self._start = (self._start + decision.looked_at) % len(self._known)
         if decision.node:
+            given = grants(info, self._snapshot.nodes[decision.node]) or ()
             self._snapshot.assume(info, decision.node)
-            self._outbox.put_nowait((pod, decision.node, ""))
+            self._volumes.reserve(pod, given)
+            self._outbox.put_nowait(Outcome(pod, decision.node, "", given))
         else:
             self._unschedulable[key] = self._unschedulable.get(key, 0) + 1
             self._parked.add(key)
-            self._outbox.put_nowait((pod, "", decision.message))
+            self._outbox.put_nowait(Outcome(pod, "", decision.message))
         RESULTS.labels("scheduled" if decision.node else "unschedulable").inc()
         SECONDS.observe(perf_counter() - began)
 
@@ -179,14 +238,24 @@ class Scheduler:
 
     async def _deliver(self) -> None:
         while True:
-            pod, node, message = await self._outbox.get()
+            pod, node, message, given = await self._outbox.get()
             try:
-                if node:
-                    await self._bind(pod, node)
-                else:
+                if not node:
                     await self._explain(pod, message)
+                elif not given or await self._granted(pod, node, given):
+                    await self._bind(pod, node)
             except Exception:
                 log.exception("a decision was not written", extra={"pod": meta.key(pod)})
+
+    async def _granted(self, pod: Object, node: str, given: Sequence[Grant]) -> bool:
+        """False while the pod waits for its volumes, or must be placed anew."""
+        try:
+            return await self._volumes.grant(pod, node, given)
+        except BaseException as error:
+            self._unbound(pod, error)
+            if not isinstance(error, ApiError):
+                raise
+            return False
 
     async def _bind(self, pod: Object, node: str) -> None:
         name, space = meta.name(pod), meta.namespace(pod)
@@ -208,11 +277,17 @@ class Scheduler:
 
     def _unbound(self, pod: Object, error: BaseException) -> None:
         key = meta.key(pod)
+        self._again(pod)
+        log.debug("pod not bound", extra={"pod": key, "error": str(error)})
+
+    def _again(self, pod: Object) -> None:
+        """It was not bound after all: it is placed anew."""
+        key = meta.key(pod)
+        self._volumes.forget(pod)
         current = self._pods.get(key)
         if current is None or not pods.node_name(current):
             self._snapshot.remove_pod(meta.uid(pod))
             self._queue.add_after(key, FIRST_BACKOFF)
-        log.debug("pod not bound", extra={"pod": key, "error": str(error)})
 
     async def _explain(self, pod: Object, message: str) -> None:
         self._events.event(pod, "Warning", "FailedScheduling", message)
@@ -233,6 +308,10 @@ class Scheduler:
             await self._client.update(kinds.POD, changed, subresource="status")
         except ApiError as error:
             log.debug("reason not written", extra={"pod": meta.key(pod), "error": error.message})
+
+
+def _has_claims(pod: Object | None) -> bool:
+    return pod is not None and any(True for _ in volumes.claims_of(pod))
 
 
 def _wants_node(pod: Object) -> bool:
@@ -258,6 +337,7 @@ def _as_seen(node: Object) -> tuple[object, ...]:
     spec, status = node.get("spec") or {}, node.get("status") or {}
     return (
         meta.labels(node),
+        meta.annotations(node).get(volumes.DIRECTORY),
         spec.get("taints"),
         spec.get("unschedulable"),
         status.get("allocatable"),

@@ -10,6 +10,8 @@ from typing import Any
 from meshkube.api import meta
 from meshkube.api.quantities import milli, value
 from meshkube.api.types import Object
+from meshkube.control.scheduler.volumes import NONE, PodVolumes
+from meshkube.control.volumes import DIRECTORY
 
 Resources = dict[str, int]
 """cpu in thousandths of a core, everything else in units (bytes, pieces)."""
@@ -102,6 +104,8 @@ class PodInfo:
     tolerations: tuple[Mapping[str, Any], ...]
     images: tuple[str, ...]
     never_preempts: bool = False
+    volumes: PodVolumes = NONE
+    """Looked up anew for each decision."""
 
     @classmethod
     def of(cls, pod: Object) -> PodInfo:
@@ -142,6 +146,8 @@ class NodeInfo:
     allocatable: Resources = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     """Sizes in bytes by name."""
+    makes_volumes: bool = False
+    """It offers a directory to the built-in provisioner."""
     known: bool = True
     """False while only its pods have been seen."""
     requested: Resources = field(default_factory=dict)
@@ -157,6 +163,7 @@ class NodeInfo:
         taints = spec.get("taints") or ()
         self.known = True
         self.labels = meta.labels(node)
+        self.makes_volumes = bool(meta.annotations(node).get(DIRECTORY))
         self.taints = tuple(t for t in taints if t.get("effect") != "PreferNoSchedule")
         self.soft_taints = tuple(t for t in taints if t.get("effect") == "PreferNoSchedule")
         self.unschedulable = bool(spec.get("unschedulable"))

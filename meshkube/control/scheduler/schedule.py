@@ -32,6 +32,8 @@ def schedule(pod: PodInfo, nodes: Sequence[NodeInfo], start: int = 0) -> Decisio
     comes up in turn."""
     if not nodes:
         return Decision("", NO_NODES)
+    if pod.volumes.problem:
+        return Decision("", _hopeless(pod.volumes.problem, len(nodes)))
     feasible: list[NodeInfo] = []
     refusals: list[Refusal] = []
     looked_at = 0
@@ -48,6 +50,12 @@ def schedule(pod: PodInfo, nodes: Sequence[NodeInfo], start: int = 0) -> Decisio
     if feasible:
         return Decision(best(pod, feasible).name, looked_at=looked_at)
     return Decision("", explain(pod, refusals), looked_at)
+
+
+def _hopeless(problem: str, nodes: int) -> str:
+    """What keeps the pod from every node alike."""
+    head = f"0/{nodes} nodes are available: {problem}."
+    return f"{head} preemption: 0/{nodes} nodes are available: {nodes} {NO_HELP}."
 
 
 def explain(pod: PodInfo, refusals: Sequence[Refusal]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.control.controllers import garbage, statefulset
-from tests.support.cluster import Cluster, cluster, node, template
+from tests.support.cluster import STORAGE, Cluster, cluster, node, template
 
-CONTROLLERS = [statefulset.CONTROLLER, garbage.CONTROLLER]
+CONTROLLERS = [statefulset.CONTROLLER, garbage.CONTROLLER, *STORAGE]
 NODES = [node("n1"), node("n2")]
 
 
