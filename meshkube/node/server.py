@@ -18,8 +18,9 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from meshkube.clock import Clock, SystemClock
-from meshkube.node import streaming
+from meshkube.node import pod_proxy, streaming
 from meshkube.node.log_request import BadLogRequest, parse_log_request
+from meshkube.node.pod_proxy import PodProxy
 from meshkube.node.port_forward_request import answer_port_forward
 from meshkube.node.records import Records
 from meshkube.node.remote import NoCommonProtocol, Wanted, accepted
@@ -54,6 +55,7 @@ class NodeServer:
         self._host = host
         self._port = port
         self._clock: Clock = clock or SystemClock()
+        self._proxy = PodProxy(self._sandbox)
         self.address: tuple[str, int] | None = None
         """Where it listens, while it does."""
 
@@ -71,12 +73,14 @@ class NodeServer:
         finally:
             self.address = None
             await runner.cleanup()
+            await self._proxy.aclose()
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[_failures])
         target = "/{namespace}/{pod}/{container}"
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/stats/summary", self._summary)
+        application.router.add_route("*", pod_proxy.PATH + "{tail:.*}", self._proxy.handle)
         application.router.add_get("/containerLogs" + target, self._logs)
         for method in ("GET", "POST"):
             add = functools.partial(application.router.add_route, method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
 from meshkube.api import kinds
@@ -17,10 +17,13 @@ class Route:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    tail: str = ""
+    """Of `proxy`: the path after it, as it was sent; empty or with a slash in front."""
 
 
 def parse(path: str) -> Route | None:
     """The resource a path names; None for every other path."""
+    path, tail = _split_proxy(path)
     if "%" in path:
         path = unquote(path)
     parts = path.strip("/").split("/")
@@ -35,7 +38,25 @@ def parse(path: str) -> Route | None:
     namespace = ""
     if rest[0] == "namespaces" and _inside_namespace(group, rest):
         namespace, rest = rest[1], rest[2:]
-    return _resource(group, version, namespace, rest)
+    route = _resource(group, version, namespace, rest)
+    return replace(route, tail=tail) if tail and route is not None else route
+
+
+def _split_proxy(path: str) -> tuple[str, str]:
+    """The path up to `proxy`, and what it has after that, which is not ours to read."""
+    parts = path.split("/")
+    if parts[1:3] != ["api", "v1"]:
+        return path, ""
+    if parts[3:4] == ["nodes"]:
+        end = 6
+    elif parts[3:4] == ["namespaces"] and parts[5:6] in (["pods"], ["services"]):
+        end = 8
+    else:
+        return path, ""
+    if len(parts) <= end or parts[end - 1] != "proxy":
+        return path, ""
+    head = "/".join(parts[:end])
+    return head, path[len(head) :]
 
 
 def _inside_namespace(group: str, rest: list[str]) -> bool:

@@ -15,6 +15,7 @@ from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
+from meshkube.control.apiserver.proxy import Proxy
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.relay import Relay
 from meshkube.control.apiserver.resources import Resources, verb_of
@@ -62,6 +63,7 @@ class ApiServer:
         self._resources = Resources(registry)
         self._streams = Streams(registry)
         self._relay = Relay(registry, node_tls)
+        self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
         self._surface = Surface(f"{listen[0]}:{listen[1]}", health, registry.access, listeners)
         self.port = listen[1]
@@ -93,6 +95,7 @@ class ApiServer:
             self._streams.end()
             await runner.cleanup()
             await self._relay.aclose()
+            await self._proxy.aclose()
 
     def watchers(self) -> dict[str, int]:
         """Open watches by resource, in process too."""
@@ -137,6 +140,9 @@ class ApiServer:
         if route.subresource in _RELAYED:
             call.verb = "connect"
             return await self._relay.handle(call, route)
+        if route.subresource == "proxy":
+            call.verb = "connect"
+            return await self._proxy.handle(call, route)
         call.verb = verb_of(call.method, route, call.flag("watch"))
         if call.verb == "watch":
             return await self._streams.handle(call, route)

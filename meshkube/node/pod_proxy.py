@@ -1,0 +1,48 @@
+"""HTTP requests to pods of this node, passed on for an API server that has no route to them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from aiohttp import web
+
+from meshkube.node.runtime import Record
+from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable
+
+PATH = "/proxy/{namespace}/{pod}/{scheme}/{port}"
+UNREACHABLE = "X-Meshkube-Unreachable"
+"""Tells the API server that this answer is the node's own, and why."""
+_SEGMENTS = 6
+
+
+class PodProxy:
+    """`sandbox_of` finds the running sandbox that a request names."""
+
+    def __init__(self, sandbox_of: Callable[[web.Request], Record]) -> None:
+        self._sandbox_of = sandbox_of
+        self._forwarder = Forwarder()
+        # As the API server of Kubernetes: who is behind a pod's address is not verified.
+        self._tls = ssl.create_default_context()
+        self._tls.check_hostname = False
+        self._tls.verify_mode = ssl.CERT_NONE
+
+    async def aclose(self) -> None:
+        await self._forwarder.aclose()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Raises `HTTPException`."""
+        scheme, port = request.match_info["scheme"], request.match_info["port"]
+        if scheme not in ("http", "https") or not port.isdigit():
+            raise web.HTTPBadRequest(text=f"not a scheme and a port: {scheme} {port}")
+        # A pod on the host's network has no address of its own.
+        address = self._sandbox_of(request).address or "127.0.0.1"
+        path, mark, query = request.raw_path.partition("?")
+        tail = "".join("/" + part for part in path.split("/")[_SEGMENTS:])
+        url = f"{scheme}://{address}:{port}{tail or '/'}{mark}{query}"
+        target = Target(url, self._tls if scheme == "https" else None)
+        try:
+            return await self._forwarder.forward(request, target)
+        except Unreachable as error:
+            reason = " ".join(str(error).split())
+            return web.Response(status=503, text=reason, headers={UNREACHABLE: reason})
