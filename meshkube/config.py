@@ -11,14 +11,45 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 SECRET = object()
 """The default of settings that have no flag: they come from the environment or the file."""
+CLUSTER_WIDE = (
+    "pod_cidr",
+    "service_cidr",
+    "cluster_dns",
+    "cluster_domain",
+    "node_ports",
+    "network",
+)
+"""What the first server decides for all hosts: who joins takes these over."""
+AGENT_ONLY = frozenset({"server"})
+SERVER_ONLY = frozenset(
+    {
+        *CLUSTER_WIDE,
+        "default_toleration_seconds",
+        "join",
+        "listen",
+        "node_grace",
+        "tls_san",
+        "certificate_lifetime",
+        "store",
+        "store_ca",
+        "store_cert",
+        "store_key",
+        "store_user",
+        "store_password",
+        "store_password_file",
+    }
+)
+SHORTEST_LIFE = timedelta(seconds=10)
 PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "network", "dataplane", "dns", "ingress")
 
 
@@ -37,14 +68,21 @@ def _default_node_name() -> str:
     return socket.gethostname().lower()
 
 
-def _setting(help: str, default: Any = None, factory: Callable[[], Any] | None = None) -> Any:
+def _setting(
+    help: str,
+    default: Any = None,
+    factory: Callable[[], Any] | None = None,
+    *,
+    hidden: bool = False,
+) -> Any:
+    """`hidden`: it has a flag, but is not printed."""
     metadata = {"help": help}
     if default is SECRET:
         # Command lines are seen by all users of a host, and so might be whatever prints a Config.
         return field(default="", repr=False, metadata={**metadata, "secret": True})
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not hidden)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +93,14 @@ class Config:
     node_name: str = _setting("this node's name in the cluster", None, _default_node_name)
     node_ip: str = _setting("this node's address; empty: found from the routes", "")
     listen: str = _setting("address and port of the API", "0.0.0.0:6443")
+    tls_san: tuple[str, ...] = _setting("more names and addresses of the API, with commas", ())
+    certificate_lifetime: str = _setting(
+        "the longest life of certificates that the cluster signs, such as 365d, 12h or 90s", "365d"
+    )
+    server: tuple[str, ...] = _setting("URLs of the cluster's servers, with commas", ())
+    join: str = _setting("the URL of a server whose cluster this one becomes a server of", "")
+    token: str = _setting("the token to join with; see `meshkube token`", "", hidden=True)
+    token_file: Path | None = _setting("a file that holds that token", None)
     store: str = _setting("`sqlite`, or etcd://host:port,host:port[/prefix]", "sqlite")
     store_ca: Path | None = _setting("the CA of etcd's servers; turns TLS on", None)
     store_cert: Path | None = _setting("our certificate for etcd", None)
@@ -84,6 +130,8 @@ class Config:
     disable: tuple[str, ...] = _setting("parts not to run, with commas", ())
     log_format: str = _setting("`text` or `json`", "text")
     log_level: str = _setting("`debug`, `info`, `warning` or `error`", "info")
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The names of the settings that are no defaults."""
 
     @property
     def listen_address(self) -> tuple[str, int]:
@@ -96,7 +144,7 @@ class Config:
         return range(int(low), int(high) + 1)
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
+        for setting in settings():
             check = _CHECKS.get(setting.name)
             if check is None:
                 continue
@@ -123,7 +171,7 @@ def load(
     """Merges the sources. `flags` maps field names to values, None where a flag was not given.
     Raises `ConfigError` with a line that names the setting and where it was set."""
     values: dict[str, Any] = {}
-    types = {setting.name: str(setting.type) for setting in fields(Config)}
+    types = {setting.name: str(setting.type) for setting in settings()}
     if file is not None:
         values |= _from_file(file, types)
     for name, type_name in types.items():
@@ -132,7 +180,38 @@ def load(
             values[name] = _converted(environ[variable], type_name, variable)
         if flags.get(name) is not None:
             values[name] = _converted(flags[name], type_name, f"--{_dashed(name)}")
-    return Config(**values)
+    return Config(**values, given=frozenset(values))
+
+
+def settings(without: frozenset[str] = frozenset()) -> list[Field[Any]]:
+    """The fields of Config that a user sets."""
+    return [one for one in fields(Config) if one.metadata and one.name not in without]
+
+
+def adopt(config: Config, decided: Mapping[str, str]) -> Config:
+    """With what the cluster has decided for all its hosts. Raises `ConfigError` where a setting
+    that was given contradicts it."""
+    changes: dict[str, Any] = {}
+    for name in CLUSTER_WIDE:
+        if name not in decided:
+            continue
+        if name in config.given and getattr(config, name) != decided[name]:
+            raise ConfigError(
+                f"--{_dashed(name)}: {getattr(config, name)} contradicts the cluster, which has"
+                f" {decided[name]}: leave the setting out"
+            )
+        changes[name] = decided[name]
+    return replace(config, **changes)
+
+
+def decided(config: Config) -> dict[str, str]:
+    """What `adopt` takes over on other hosts."""
+    return {name: str(getattr(config, name)) for name in CLUSTER_WIDE}
+
+
+def lifetime(config: Config) -> timedelta:
+    """The longest life of a certificate that this cluster signs."""
+    return _duration(config.certificate_lifetime)
 
 
 def _from_file(file: Path, types: Mapping[str, str]) -> dict[str, Any]:
@@ -170,6 +249,53 @@ def _converted(value: Any, type_name: str, where: str) -> Any:
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
+
+
+def _duration(value: str) -> timedelta:
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    found = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", value)
+    if found is None:
+        raise ValueError(f"{value!r} is not a time such as 365d, 12h, 30m or 90s")
+    return timedelta(**{units[found[2]]: int(found[1])})
+
+
+def _lifetime(value: str) -> None:
+    if _duration(value) < SHORTEST_LIFE:
+        raise ValueError(f"{value!r} is shorter than {SHORTEST_LIFE.seconds}s")
+
+
+def duration(value: str, flag: str) -> timedelta:
+    """Raises `ConfigError` that names the flag."""
+    try:
+        return _duration(value)
+    except ValueError as error:
+        raise ConfigError(f"{flag}: {error}") from None
+
+
+def _url(value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
+        raise ValueError(f"{value!r} is not https://HOST:PORT")
+    if parts.port == 0:
+        raise ValueError(f"{value!r} has no port")
+
+
+def _urls(values: tuple[str, ...]) -> None:
+    for value in values:
+        _url(value)
+
+
+def _optional_url(value: str) -> None:
+    if value:
+        _url(value)
+
+
+def _names(values: tuple[str, ...]) -> None:
+    for value in values:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            _name(value)
 
 
 def _one_of(*choices: str) -> Callable[[str], None]:
@@ -241,6 +367,10 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "node_name": _name,
     "node_ip": _optional_address,
     "listen": _listen,
+    "tls_san": _names,
+    "certificate_lifetime": _lifetime,
+    "server": _urls,
+    "join": _optional_url,
     "store": _store,
     "pod_cidr": _network,
     "service_cidr": _network,

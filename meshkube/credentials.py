@@ -20,6 +20,7 @@ from meshkube import pki
 
 RENEW_BEFORE = timedelta(days=30)
 ADMIN_GROUP = "system:masters"
+CA = "ca.crt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Credentials:
 
     @property
     def ca_file(self) -> Path:
-        return self.directory / "ca.crt"
+        return self.directory / CA
 
     def server_context(self, name: str, *, require_client: bool) -> ssl.SSLContext:
         """TLS for a listener with the pair `name`; clients may (or must) show a certificate of the

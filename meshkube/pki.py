@@ -63,16 +63,14 @@ def issue(
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     signer = serialization.load_pem_private_key(authority.key, None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)
-    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
-    attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
     now = datetime.now(UTC)
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    alternatives = [_general_name(name) for name in names]
+    alternatives = [general_name(name) for name in names]
     if alternatives:
         usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name(attributes))
+        .subject_name(subject(common_name, organizations))
         .issuer_name(issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
@@ -105,9 +103,30 @@ def public_key(key: bytes) -> bytes:
     )
 
 
+def fingerprint(certificate: bytes) -> str:
+    """SHA-256 of the DER of the first certificate in a PEM text, in hex."""
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex()
+
+
 def remaining(certificate: bytes) -> timedelta:
     """How long a PEM certificate is still valid; negative once it has ended."""
     return x509.load_pem_x509_certificate(certificate).not_valid_after_utc - datetime.now(UTC)
+
+
+def not_after(certificate: bytes) -> datetime:
+    """When a PEM certificate ends. Raises `ValueError` where it is none."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
+def validity(certificate: bytes) -> tuple[datetime, datetime]:
+    """When a PEM certificate begins and ends. Raises `ValueError` where it is none."""
+    loaded = x509.load_pem_x509_certificate(certificate)
+    return loaded.not_valid_before_utc, loaded.not_valid_after_utc
+
+
+def first(certificates: bytes) -> bytes:
+    """The first certificate of a PEM text, alone."""
+    return x509.load_pem_x509_certificate(certificates).public_bytes(serialization.Encoding.PEM)
 
 
 def alternative_names(certificate: bytes) -> frozenset[str]:
@@ -147,7 +166,14 @@ def write_private(path: Path, content: bytes) -> None:
     temporary.rename(path)
 
 
-def _general_name(name: str) -> x509.GeneralName:
+def subject(common_name: str, organizations: Iterable[str] = ()) -> x509.Name:
+    """A user's name and groups, as Kubernetes reads them from a certificate."""
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in organizations]
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def general_name(name: str) -> x509.GeneralName:
+    """An address or a DNS name."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -14,6 +14,8 @@ from meshkube.config import ConfigError
 # A command's module is imported only when it is the one that runs: `meshkube version` stays quick.
 COMMANDS = {
     "server": "run this host: control plane and node in one process",
+    "agent": "run this host: a node of a cluster whose servers are elsewhere",
+    "token": "make, list and delete the tokens that hosts join with",
     "status": "show the parts of the server, its node, leader and listeners",
     "doctor": "say what this host lacks to run meshkube, and how to get it",
     "apply": "create or change the objects of manifests",

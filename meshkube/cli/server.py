@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import fields
 from pathlib import Path
 
 from meshkube import config, log
@@ -12,9 +11,14 @@ from meshkube.daemon import process
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag for each field of Config, and `--config`."""
+    """One flag for each setting of a server, and `--config`."""
+    add_settings(parser, config.AGENT_ONLY)
+
+
+def add_settings(parser: argparse.ArgumentParser, without: frozenset[str]) -> None:
+    """A flag for each setting but these, and `--config`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of these settings")
-    for setting in fields(config.Config):
+    for setting in config.settings(without):
         if "secret" in setting.metadata:
             continue
         parser.add_argument(
@@ -27,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def settings(args: argparse.Namespace) -> config.Config:
     """The Config of these arguments, the environment and `--config`. Raises `ConfigError`."""
-    flags = {setting.name: getattr(args, setting.name, None) for setting in fields(config.Config)}
+    flags = {setting.name: getattr(args, setting.name, None) for setting in config.settings()}
     return config.load(flags, os.environ, args.config)
 
 

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from meshkube import backends, config
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser, without: str = "") -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file of settings")
-    for setting in fields(config.Config):
+    for setting in config.settings():
         if setting.name in _SETTINGS and setting.name != without:
             flag = "--" + setting.name.replace("_", "-")
             parser.add_argument(flag, metavar="VALUE", help=setting.metadata["help"])

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
-import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import aiohttp
 import orjson
-from yarl import URL
 
 from meshkube import __version__
 from meshkube.api import errors, meta
@@ -23,8 +20,9 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
 from meshkube.client import kubeconfig, lines
 from meshkube.client.base import ObjectList, PatchType, Propagation, WatchEvent
+from meshkube.client.servers import Servers
+from meshkube.client.transport import Params, Transport, decoded
 
-CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 # The server is asked to end a watch after a random time in this range, so that watches spread
 # over its replicas again; a server that is silent for so much longer is taken for dead.
@@ -38,7 +36,6 @@ _CONTENT_TYPES: Mapping[PatchType, str] = {
     # JSON is YAML.
     "apply": "application/apply-patch+yaml",
 }
-Params: TypeAlias = Mapping[str, str]
 
 
 class HttpClient:
@@ -49,22 +46,20 @@ class HttpClient:
 
     def __init__(
         self,
-        server: str,
+        server: str | Sequence[str],
         ssl_context: ssl.SSLContext | None = None,
         token: str = "",
         *,
         server_hostname: str = "",
     ) -> None:
-        """`server` is a URL such as `https://10.0.0.1:6443`; `token` is sent as a bearer token;
-        `server_hostname` is the name to expect in its certificate."""
-        self.server = server.rstrip("/")
-        self._ssl = ssl_context
-        self._server_hostname = server_hostname
-        self._headers = {"Accept": "application/json", "User-Agent": f"meshkube/{__version__}"}
+        """`server` is a URL such as `https://10.0.0.1:6443`, or several of one cluster; `token` is
+        sent as a bearer token; `server_hostname` is the name to expect in its certificate."""
+        headers = {"Accept": "application/json", "User-Agent": f"meshkube/{__version__}"}
         if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._session: aiohttp.ClientSession | None = None
-        self._closed = False
+            headers["Authorization"] = f"Bearer {token}"
+        servers = Servers([server] if isinstance(server, str) else server)
+        self._transport = Transport(servers, ssl_context, headers, server_hostname)
+        self._as: dict[str, str] = {}
 
     @classmethod
     def from_kubeconfig(cls, path: Path | str, context: str = "") -> HttpClient:
@@ -91,9 +86,28 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Ends every connection; safe to call twice."""
-        self._closed = True
-        if self._session is not None:
-            await self._session.close()
+        await self._transport.aclose()
+
+    @property
+    def server(self) -> str:
+        """The URL of the server in use."""
+        return self._transport.servers.current
+
+    @property
+    def servers(self) -> Servers:
+        """All that may be asked."""
+        return self._transport.servers
+
+    async def renew(self) -> None:
+        """After a change of the TLS context's certificate: new requests show the new one."""
+        await self._transport.renew()
+
+    def acting_as(self, user: str) -> HttpClient:
+        """A client that impersonates `user` over the same connections; this one closes them."""
+        client = HttpClient.__new__(HttpClient)
+        client._transport = self._transport
+        client._as = {"Impersonate-User": user}
+        return client
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
         return await self._object("GET", _path(kind, namespace, name))
@@ -219,10 +233,10 @@ class HttpClient:
         content_type: str = "application/json",
     ) -> Object:
         content = await self._request(method, path, params, body, content_type)
-        decoded = _decoded(content)
-        if not isinstance(decoded, dict):
+        answer = decoded(content)
+        if not isinstance(answer, dict):
             raise errors.internal(f"{method} {path}: the server did not answer with an object")
-        return decoded
+        return answer
 
     async def _request(
         self,
@@ -233,72 +247,27 @@ class HttpClient:
         content_type: str = "application/json",
         accept: str = "",
     ) -> bytes:
-        headers = {"Accept": accept} if accept else {}
+        headers = {**self._as, **({"Accept": accept} if accept else {})}
         data = None
         if body is not None:
             data = orjson.dumps(body)
             headers["Content-Type"] = content_type
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
-        async with self._response(method, path, params, data, headers, timeout) as response:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+        async with self._transport.response(
+            method, path, params, data, headers, timeout
+        ) as response:
             return await response.read()
 
     async def _stream(
         self, path: str, params: Params, timeout: aiohttp.ClientTimeout
     ) -> AsyncGenerator[bytes, None]:
         # Compressed, an event could wait in the compressor for the next one.
-        headers = {"Accept-Encoding": "identity"}
-        async with self._response("GET", path, params, None, headers, timeout) as response:
+        headers = {**self._as, "Accept-Encoding": "identity"}
+        async with self._transport.response(
+            "GET", path, params, None, headers, timeout
+        ) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
-
-    @contextlib.asynccontextmanager
-    async def _response(
-        self,
-        method: str,
-        path: str,
-        params: Params | None,
-        data: bytes | None,
-        headers: dict[str, str],
-        timeout: aiohttp.ClientTimeout,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A response with a good status; any failure, also later in its body, as `ApiError`."""
-        url = URL(self.server + path, encoded=True)
-        if params:
-            url = url.update_query(params)
-        try:
-            async with self._connected().request(
-                method,
-                url,
-                data=data,
-                headers=headers,
-                timeout=timeout,
-                server_hostname=self._server_hostname or None,
-                allow_redirects=False,
-            ) as response:
-                if response.status >= 300:
-                    raise ApiError.of(_decoded(await response.read()), response.status)
-                yield response
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise errors.unavailable(f"{self.server}: {_reason(error)}") from error
-
-    def _connected(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise errors.unavailable(f"{self.server}: the client is closed")
-        if self._session is None:
-            connector = aiohttp.TCPConnector(
-                # Watches each hold a connection for minutes.
-                limit=0,
-                ssl=self._ssl if self._ssl is not None else True,
-                socket_factory=_socket,
-                keepalive_timeout=60,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=256 * 1024,
-            )
-        return self._session
 
 
 def _path(kind: Kind, namespace: str | None, name: str = "", subresource: str = "") -> str:
@@ -310,39 +279,13 @@ def _given(**params: str) -> dict[str, str]:
 
 
 def _endless(silence: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
-
-
-def _decoded(content: bytes) -> JSON:
-    """The JSON value, or the text where it is none."""
-    try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return content.decode(errors="replace").strip()
+    return aiohttp.ClientTimeout(total=None, sock_read=silence)
 
 
 def _event(line: bytes) -> WatchEvent:
-    event = _decoded(line)
+    event = decoded(line)
     if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
         raise errors.internal(f"the server sent no watch event: {str(event)[:200]}")
     if event.get("type") == "ERROR":
         raise ApiError.of(event["object"])
     return WatchEvent(event["type"], event["object"])
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
-
-
-def _socket(address: Any) -> socket.socket:
-    """A socket on which the kernel notices within half a minute that the other host has gone."""
-    family, type_, protocol = address[:3]
-    made = socket.socket(family, type_, protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    return made

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -61,6 +61,9 @@ class Settings:
     event_ttl: float = 3600.0
     legacy_token: Callable[[str, str, str, str], str] | None = None
     """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""
+    sign: Callable[[bytes, Sequence[str], int | None], bytes] | None = None
+    """Signs a certificate request (PEM) for these usages and, where they are named, at most so many
+    seconds; None: nobody signs here."""
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 from meshkube import addresses
@@ -46,6 +46,8 @@ class Host:
     """The loop of DNS and the ingress: what holds the one of this process must not hold them."""
     roles: Sequence[str] = ()
     """The node's `node-role.kubernetes.io/` labels."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Of the Node."""
 
 
 def address(config: Config) -> str:
@@ -121,6 +123,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         port=config.node_port,
         heartbeat=config.node_heartbeat,
         roles=host.roles,
+        annotations=host.annotations,
         clock=clock,
     )
     yield agent

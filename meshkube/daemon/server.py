@@ -10,14 +10,18 @@ import functools
 import logging
 import time
 from asyncio import AbstractEventLoop, to_thread
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
-from meshkube import __version__, backends, credentials
+from meshkube import __version__, backends, credentials, csr, pki
+from meshkube.api import errors
+from meshkube.api.types import Object
 from meshkube.aside import side_loop
 from meshkube.clock import Clock, SystemClock
-from meshkube.config import Config
+from meshkube.config import Config, decided, lifetime
+from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
@@ -28,6 +32,7 @@ from meshkube.control.fence import Fence
 from meshkube.control.loop import Settings
 from meshkube.control.manager import ControlPlane
 from meshkube.credentials import Credentials
+from meshkube.csr import NODE_KEY
 from meshkube.daemon import host
 from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
@@ -100,6 +105,7 @@ def _assemble(
         node_tls=keys.client_context("api-client"),
         health=lambda: supervisor.health,
         listeners=_listeners(config),
+        joining=joining_service(config, keys, registry),
     )
     here = host.Host(
         address=address,
@@ -107,10 +113,20 @@ def _assemble(
         node_tls=keys.server_context("node-server", require_client=True),
         traffic=traffic,
         roles=["control-plane"],
+        annotations={NODE_KEY: csr.key_of_certificate(keys.node_server.certificate)},
     )
     parts = [*_control_plane(config, keys, registry, clock), *host.parts(config, here, clock)]
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
+
+
+def joining_service(config: Config, keys: Credentials, registry: Registry) -> Joining:
+    """What this server gives to hosts that join."""
+
+    def bundle(node: str) -> Object:
+        raise errors.unavailable("not there yet")
+
+    return Joining(ca=keys.ca.certificate, settings=decided(config), bundle=bundle)
 
 
 def _listeners(config: Config) -> dict[str, str]:
@@ -122,6 +138,13 @@ def _listeners(config: Config) -> dict[str, str]:
         "ingress": f"http 0.0.0.0:{config.ingress_http}, https 0.0.0.0:{config.ingress_https}",
         "dataplane": f"Services {config.service_cidr}, node ports {config.node_ports}",
     }
+
+
+def _sign(
+    ca: pki.Pair, longest: timedelta, request: bytes, usages: Sequence[str], seconds: int | None
+) -> bytes:
+    life = longest if seconds is None else min(longest, timedelta(seconds=seconds))
+    return csr.sign(ca, request, usages, life, datetime.now(UTC))
 
 
 def _issuer(config: Config, keys: Credentials) -> TokenIssuer:
@@ -151,6 +174,7 @@ def _control_plane(
             node_grace=config.node_grace,
             toleration_seconds=config.default_toleration_seconds,
             legacy_token=registry.access.issuer.issue_legacy,
+            sign=functools.partial(_sign, keys.ca, lifetime(config)),
         ),
         controllers="controllers" not in off,
         scheduler="scheduler" not in off,

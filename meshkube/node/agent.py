@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from meshkube.api import kinds, meta
@@ -61,6 +61,7 @@ class NodeAgent:
         port: int = NODE_PORT,
         heartbeat: float = HEARTBEAT,
         roles: Iterable[str] = (),
+        annotations: Mapping[str, str] | None = None,
         version: str = KUBELET_VERSION,
         max_pods: int = nodestatus.MAX_PODS,
         clock: Clock | None = None,
@@ -90,6 +91,7 @@ class NodeAgent:
             port=port,
             heartbeat=heartbeat,
             roles=tuple(roles),
+            annotations=annotations or {},
             version=version,
             machine=self._machine,
             max_pods=max_pods,

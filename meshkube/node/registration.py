@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meshkube.api import kinds, meta
@@ -44,6 +44,7 @@ class Registration:
         port: int,
         heartbeat: float,
         roles: tuple[str, ...],
+        annotations: Mapping[str, str],
         version: str,
         machine: Machine,
         max_pods: int,
@@ -62,7 +63,7 @@ class Registration:
         self._machine = machine
         self._max_pods = max_pods
         self._data_dir = data_dir
-        self._annotations = {LOCAL_PATH: str(data_dir / "volumes")}
+        self._annotations = {LOCAL_PATH: str(data_dir / "volumes"), **annotations}
         self._not_ready = not_ready
         self._runtime_version = runtime_version
         self._wake = asyncio.Event()

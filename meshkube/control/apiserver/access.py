@@ -11,6 +11,7 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
+from meshkube import join_token
 from meshkube.api import errors, kinds
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -19,7 +20,7 @@ from meshkube.control.apiserver import identity
 from meshkube.control.apiserver.cache import Change
 from meshkube.control.apiserver.feed import PATIENCE, Feed
 from meshkube.control.apiserver.lookup import Lookup
-from meshkube.control.auth import attributes, escalation, node
+from meshkube.control.auth import attributes, certificates, escalation, join_tokens, node
 from meshkube.control.auth.authorizer import Authorizer, follow
 from meshkube.control.auth.jws import BadToken
 from meshkube.control.auth.tokens import Accepted, TokenIssuer
@@ -34,6 +35,7 @@ FOLLOWED = (
     kinds.CLUSTER_ROLE_BINDING,
     kinds.POD,
     kinds.PERSISTENT_VOLUME,
+    kinds.CERTIFICATE_SIGNING_REQUEST,
 )
 
 
@@ -84,6 +86,8 @@ class Access:
 
     def _of_token(self, token: str) -> User:
         try:
+            if token.startswith(join_token.PREFIX):
+                return join_tokens.accept(token, self._find, self.clock.now())
             return self.accept(token).user
         except BadToken as error:
             log.debug("refused a token", extra={"reason": str(error)})
@@ -114,6 +118,7 @@ class Access:
         if user is None:
             return
         node.restrict(user, kind, obj, old, subresource)
+        certificates.check(kind, obj, old, user, subresource, self.authorizer.allows)
         if obj is not None and not subresource:
             escalation.check(kind, obj, old, user, self.authorizer.rbac, self.authorizer.allows)
 

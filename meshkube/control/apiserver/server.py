@@ -15,6 +15,7 @@ from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
+from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.proxy import Proxy
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.relay import Relay
@@ -42,7 +43,7 @@ class ApiServer:
 
     `tls` asks clients for a certificate of the cluster CA and does not insist on one; `node_tls` is
     what nodes are reached with, for logs and exec; `health` feeds `/readyz`, and with `listeners`
-    (part -> where it listens) `/statusz`.
+    (part -> where it listens) `/statusz`; `joining` answers hosts that come into the cluster.
     """
 
     name = "api"
@@ -56,6 +57,7 @@ class ApiServer:
         node_tls: ssl.SSLContext | None = None,
         health: HealthOf = _no_parts,
         listeners: Mapping[str, str] | None = None,
+        joining: Joining | None = None,
     ) -> None:
         self._registry = registry
         self._listen = listen
@@ -65,7 +67,13 @@ class ApiServer:
         self._relay = Relay(registry, node_tls)
         self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
-        self._surface = Surface(f"{listen[0]}:{listen[1]}", health, registry.access, listeners)
+        self._surface = Surface(
+            f"{listen[0]}:{listen[1]}",
+            health,
+            registry.access,
+            listeners,
+            joining.handlers() if joining is not None else {},
+        )
         self.port = listen[1]
         """The port in use, once ready: another than asked for where that was 0."""
 

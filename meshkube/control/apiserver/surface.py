@@ -29,7 +29,7 @@ Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 class Surface:
     """`address` is what `/api` tells clients; `health` answers `/readyz`, and together with
-    `listeners` (part -> where it listens) `/statusz`."""
+    `listeners` (part -> where it listens) `/statusz`; `more` are further paths."""
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Surface:
         health: HealthOf,
         access: Access,
         listeners: Mapping[str, str] | None = None,
+        more: Mapping[str, Handler] | None = None,
     ) -> None:
         self._address = address
         self._health = health
@@ -52,6 +53,7 @@ class Surface:
             "/openapi/v2": specs.v2,
             "/openid/v1/jwks": self._key_set,
             "/.well-known/openid-configuration": self._issuer,
+            **(more or {}),
         }
         self._reviews = {
             "/".join(("/apis", kind.group, kind.version, kind.plural)): kind

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control.auth import node
+from meshkube.control.auth import bootstrap, node
 from meshkube.control.auth.attributes import Attributes, denied
 from meshkube.control.auth.node import NodeGraph
 from meshkube.control.auth.rbac import Decision, Rbac
 from meshkube.control.auth.rules import Rule
-from meshkube.control.auth.users import MASTERS, User
+from meshkube.control.auth.users import BOOTSTRAPPERS, MASTERS, User
 
 _EVERYTHING: list[Rule] = [
     {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
@@ -28,9 +28,11 @@ class Authorizer:
     def __init__(self) -> None:
         self.rbac = Rbac()
         self.graph = NodeGraph()
+        self.requests = bootstrap.Requests()
 
     def clear(self) -> None:
         self.rbac.clear()
+        self.requests.clear()
         self.graph.clear()
 
     def decide(self, asked: Attributes) -> Decision:
@@ -39,6 +41,9 @@ class Authorizer:
         user = asked.user
         if MASTERS in user.groups:
             return Decision(True)
+        if BOOTSTRAPPERS in user.groups:
+            # Whatever everybody else may: a token that was found must not open more than its door.
+            return Decision(bootstrap.decide(asked, self.requests))
         place = user.node
         if place and node.decide(place, asked, self.graph):
             return Decision(True)
@@ -64,9 +69,8 @@ class Authorizer:
 
 
 def follow(authorizer: Authorizer, kind: Kind, old: Object | None, new: Object | None) -> None:
-    """Tells of one change of a stored Role, ClusterRole, binding, Pod or PersistentVolume."""
-    rbac, graph = authorizer.rbac, authorizer.graph
-    put, remove = _HANDLERS[kind.kind](rbac, graph)
+    """Tells of one change of a stored object that decisions rest on (see `_HANDLERS`)."""
+    put, remove = _HANDLERS[kind.kind](authorizer)
     if new is not None:
         put(new)
     elif old is not None:
@@ -74,11 +78,12 @@ def follow(authorizer: Authorizer, kind: Kind, old: Object | None, new: Object |
 
 
 _Tell = Callable[[Object], None]
-_HANDLERS: dict[str, Callable[[Rbac, NodeGraph], tuple[_Tell, _Tell]]] = {
-    "Pod": lambda rbac, graph: (graph.set_pod, graph.remove_pod),
-    "PersistentVolume": lambda rbac, graph: (graph.set_volume, graph.remove_volume),
-    "Role": lambda rbac, graph: (rbac.set_role, rbac.remove_role),
-    "ClusterRole": lambda rbac, graph: (rbac.set_role, rbac.remove_role),
-    "RoleBinding": lambda rbac, graph: (rbac.set_binding, rbac.remove_binding),
-    "ClusterRoleBinding": lambda rbac, graph: (rbac.set_binding, rbac.remove_binding),
+_HANDLERS: dict[str, Callable[[Authorizer], tuple[_Tell, _Tell]]] = {
+    "Pod": lambda it: (it.graph.set_pod, it.graph.remove_pod),
+    "PersistentVolume": lambda it: (it.graph.set_volume, it.graph.remove_volume),
+    "Role": lambda it: (it.rbac.set_role, it.rbac.remove_role),
+    "ClusterRole": lambda it: (it.rbac.set_role, it.rbac.remove_role),
+    "RoleBinding": lambda it: (it.rbac.set_binding, it.rbac.remove_binding),
+    "ClusterRoleBinding": lambda it: (it.rbac.set_binding, it.rbac.remove_binding),
+    "CertificateSigningRequest": lambda it: (it.requests.put, it.requests.remove),
 }

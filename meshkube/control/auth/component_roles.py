@@ -10,9 +10,12 @@ from collections.abc import Iterator
 
 from meshkube.api.types import Object
 from meshkube.control.auth.node import RULES as NODE_RULES
-from meshkube.control.auth.policy import CORE, READ, binding, role, rule
+from meshkube.control.auth.policy import CORE, READ, binding, paths, role, rule
 from meshkube.control.auth.rules import Rule
+from meshkube.control.auth.users import AUTHENTICATED, NODES, UNAUTHENTICATED
 
+CA_PATH = "/cacerts"
+CLUSTER_PATH = "/meshkube/v1/cluster"
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 SCHEDULER = "system:kube-scheduler"
 PROXY = "system:kube-proxy"
@@ -20,6 +23,11 @@ DNS = "system:meshkube:dns"
 INGRESS = "system:meshkube:ingress"
 
 _DISCOVERY = "discovery.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
+_SIGNERS = (
+    "kubernetes.io/kube-apiserver-client kubernetes.io/kube-apiserver-client-kubelet"
+    " kubernetes.io/kubelet-serving kubernetes.io/legacy-unknown"
+)
 _EVENTS = rule("create patch update", f"{CORE},events.k8s.io", "events")
 _FOLLOW = "list watch"
 _SERVICES = [rule(READ, CORE, "services"), rule(READ, _DISCOVERY, "endpointslices")]
@@ -68,6 +76,21 @@ _COMPONENTS: tuple[tuple[str, list[Rule], tuple[str, ...]], ...] = (
             _EVENTS,
         ],
         (f"user:{PROXY}",),
+    ),
+    # A host without a control plane proxies, names and routes as these, over its own certificate.
+    (
+        "meshkube:node-components",
+        [
+            rule("impersonate", CORE, "users", f"{PROXY} {DNS} {INGRESS}"),
+            paths("get", CLUSTER_PATH),
+        ],
+        (f"group:{NODES}",),
+    ),
+    # Whoever joins has a hash of the CA's certificate, and asks for that first.
+    (
+        "meshkube:join",
+        [paths("get", CA_PATH)],
+        (f"group:{AUTHENTICATED}", f"group:{UNAUTHENTICATED}"),
     ),
     # The authorizer of nodes decides by node: nobody is bound to this, as in Kubernetes.
     ("system:node", list(NODE_RULES), ()),
@@ -215,6 +238,15 @@ _CONTROLLERS: dict[str, list[Rule]] = {
         rule("get list watch update patch delete", CORE, "secrets"),
         rule("get list watch update", CORE, "serviceaccounts"),
     ],
+    "certificate-controller": [
+        rule("delete get list watch", _CERTIFICATES, "certificatesigningrequests"),
+        rule(
+            "update",
+            _CERTIFICATES,
+            "certificatesigningrequests/approval certificatesigningrequests/status",
+        ),
+        rule("approve sign", _CERTIFICATES, "signers", _SIGNERS),
+    ],
     "event-ttl-controller": [rule("get list watch delete", f"{CORE},events.k8s.io", "events")],
     # It puts together what others were allowed to write: no more may come of it.
     "clusterrole-aggregation-controller": [
@@ -254,6 +286,9 @@ CONTROLLER_ACCOUNTS = {
     "serviceaccount": "service-account-controller",
     "serviceaccount-token": "token-controller",
     "event-ttl": "event-ttl-controller",
+    "csrapproving": "certificate-controller",
+    "csrsigning": "certificate-controller",
+    "csrcleaner": "certificate-controller",
     "clusterrole-aggregation": "clusterrole-aggregation-controller",
 }
 

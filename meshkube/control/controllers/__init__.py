@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from meshkube.control.controllers import (
+    certificate_approving,
+    certificate_cleaning,
+    certificate_signing,
     cluster_role_aggregation,
     cronjob,
     daemonset,
@@ -37,6 +40,9 @@ from meshkube.control.controllers import (
 from meshkube.control.loop import Controller
 
 CONTROLLERS: tuple[Controller, ...] = (
+    certificate_approving.CONTROLLER,
+    certificate_cleaning.CONTROLLER,
+    certificate_signing.CONTROLLER,
     cluster_role_aggregation.CONTROLLER,
     cronjob.CONTROLLER,
     daemonset.CONTROLLER,

@@ -1,0 +1,1 @@
+"""CertificateSigningRequests: who may get which certificate. Pure."""
