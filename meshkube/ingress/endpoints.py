@@ -36,7 +36,10 @@ class Endpoint:
         self.ejected_until = 0.0
 
     def failed(self, now: float, settings: Settings) -> None:
-        """The pod does not work: pass over it for a while, longer each time."""
+        """The pod does not work: pass over it for a while, longer each time. What fails while it is
+        passed over is the same misfortune, such as all requests to a host that died."""
+        if now < self.ejected_until:
+            return
         pause = min(settings.eject * 2.0**self.failures, settings.longest_eject)
         self.failures = min(self.failures + 1, 16)
         self.ejected_until = now + pause

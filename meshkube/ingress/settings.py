@@ -21,6 +21,9 @@ class Settings:
     """Without any progress while a body passes, either way."""
     connect_timeout: float = 1.2
     """For one attempt to connect to a pod. One lost SYN is sent again after 1 s."""
+    silence_timeout: float = 3.0
+    """A pod's host that acknowledges nothing for this long is taken to be dead or cut off: its
+    connections end. A pod that only thinks for long is not concerned."""
     response_timeout: float = 60.0
     """From the end of a request to the first byte of its response."""
     tunnel_timeout: float = 3600.0

@@ -139,6 +139,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.endpoint.connections.add(self)
+        watch_over(transport.get_extra_info("socket"), self._settings.silence_timeout)
 
     @property
     def answering(self) -> bool:
@@ -335,6 +336,9 @@ class Upstream(asyncio.Protocol):
         self._closed = True
         self.endpoint.connections.discard(self)
         exchange, self.exchange = self.exchange, None
+        silent_host = isinstance(exc, TimeoutError)
+        if silent_host:
+            self._distrust()
         if self.peer is not None:
             self.peer.close()
         elif exchange is None:
@@ -349,7 +353,16 @@ class Upstream(asyncio.Protocol):
             exchange.upstream_failed(502, "closed the connection in the head of its response")
         else:
             how = "closed the connection without an answer"
-            exchange.upstream_failed(502, how, silent=True, reused=self._reused)
+            if silent_host:
+                how = "was not heard of any more"
+            exchange.upstream_failed(502, how, silent=True, reused=self._reused and not silent_host)
+
+    def _distrust(self) -> None:
+        """The pod's host is silent: its unused connections would only cost the next ones as long
+        to find that out."""
+        self.endpoint.failed(monotonic(), self._settings)
+        while self.endpoint.idle:
+            self.endpoint.idle.pop().release(False)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -364,6 +377,16 @@ class Upstream(asyncio.Protocol):
             self.peer.resume_reading()
         elif self.exchange is not None:
             self.exchange.downstream.resume_body()
+
+
+def watch_over(connection: socket.socket, silence: float) -> None:
+    """Has the kernel end a connection (`ETIMEDOUT`) whose peer acknowledges neither data nor probes
+    for `silence` seconds. Source: tcp(7)."""
+    probe = max(1, int(silence / 3))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
 
 
 class Pool:

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -55,11 +56,16 @@ def understand(answer: bytes) -> dict[str, Any]:
 
 
 async def load(urls: list[str], rate: float, host: str, limit: float) -> None:
-    """Asks until cancelled. A slow answer does not make the next request wait."""
+    """Asks until SIGTERM, then waits for what is under way. A slow answer does not make the next
+    request wait."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number, url in enumerate(itertools.cycle(urls)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            if stop.is_set():
+                break
             group.create_task(_report(url, host, limit))
 
 

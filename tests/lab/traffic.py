@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -49,17 +48,10 @@ class Traffic:
 
     def __exit__(self, *_: object) -> None:
         # What is under way is waited for: it counts too.
-        stopped = time.monotonic()
-        while self.outcomes() and self._under_way(stopped):
-            time.sleep(0.1)
-        self._process.kill()
-        self._process.wait()
+        self._process.terminate()
+        self._process.wait(self.limit + 10)
         if self._process in self.host.processes:
             self.host.processes.remove(self._process)
-
-    def _under_way(self, stopped: float) -> bool:
-        """Whether a request sent before `stopped` may still be without its outcome."""
-        return time.monotonic() < stopped + min(self.limit, 2.0)
 
     def outcomes(self) -> list[Outcome]:
         """In the order in which they were sent."""
