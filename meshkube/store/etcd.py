@@ -22,6 +22,7 @@ from meshkube.store.base import (
     KeyValue,
     RangeResult,
     StoreError,
+    StoreFull,
     StoreUnavailable,
     WatchBatch,
     Write,
@@ -134,7 +135,13 @@ class EtcdStore:
 
     async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
         limits.check(writes, guard)
-        answer = await self._write(self._layout.transact(writes, guard))
+        try:
+            answer = await self._write(self._layout.transact(writes, guard))
+        except StoreFull:
+            # A full etcd still deletes, though it puts no head; other servers see it a bit later.
+            if any(write.value is not None for write in writes):
+                raise
+            answer = await self._write(self._layout.transact(writes, guard, head=False))
         if answer.get("succeeded"):
             return self._layout.read_first(writes[0], answer)
         found, held = self._layout.read_refused(writes, guard, answer)

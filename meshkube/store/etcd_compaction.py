@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import orjson
 
 from meshkube.store import etcd_wire as wire
-from meshkube.store.base import StoreError
+from meshkube.store.base import StoreError, StoreFull
 from meshkube.store.etcd_client import EtcdClient, Outdated
 from meshkube.store.etcd_wire import Layout
 
@@ -48,8 +48,18 @@ class Compactor:
             await asyncio.sleep(self._seconds * random.uniform(0.95, 1.05))
             try:
                 await self.take_turn()
+            except StoreFull:
+                # No turn can be noted, but room is what is needed now.
+                await self._make_room()
             except StoreError as error:
                 log.warning("no compaction of etcd", extra={"reason": str(error)})
+
+    async def _make_room(self) -> None:
+        try:
+            if self._known.revision:
+                await compact(self._client, self._known.revision)
+        except StoreError as error:
+            log.warning("no compaction of etcd", extra={"reason": str(error)})
 
     async def take_turn(self) -> bool:
         """True where it was ours. Raises `StoreError`."""

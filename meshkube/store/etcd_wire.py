@@ -75,7 +75,7 @@ class Layout:
     def head(self) -> bytes:
         return orjson.dumps({"key": self._head})
 
-    def transact(self, writes: Sequence[Write], guard: Guard | None) -> bytes:
+    def transact(self, writes: Sequence[Write], guard: Guard | None, *, head: bool = True) -> bytes:
         """The head says which term wrote, so that etcd's history tells it of each revision."""
         compare: list[Answer] = []
         failure: list[Answer] = []
@@ -90,14 +90,15 @@ class Layout:
         if first.value is not None and first.revision:
             # Its create revision is in no other part of the answer.
             success.append({"request_range": {"key": self.key(first.key), "keys_only": True}})
-        put_head = self._put_head
+        put_head = [self._put_head] if head else []
         if guard is not None:
             name, value = self.key(guard.key), text64(guard.value)
             compare.append({"key": name, "target": "VALUE", "result": "EQUAL", "value": value})
             failure.append({"request_range": {"key": name}})
-            put_head = {"request_put": {"key": self._head, "value": value}}
+            if head:
+                put_head = [{"request_put": {"key": self._head, "value": value}}]
         return orjson.dumps(
-            {"compare": compare, "success": [*success, put_head], "failure": failure}
+            {"compare": compare, "success": [*success, *put_head], "failure": failure}
         )
 
     def range(self, prefix: str, start_after: str, limit: int, revision: int) -> bytes:

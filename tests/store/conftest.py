@@ -6,9 +6,10 @@ import pytest
 from meshkube.store.base import Store
 from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
+from tests.support.disk import small_disk
 from tests.support.etcd_fixtures import etcd_cluster, etcd_url
 
-__all__ = ["etcd_cluster", "etcd_url"]
+__all__ = ["etcd_cluster", "etcd_url", "small_disk"]
 
 OpenStore = Callable[[], Awaitable[Store]]
 BACKENDS = ["sqlite", "etcd"]

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from meshkube.store import broadcast, sqlite_rows
 from meshkube.store.base import Compacted, KeyValue, StoreError, StoreFull, StoreUnavailable
 from meshkube.store.sqlite import SqliteStore
 from meshkube.store.sqlite_writer import SPARE_PAGES
+from tests.support.disk import enlarge
 
 PATIENCE = 60.0
 
@@ -205,20 +204,6 @@ def free_pages(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         (free,) = connection.execute("PRAGMA freelist_count").fetchone()
         return int(free)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def enlarge(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=40m", disk], check=True)
 
 
 @pytest.mark.root

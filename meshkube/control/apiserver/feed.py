@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
+import logging
 from collections.abc import Callable, Iterable
 
 from meshkube.api import errors
 from meshkube.api.kinds import Kind
+from meshkube.clock import Clock
 from meshkube.control.apiserver import faults
 from meshkube.control.apiserver.cache import ResourceCache
 from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
-from meshkube.store import Compacted, KeyValue, Store, WatchBatch
+from meshkube.control.apiserver.store_health import StoreHealth
+from meshkube.store import Compacted, KeyValue, Store, StoreError, StoreUnavailable, WatchBatch
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 3.0
 """Seconds a reader waits for the caches to reach a revision (as kube-apiserver does)."""
+PROBE_SECONDS = 2.0
+"""How often the store is asked what is newest while nobody else asks."""
 
 
 class Feed:
     """The caches of all kinds, and the revision up to which they hold everything."""
 
-    def __init__(self, store: Store, kinds: Iterable[Kind]) -> None:
+    def __init__(self, store: Store, kinds: Iterable[Kind], clock: Clock) -> None:
         self._store = store
+        self._clock = clock
+        self.health = StoreHealth(clock)
         self._caches = {resource_prefix(kind): ResourceCache(kind) for kind in kinds}
         self.revision = 0
         self.synced = asyncio.Event()
@@ -42,8 +52,10 @@ class Feed:
             await self._load()
             loaded()
             self.synced.set()
-            await self._follow()
-        except Compacted as error:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._probe())
+                await self._follow()
+        except* Compacted as error:
             raise RuntimeError("the watch cache fell behind the store") from error
         finally:
             self.synced.clear()
@@ -58,6 +70,27 @@ class Feed:
                 self._apply(batch)
         finally:
             await watch.aclose()  # type: ignore[attr-defined]
+
+    async def _probe(self) -> None:
+        """So that an outage is known before somebody has to wait for it, and its end at once."""
+        while True:
+            if self.health.away or self.health.age >= PROBE_SECONDS:
+                with contextlib.suppress(StoreError):
+                    await self._newest()
+            await self._clock.sleep(PROBE_SECONDS / 2)
+
+    async def _newest(self) -> int:
+        try:
+            revision = await self._store.revision()
+        except StoreUnavailable as error:
+            if not self.health.away:
+                log.warning("the store does not answer", extra={"reason": str(error)})
+            self.health.read_failed(error)
+            raise
+        if self.health.away:
+            log.info("the store answers again", extra={"revision": revision})
+        self.health.read()
+        return revision
 
     async def _load(self) -> None:
         result = await self._store.range(ROOT)
@@ -86,10 +119,13 @@ class Feed:
 
     async def fresh(self) -> None:
         """Waits until the caches hold everything that was in the store when asked. Raises
-        `ApiError` 503 where the store cannot say, 504 where the caches stay behind."""
+        `ApiError` 503 where the store cannot say, at once where that is known, and 504 where the
+        caches stay behind."""
         await self.loaded()
         with faults.told():
-            revision = await self._store.revision()
+            if self.health.away:
+                raise StoreUnavailable(self.health.reason)
+            revision = await self._newest()
         if self.revision < revision:
             await self.reach(revision)
 

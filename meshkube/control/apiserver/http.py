@@ -38,6 +38,8 @@ class Call:
     route: Route | None
     verb: str = ""
     warnings: list[str] = field(default_factory=list)
+    age: int | None = None
+    """Of what was read: seconds since it was known to be the newest. None: it is."""
     started: bool = False
     """The head of a streamed answer is out: no Status can follow it."""
 
@@ -102,6 +104,8 @@ async def answer(
     """A whole body, compressed where it is big and the client can read that."""
     sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private", **(headers or {})}
     response = web.Response(body=body, status=status, headers=sent)
+    if call.age is not None:
+        response.headers["Age"] = str(call.age)
     for warning in call.warnings:
         response.headers.add("Warning", _warning(warning))
     if len(body) >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):

@@ -87,9 +87,9 @@ class Reader:
         self._store = store
         self._feed = feed
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> Cached:
-        """Raises `ApiError` 404."""
-        await self._feed.fresh()
+    async def get(self, kind: Kind, namespace: str, name: str, version: str = "") -> Cached:
+        """Raises `ApiError` 400, 404 or 504."""
+        await self._wait(version)
         stored = kind.storage
         found = self._feed.cache(stored).items.get(object_key(stored, namespace, name))
         if found is None:
@@ -102,15 +102,15 @@ class Reader:
         if query.continue_token:
             return await self._next_page(query, selection)
         exact = query.match == "Exact" and query.resource_version not in ("", "0")
-        await self._wait(query)
+        await self._wait(query.resource_version)
         revision = self._feed.revision
         if exact and int(query.resource_version) != revision:
             return await self._past(query, selection, int(query.resource_version), "")
         found = self._feed.cache(query.kind.storage).select(selection)
         return _page(query, selection, found, revision)
 
-    async def _wait(self, query: Query) -> None:
-        version = parse_version(query.resource_version)
+    async def _wait(self, asked: str) -> None:
+        version = parse_version(asked)
         if version is None:
             await self._feed.fresh()
         elif version:
@@ -157,7 +157,7 @@ class Reader:
         objects there are come first, as ADDED. Raises `ApiError` 400, 410 or 504."""
         selection = query.selection()
         version = parse_version(query.resource_version)
-        await self._wait(query)
+        await self._wait(query.resource_version)
         cache = self._feed.cache(query.kind.storage)
         view = None
         if cache.kind is not query.kind:

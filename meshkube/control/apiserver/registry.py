@@ -67,7 +67,7 @@ class Registry:
     ) -> None:
         self.clock = clock
         self._store = store
-        self.feed = Feed(store, STORED)
+        self.feed = Feed(store, STORED, clock)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
         self._reader = Reader(store, self.feed)
@@ -95,10 +95,17 @@ class Registry:
         self.access.load()
 
     async def get(
-        self, kind: Kind, name: str, namespace: str = "", subresource: str = ""
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = "",
+        subresource: str = "",
+        resource_version: str = "",
     ) -> Cached:
-        """Raises `ApiError` 404."""
-        return shown(kind, await self._reader.get(kind, namespace, name), subresource)
+        """Not older than `resource_version`; without one the newest, with 0 what is at hand.
+        Raises `ApiError` 400, 404 or 504."""
+        found = await self._reader.get(kind, namespace, name, resource_version)
+        return shown(kind, found, subresource)
 
     async def list(self, query: Query) -> Listing:
         """Raises `ApiError` 400, 410 or 504."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar, cast
 
 import orjson
 from aiohttp import web
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.errors import ApiError
 from meshkube.api.printing import Include, table
 from meshkube.api.types import Object
 from meshkube.control.apiserver import negotiation, patching, rendering, token_requests
@@ -19,6 +22,7 @@ from meshkube.control.apiserver.reading import Listing, Match, Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
 
+T = TypeVar("T")
 _STREAMS = ("log", "exec", "attach", "portforward", "proxy")
 
 
@@ -66,8 +70,35 @@ class Resources:
 
     async def _get(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
-        found = await self._registry.get(route.kind, route.name, route.namespace, route.subresource)
+
+        async def read(version: str) -> Cached:
+            return await self._registry.get(
+                route.kind, route.name, route.namespace, route.subresource, version
+            )
+
+        found = await self._newest(call, call.query.get("resourceVersion", ""), read)
         return await self._one(call, route, found, accepted)
+
+    async def _newest(self, call: Call, version: str, read: Callable[[str], Awaitable[T]]) -> T:
+        """What `read` gives for a resourceVersion; where the newest was asked for and the store
+        does not say what that is, what the cache holds, marked as such. Raises `ApiError`."""
+        health = self._registry.feed.health
+        try:
+            return await read(version)
+        except ApiError as error:
+            if version or not health.away or "no-cache" in call.header("Cache-Control"):
+                raise
+            away = error
+        try:
+            found = await read("0")
+        except ApiError as error:
+            # It may have been made since: that it is absent is not for a cache to say.
+            raise away if error.code == 404 else error from None
+        call.age = int(health.age)
+        call.warnings.append(
+            f"the store does not answer: this is from the cache, {call.age} s old or older"
+        )
+        return found
 
     async def _one(
         self, call: Call, route: Route, found: Cached, accepted: Accepted, status: int = 200
@@ -91,7 +122,19 @@ class Resources:
 
     async def _list(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
-        listing = await self._registry.list(query_of(call, route))
+        query = query_of(call, route)
+
+        async def read(version: str) -> Listing:
+            # The next page of what is not the newest could not be had.
+            limit = 0 if version else query.limit
+            return await self._registry.list(replace(query, resource_version=version, limit=limit))
+
+        # A page of a past revision comes from the store.
+        asked = query.resource_version or query.continue_token
+        if asked:
+            listing = await self._registry.list(query)
+        else:
+            listing = await self._newest(call, "", read)
         if accepted == Accepted():
             return await answer(call, rendering.list_body(route.kind, listing))
         return await document(

@@ -67,9 +67,10 @@ class ApiServer:
         self._relay = Relay(registry, node_tls)
         self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
+        store = registry.feed.health
         self._surface = Surface(
             f"{listen[0]}:{listen[1]}",
-            health,
+            lambda: {**health(), "store": store.health},
             registry.access,
             listeners,
             joining.handlers() if joining is not None else {},

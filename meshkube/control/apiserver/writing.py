@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.auth.users import User
 from meshkube.control.fence import Fence
-from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, Write
+from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUnavailable, Write
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
@@ -224,22 +225,34 @@ class Writer:
     async def _commit(self, writes: Sequence[Write], fence: Fence | None) -> KeyValue:
         """Raises `ApiError`, and what the caller settles: `KeyExists` and `RevisionMismatch`."""
         guard = fence.guard if fence is not None else None
-        with faults.told():
-            return await self._store.transact(writes, guard)
+        try:
+            with faults.told():
+                done = await self._store.transact(writes, guard)
+        except errors.ApiError as error:
+            if isinstance(error.__cause__, StoreUnavailable):
+                self._feed.health.write_failed(error.__cause__)
+            raise
+        self._feed.health.wrote()
+        return done
 
     async def _remove(self, current: Cached, fence: Fence | None) -> Cached:
         others = self._beside.follows(current.kind, current.object, None, {})
         removed = await self._commit([Write(current.key, None, current.revision), *others], fence)
-        await self._feed.reach(removed.mod_revision)
+        await self._shown(removed)
         return Cached(current.kind, current.key, removed.mod_revision, _stamped(removed))
 
     async def _seen(self, kind: Kind, written: KeyValue) -> Cached:
         """Waits for the cache: after a write its writer reads what it wrote."""
-        await self._feed.reach(written.mod_revision)
+        await self._shown(written)
         found = self._feed.cache(kind).items.get(written.key)
         if found is not None and found.revision == written.mod_revision:
             return found
         return Cached(kind, written.key, written.mod_revision, _stamped(written))
+
+    async def _shown(self, written: KeyValue) -> None:
+        """Waits for the cache, though not for ever: what is written is written."""
+        with contextlib.suppress(errors.ApiError):
+            await self._feed.reach(written.mod_revision)
 
 
 def _new_uid() -> str:

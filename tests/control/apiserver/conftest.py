@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.api import Served, serving_api
 from tests.support.asking import Asker, asking
+from tests.support.disk import small_disk
 from tests.support.etcd_fixtures import etcd_cluster, etcd_url
 
-__all__ = ["etcd_cluster", "etcd_url"]
+__all__ = ["etcd_cluster", "etcd_url", "small_disk"]
 
 
 @pytest.fixture

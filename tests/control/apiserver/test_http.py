@@ -371,6 +371,7 @@ class TestHealth:
                     "[+]ping ok",
                     "[+]node ok",
                     "[-]dns failed: address in use",
+                    "[+]store ok",
                     "readyz check failed",
                 ]
             async with ask("GET", "/readyz?exclude=dns") as response:
