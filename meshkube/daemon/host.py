@@ -82,24 +82,34 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
             clock=clock,
         )
     if "dns" not in off:
-        dns = DnsServer(
-            client=_across(host, component_roles.DNS),
-            address=config.cluster_dns,
-            domain=config.cluster_domain,
-            networks=[config.service_cidr, config.pod_cidr],
-            upstreams=host_servers(own=frozenset([config.cluster_dns])),
-            clock=clock,
-        )
-        REGISTRY.register(dns.counters)
-        yield Aside(dns, host.traffic)
+        yield Aside(dns(config, _across(host, component_roles.DNS), clock), host.traffic)
     if "ingress" not in off:
-        ingress = Ingress(
-            client=_across(host, component_roles.INGRESS),
-            http_port=config.ingress_http,
-            https_port=config.ingress_https,
-            addresses=[host.address],
-        )
-        yield Aside(ingress, host.traffic)
+        client = _across(host, component_roles.INGRESS)
+        yield Aside(ingress(config, client, [host.address]), host.traffic)
+
+
+def dns(config: Config, client: Client, clock: Clock) -> Part:
+    """Cluster DNS, its counts among the metrics."""
+    server = DnsServer(
+        client=client,
+        address=config.cluster_dns,
+        domain=config.cluster_domain,
+        networks=[config.service_cidr, config.pod_cidr],
+        upstreams=host_servers(own=frozenset([config.cluster_dns])),
+        clock=clock,
+    )
+    REGISTRY.register(server.counters)
+    return server
+
+
+def ingress(config: Config, client: Client, addresses: Sequence[str]) -> Part:
+    """The ingress; `addresses` is what it writes into the status of each Ingress."""
+    return Ingress(
+        client=client,
+        http_port=config.ingress_http,
+        https_port=config.ingress_https,
+        addresses=addresses,
+    )
 
 
 def _across(host: Host, user: str) -> Client:

@@ -1,0 +1,148 @@
+"""How cluster DNS comes to its answer for a name: for `meshkube dns query`. Pure.
+
+It builds the very zone that the server builds, and asks it with the server's own code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.dns import names, records, wire
+from meshkube.dns.responder import Authority, Forward, respond
+from meshkube.dns.zone import Zone
+from meshkube.dns.zonefeed import service_of
+
+LARGEST = 4096
+
+
+class Step(NamedTuple):
+    """One name that is asked for, and what comes of it."""
+
+    name: str
+    outcome: str
+    """An rcode, `NODATA` or `forwarded`."""
+    why: str
+    answers: tuple[str, ...] = ()
+
+    @property
+    def ends(self) -> bool:
+        """Whether a resolver stops at this name of its search list."""
+        return bool(self.answers) or self.outcome == "forwarded"
+
+
+class World:
+    """The zone of a cluster, and which Service each of its names comes from."""
+
+    def __init__(
+        self,
+        services: Iterable[Object],
+        slices: Iterable[Object],
+        *,
+        domain: str,
+        networks: Sequence[str],
+        address: str,
+    ) -> None:
+        """`address` is that of cluster DNS; `networks` are those of Services and pods."""
+        self._authority = Authority.of(domain, networks)
+        self._domain = domain
+        self._zone = Zone()
+        self._owners: dict[bytes, str] = {}
+        self._zone.replace("", records.apex_records(domain, address))
+        by_service: dict[str, list[Object]] = {}
+        for piece in slices:
+            by_service.setdefault(service_of(piece), []).append(piece)
+        for service in services:
+            self._add(service, by_service.get(meta.key(service), []))
+
+    def _add(self, service: Object, slices: list[Object]) -> None:
+        try:
+            found = records.service_records(service, slices, self._domain)
+        except ValueError:
+            return
+        self._zone.replace(meta.key(service), found)
+        for record in found:
+            self._owners.setdefault(record.name, _described(service))
+
+    def ask(self, name: str, type: str) -> Step:
+        """One question. Raises `ValueError` for a name or type that DNS does not know."""
+        try:
+            kind = dns.rdatatype.from_text(type)
+        except dns.rdatatype.UnknownRdatatype:
+            raise ValueError(f"{type!r} is no type of record") from None
+        encoded = names.encode(name)
+        question = dns.message.make_query(dns.name.from_text(name), kind)
+        query = wire.read(question.to_wire())
+        result = respond(self._zone, self._authority, query, LARGEST)
+        if isinstance(result, Forward):
+            why = "no zone of this cluster holds it: an upstream server is asked"
+            if result.chain:
+                why = f"{self._owner(encoded)} is an alias of {names.decode(result.target)}"
+            return Step(name, "forwarded", why)
+        message = dns.message.from_wire(result.messages[0])
+        rcode = dns.rcode.to_text(message.rcode())
+        answers = tuple(
+            str(line) for rrset in message.answer for line in rrset.to_text().splitlines()
+        )
+        if rcode == "NOERROR" and not answers:
+            return Step(name, "NODATA", self._nothing(encoded, type))
+        why = self._owner(encoded) if answers else self._missing(encoded)
+        return Step(name, rcode, why, answers)
+
+    def walk(self, name: str, type: str, search: Sequence[str], ndots: int = 5) -> list[Step]:
+        """As a pod's resolver asks (resolv.conf(5)): names with fewer dots than `ndots` go through
+        the search list first; the first that ends it is the last step."""
+        steps = []
+        for candidate in candidates(name, search, ndots):
+            steps.append(self.ask(candidate, type))
+            if steps[-1].ends:
+                break
+        return steps
+
+    def _owner(self, name: bytes) -> str:
+        return self._owners.get(name, "the cluster's zone itself")
+
+    def _nothing(self, name: bytes, type: str) -> str:
+        owner = self._owners.get(name)
+        if owner is None:
+            return "the name exists only because of names below it"
+        return f"{owner} has no {type.upper()} record"
+
+    def _missing(self, name: bytes) -> str:
+        labels = names.decode(name).split(".")
+        domain = self._domain.split(".")
+        if labels[-len(domain) - 1 :] != ["svc", *domain] or len(labels) < len(domain) + 3:
+            return "the cluster has no such name"
+        namespace, service = labels[-len(domain) - 2], labels[-len(domain) - 3]
+        key = f"{namespace}/{service}"
+        if any(owner.startswith(f"Service {key} ") for owner in self._owners.values()):
+            return f"Service {key} has no such endpoint or port"
+        return f"there is no Service {key}, or it is headless and has no ready endpoint"
+
+
+def candidates(name: str, search: Sequence[str], ndots: int) -> list[str]:
+    """The names that a resolver tries, in order."""
+    if name.endswith("."):
+        return [name.rstrip(".")]
+    expanded = [f"{name}.{domain}" for domain in search]
+    return [name, *expanded] if name.count(".") >= ndots else [*expanded, name]
+
+
+def pod_search(namespace: str, domain: str) -> list[str]:
+    """The search list of a pod with the DNS policy ClusterFirst."""
+    return [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+
+
+def _described(service: Object) -> str:
+    spec = service.get("spec") or {}
+    kind = spec.get("type") or "ClusterIP"
+    if spec.get("clusterIP") == "None":
+        kind = "headless"
+    return f"Service {meta.key(service)} ({kind})"
