@@ -29,6 +29,11 @@ def add_settings(parser: argparse.ArgumentParser, without: frozenset[str]) -> No
         )
 
 
+def add_only(parser: argparse.ArgumentParser, names: frozenset[str]) -> None:
+    """A flag for each of these settings, and `--config`."""
+    add_settings(parser, frozenset(one.name for one in config.settings()) - names)
+
+
 def settings(args: argparse.Namespace) -> config.Config:
     """The Config of these arguments, the environment and `--config`. Raises `ConfigError`."""
     flags = {setting.name: getattr(args, setting.name, None) for setting in config.settings()}

@@ -21,8 +21,14 @@ log = logging.getLogger(__name__)
 
 def run(config: Config, serve: Callable[[Config], Awaitable[None]]) -> int:
     """Runs `serve(config)` until SIGTERM or SIGINT; returns the exit code."""
+    with _only_one(config.data_dir):
+        return run_alone(config, serve)
+
+
+def run_alone(config: Config, serve: Callable[[Config], Awaitable[None]]) -> int:
+    """The same for what keeps nothing in the data directory."""
     garbage.tame()
-    with _only_one(config.data_dir), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signal(config, serve))
     return 0
 
