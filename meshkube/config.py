@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from meshkube import address_pool
+
 SECRET = object()
 """The default of settings that have no flag: they come from the environment or the file."""
 CLUSTER_WIDE = (
@@ -120,6 +122,12 @@ class Config:
     network: str = _setting(
         "how pods of other nodes are reached: `routes`, `vxlan`, or `auto` by link", "auto"
     )
+    load_balancer_pool: tuple[str, ...] = _setting(
+        "addresses for LoadBalancer Services: CIDRs and ranges, with commas; empty: the nodes' own",
+        (),
+    )
+    cloud: str = _setting("the cloud provider: `bare-metal`, or an installed one", "bare-metal")
+    cloud_config: Path | None = _setting("the provider's own configuration file", None)
     dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
     node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
@@ -358,6 +366,10 @@ def _parts(value: tuple[str, ...]) -> None:
         _one_of(*PARTS_TO_DISABLE)(part)
 
 
+def _pool(value: tuple[str, ...]) -> None:
+    address_pool.parse(value)
+
+
 def _store(value: str) -> None:
     if value != "sqlite" and not value.startswith(("etcd://", "etcds://")):
         raise ValueError(f"{value!r} is neither sqlite nor etcd://HOST:PORT,HOST:PORT")
@@ -384,6 +396,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "node_grace": _seconds,
     "default_toleration_seconds": _no_less_than_0,
     "runtime": _one_of("docker", "hollow"),
+    "load_balancer_pool": _pool,
     "network": _one_of("auto", "routes", "vxlan"),
     "dataplane": _one_of("auto", "nftables", "userspace"),
     "disable": _parts,

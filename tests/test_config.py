@@ -39,6 +39,8 @@ BAD = [
     ({"runtime": "podman"}, {}, "--runtime: 'podman' is none of docker, hollow"),
     ({"disable": "dns,web"}, {}, "--disable: 'web' is none of"),
     ({"node_ports": "40000-30000"}, {}, "--node-ports: '40000-30000' is not a range"),
+    ({"network": "bgp"}, {}, "--network: 'bgp' is none of auto, routes, vxlan"),
+    ({"load_balancer_pool": "192.0.2.9-192.0.2.1"}, {}, "--load-balancer-pool: '192.0.2.9-192"),
     ({"store": "mysql"}, {}, "--store: 'mysql' is neither sqlite nor etcd://HOST:PORT"),
     ({}, {"MESHKUBE_INGRESS_HTTP": "x"}, "MESHKUBE_INGRESS_HTTP: 'x' is not a whole number"),
 ]

@@ -21,6 +21,8 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock
+from meshkube.control.cloud.bare_metal import BareMetal
+from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.freshness import Freshness, RecordingClient
 from meshkube.control.queue import WorkQueue
 from meshkube.metrics import REGISTRY
@@ -56,6 +58,8 @@ class Settings:
     node_grace: float = 20.0
     """Seconds without a heartbeat before a node counts as unreachable; a node whose Lease says that
     it lasts longer gets that long."""
+    cloud: CloudProvider = field(default_factory=BareMetal)
+    """The place where the hosts run."""
     toleration_seconds: int = 300
     """How long a pod puts up with a node that is away, where it says nothing itself."""
     event_ttl: float = 3600.0

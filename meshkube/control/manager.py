@@ -14,7 +14,9 @@ from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.control import indexes
-from meshkube.control.controllers import CONTROLLERS
+from meshkube.control.cloud.bare_metal import BareMetal
+from meshkube.control.cloud.provider import CloudProvider
+from meshkube.control.controllers import CONTROLLERS, cloud_controllers
 from meshkube.control.election import Election, Timing
 from meshkube.control.fence import Fence
 from meshkube.control.loop import Controller, ControllerLoop, Settings
@@ -33,7 +35,8 @@ class ControlPlane:
     `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
     the scheduler the client that it writes with: as a user of its own, where that is wanted.
     `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes;
-    `legacy_token` signs tokens for Secrets (`loop.Settings`). `fence` is what the clients of
+    `cloud` is the place where the hosts run (each on its own, if not given); `legacy_token` signs
+    tokens for Secrets (`loop.Settings`). `fence` is what the clients of
     `client_of` write through: it holds the term while this server leads.
     """
 
@@ -47,6 +50,7 @@ class ControlPlane:
         clock: Clock | None = None,
         cluster_ca: str = "",
         pod_cidr: str = "",
+        cloud: CloudProvider | None = None,
         controllers: bool = True,
         scheduler: bool = True,
         settings: Settings | None = None,
@@ -61,9 +65,14 @@ class ControlPlane:
         self._identity = identity
         self._clock = clock or SystemClock()
         self._settings = settings or Settings(
-            cluster_ca=cluster_ca, pod_cidr=pod_cidr, legacy_token=legacy_token
+            cluster_ca=cluster_ca,
+            pod_cidr=pod_cidr,
+            legacy_token=legacy_token,
+            cloud=cloud or BareMetal(),
         )
-        self._controllers: tuple[Controller, ...] = CONTROLLERS if controllers else ()
+        self._controllers: tuple[Controller, ...] = (
+            (*CONTROLLERS, *cloud_controllers(self._settings.cloud)) if controllers else ()
+        )
         self._schedules = scheduler
         self._timing = timing
         self._election: Election | None = None
@@ -118,7 +127,7 @@ class ControlPlane:
         """What is made under random names or numbered must be seen before more of it is."""
         try:
             async with asyncio.timeout(CATCH_UP):
-                for kind in (kinds.NODE, kinds.REPLICA_SET, kinds.POD):
+                for kind in (kinds.NODE, kinds.SERVICE, kinds.REPLICA_SET, kinds.POD):
                     await self._caught_up(caches, kind)
         except (TimeoutError, ApiError) as error:
             log.warning("leads on caches that may be behind", extra={"reason": str(error)})

@@ -15,18 +15,21 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
-from meshkube import __version__, backends, credentials, csr, pki
+from meshkube import __version__, address_pool, backends, credentials, csr, pki
 from meshkube.api import errors
 from meshkube.api.types import Object
 from meshkube.aside import side_loop
 from meshkube.clock import Clock, SystemClock
-from meshkube.config import Config, decided, lifetime
+from meshkube.config import Config, ConfigError, decided, lifetime
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.tokens import TokenIssuer
+from meshkube.control.cloud import loading as cloud
+from meshkube.control.cloud.loading import CloudSettings
+from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.election import Timing
 from meshkube.control.fence import Fence
 from meshkube.control.loop import Settings
@@ -151,6 +154,18 @@ def _issuer(config: Config, keys: Credentials) -> TokenIssuer:
     signing, *old = keys.token_keys
     name = f"https://kubernetes.default.svc.{config.cluster_domain}"
     return TokenIssuer(signing, issuer=name, old=old)
+
+
+def _cloud(config: Config) -> CloudProvider:
+    settings = CloudSettings(
+        pool=address_pool.parse(config.load_balancer_pool),
+        pod_cidr=config.pod_cidr,
+        config=config.cloud_config,
+    )
+    try:
+        return cloud.load(config.cloud, settings)
+    except ValueError as error:
+        raise ConfigError(f"--cloud: {error}") from None
 
 
 def _control_plane(

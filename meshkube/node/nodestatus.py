@@ -158,7 +158,15 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
             for c in status.get("conditions") or ()
             if c["type"] in ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
         }
-        keys = ("addresses", "capacity", "allocatable", "daemonEndpoints", "nodeInfo")
-        return {"conditions": conditions, **{key: status.get(key) for key in keys}}
+        # A cloud provider may add addresses of other types.
+        addresses = [
+            a for a in status.get("addresses") or () if a.get("type") in ("InternalIP", "Hostname")
+        ]
+        keys = ("capacity", "allocatable", "daemonEndpoints", "nodeInfo")
+        return {
+            "conditions": conditions,
+            "addresses": addresses,
+            **{key: status.get(key) for key in keys},
+        }
 
     return essence(old) != essence(new)

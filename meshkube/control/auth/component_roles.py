@@ -191,6 +191,11 @@ _CONTROLLERS: dict[str, list[Rule]] = {
         rule("update patch", CORE, "endpoints/finalizers"),
     ],
     "service-controller": [rule("get list patch update", CORE, "services services/status")],
+    "cloud-node-controller": [
+        rule("get list patch update delete", CORE, "nodes"),
+        rule("patch update", CORE, "nodes/status"),
+    ],
+    "route-controller": [rule("list", CORE, "nodes")],
     "namespace-controller": [
         rule("get list watch delete update patch", CORE, "namespaces"),
         rule("update patch", CORE, "namespaces/finalize namespaces/status"),
@@ -277,6 +282,8 @@ CONTROLLER_ACCOUNTS = {
     "endpointslice": "endpointslice-controller",
     "endpointslicemirroring": "endpointslicemirroring-controller",
     "service-lb": "service-controller",
+    "cloud-node": "cloud-node-controller",
+    "cloud-route": "route-controller",
     "namespace": "namespace-controller",
     "garbage-collector": "generic-garbage-collector",
     "node": "node-controller",

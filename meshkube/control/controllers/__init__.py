@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.controllers import (
     certificate_approving,
     certificate_cleaning,
     certificate_signing,
+    cloud_nodes,
+    cloud_routes,
     cluster_role_aggregation,
     cronjob,
     daemonset,
@@ -75,3 +78,9 @@ CONTROLLERS: tuple[Controller, ...] = (
     volume_protection.CONTROLLER,
     volume_protection.OF_VOLUMES,
 )
+
+
+def cloud_controllers(provider: CloudProvider) -> tuple[Controller, ...]:
+    """Those that a provider has work for."""
+    nodes = (cloud_nodes.CONTROLLER,) if provider.instances is not None else ()
+    return (*nodes, *((cloud_routes.CONTROLLER,) if provider.routes is not None else ()))

@@ -1,67 +1,157 @@
-"""LoadBalancer Services: without a cloud, the nodes themselves are where they are reached."""
+"""LoadBalancer Services: the cloud provider says where they are reached, this writes it down.
+
+Source: Kubernetes document "Service", type LoadBalancer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import pods
+from meshkube.control.cloud.provider import Balancer, CloudError, LoadBalancers
 from meshkube.control.loop import Context, Controller
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 
 
-def balanced(service: Object) -> bool:
-    """True where this controller says the Service's addresses."""
+def wants_balancer(service: Object, provider: LoadBalancers) -> bool:
+    """True where this provider says the Service's addresses."""
     spec = service.get("spec") or {}
-    return spec.get("type") == "LoadBalancer" and not spec.get("loadBalancerClass")
+    asked = spec.get("loadBalancerClass")
+    return spec.get("type") == "LoadBalancer" and (not asked or asked in provider.classes)
 
 
-def addresses(nodes: Iterable[Object]) -> list[str]:
-    """One address for each ready node: its external one, or else its internal one."""
-    found = set()
-    for node in nodes:
-        ready = pods.condition(node, "Ready")
-        if ready is None or ready.get("status") != "True" or EXCLUDED in meta.labels(node):
-            continue
-        known = {a.get("type"): a.get("address") for a in node["status"].get("addresses") or ()}
-        address = known.get("ExternalIP") or known.get("InternalIP")
-        if address:
-            found.add(address)
-    return sorted(found)
+def targets(nodes: Iterable[Object]) -> list[Object]:
+    """The nodes that may be sent traffic from outside."""
+    return [node for node in nodes if _ready(node) and EXCLUDED not in meta.labels(node)]
 
 
-def status(service: Object, nodes: Iterable[Object]) -> Object:
-    """`status.loadBalancer` of the Service."""
-    if not balanced(service):
-        return {}
-    found = [{"ip": address, "ipMode": "VIP"} for address in addresses(nodes)]
-    return {"ingress": found} if found else {}
+def status(service: Object, balancer: Balancer | None, now: str) -> Object:
+    """The Service's whole status; None: it has no balancer (of this provider)."""
+    old = service.get("status") or {}
+    ours = {entry["type"]: entry for entry in (balancer.conditions if balancer else ())}
+    held = {c["type"]: c for c in old.get("conditions") or ()}
+    conditions = [c for c in held.values() if "meshkube.io/" not in c["type"]]
+    for type, entry in ours.items():
+        before = held.get(type, {})
+        same = before.get("status") == entry["status"]
+        moment = before["lastTransitionTime"] if same else now
+        conditions.append({**entry, "lastTransitionTime": moment})
+    new = {**old, "loadBalancer": {}}
+    new.pop("conditions", None)
+    if balancer is not None and balancer.ingress:
+        new["loadBalancer"] = {"ingress": list(balancer.ingress)}
+    if conditions:
+        new["conditions"] = conditions
+    return new
 
 
 async def reconcile(context: Context, key: str) -> float | None:
-    service = context.caches.of(kinds.SERVICE).get(key)
-    if service is None or meta.deleting(service):
+    provider = context.settings.cloud.load_balancers
+    written: dict[str, Object] = context.memory
+    service = _newer(context.caches.of(kinds.SERVICE).get(key), written.get(key))
+    if service is None:
+        written.pop(key, None)
         return None
-    stored = (service.get("status") or {}).get("loadBalancer") or {}
-    if (service.get("spec") or {}).get("loadBalancerClass"):
+    if provider is None:
         return None
-    wanted = status(service, context.caches.of(kinds.NODE).list())
-    if wanted != stored:
-        changed = {**service, "status": {**(service.get("status") or {}), "loadBalancer": wanted}}
-        await context.client.update(kinds.SERVICE, changed, subresource="status")
+    if meta.deleting(service) or not wants_balancer(service, provider):
+        return await _take_back(context, key, service, provider)
+    if provider.cleans_up and FINALIZER not in _finalizers(service):
+        service = await _set_finalizers(context, service, [*_finalizers(service), FINALIZER])
+    try:
+        others = _others(context, key, provider)
+        nodes = targets(context.caches.of(kinds.NODE).list())
+        balancer = await provider.ensure(service, nodes, others)
+    except CloudError as error:
+        context.events.event(service, "Warning", error.reason, str(error))
+        return error.again
+    await _write(context, key, service, balancer)
     return None
 
 
+async def _take_back(
+    context: Context, key: str, service: Object, provider: LoadBalancers
+) -> float | None:
+    """Of a Service that is going, or has become of another type or class."""
+    if FINALIZER in _finalizers(service):
+        try:
+            await provider.delete(service)
+        except CloudError as error:
+            context.events.event(service, "Warning", error.reason, str(error))
+            return error.again
+        left = [name for name in _finalizers(service) if name != FINALIZER]
+        service = await _set_finalizers(context, service, left)
+    foreign = (service.get("spec") or {}).get("type") == "LoadBalancer"
+    if not meta.deleting(service) and not foreign:
+        await _write(context, key, service, None)
+    return None
+
+
+async def _write(context: Context, key: str, service: Object, balancer: Balancer | None) -> None:
+    old = service.get("status") or {}
+    wanted = status(service, balancer, meta.timestamp(context.clock.now()))
+    same = (old.get("loadBalancer") or {}) == wanted["loadBalancer"]
+    if same and (old.get("conditions") or []) == wanted.get("conditions", []):
+        return
+    changed = {**service, "status": wanted}
+    stored = await context.client.update(kinds.SERVICE, changed, subresource="status")
+    # The caches do not show it yet when the next Service asks for an address.
+    context.memory[key] = stored
+
+
+def _others(context: Context, key: str, provider: LoadBalancers) -> Sequence[Object]:
+    written: dict[str, Object] = context.memory
+    found = {meta.key(s): s for s in context.caches.of(kinds.SERVICE).list()}
+    # What is gone from the cache is gone; what is not in it yet has been written just now.
+    services = [_newer(s, written.get(name)) for name, s in found.items() if name != key]
+    return [s for s in services if s is not None and wants_balancer(s, provider)]
+
+
+def _newer(cached: Object | None, written: Object | None) -> Object | None:
+    if cached is None or written is None or meta.uid(cached) != meta.uid(written):
+        return cached
+    return max(cached, written, key=lambda obj: int(meta.resource_version(obj) or 0))
+
+
+def _finalizers(service: Object) -> list[str]:
+    return list(meta.metadata(service).get("finalizers") or ())
+
+
+async def _set_finalizers(context: Context, service: Object, names: list[str]) -> Object:
+    changed = meta.copy(service)
+    changed["metadata"]["finalizers"] = names
+    return await context.client.update(kinds.SERVICE, changed)
+
+
+def _ready(node: Object) -> bool:
+    entry = pods.condition(node, "Ready")
+    return entry is not None and entry.get("status") == "True"
+
+
+def _essence(node: Object | None) -> object:
+    if node is None or not targets([node]):
+        return None
+    return (node.get("status") or {}).get("addresses")
+
+
 def _of_node(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
-    before, after = ([node] if node else [] for node in (old, new))
-    if addresses(before) == addresses(after):
+    if _essence(old) == _essence(new):
         return ()
-    return [meta.key(s) for s in caches.of(kinds.SERVICE).list() if balanced(s)]
+    services = caches.of(kinds.SERVICE).list()
+    return [meta.key(s) for s in services if (s.get("spec") or {}).get("type") == "LoadBalancer"]
 
 
+# One worker: two at once could give out the same address.
 CONTROLLER = Controller(
-    name="service-lb", kind=kinds.SERVICE, watches={kinds.NODE: _of_node}, reconcile=reconcile
+    name="service-lb",
+    kind=kinds.SERVICE,
+    watches={kinds.NODE: _of_node},
+    reconcile=reconcile,
+    component="service-controller",
+    workers=1,
 )

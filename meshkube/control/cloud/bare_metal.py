@@ -1,0 +1,148 @@
+"""The provider of hosts that stand on their own: a LoadBalancer Service is reached at the nodes'
+addresses, or at one out of a pool that the nodes announce on their link.
+
+Pure but for its name. What was given out is written in the Services' statuses and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from meshkube.address_pool import Pool
+from meshkube.api import meta
+from meshkube.api.types import Object
+from meshkube.control.cloud.provider import Balancer, CloudError
+
+NODES_CLASS, POOL_CLASS = "meshkube.io/nodes", "meshkube.io/pool"
+ASK = "meshkube.io/load-balancer-ips"
+"""The annotation that asks for addresses of the pool, with commas; or `spec.loadBalancerIP`."""
+FROM_POOL = "meshkube.io/AddressFromPool"
+"""The condition of a Service whose address is announced: see `dataplane.announcements`."""
+
+
+class BareMetal:
+    """A `CloudProvider`, and its own load balancers."""
+
+    name = "bare-metal"
+    instances = None
+    routes = None
+    classes = frozenset({NODES_CLASS, POOL_CLASS})
+    cleans_up = False
+
+    def __init__(self, pool: Pool | None = None) -> None:
+        self._pool = pool or Pool()
+
+    @property
+    def load_balancers(self) -> BareMetal:
+        return self
+
+    async def ensure(
+        self, service: Object, nodes: Sequence[Object], services: Sequence[Object]
+    ) -> Balancer:
+        """Raises `CloudError` where the pool cannot give what is wanted."""
+        asked_class = (service.get("spec") or {}).get("loadBalancerClass")
+        if asked_class == POOL_CLASS and not self._pool:
+            raise CloudError("NoPool", "no --load-balancer-pool is set on the servers", 300.0)
+        if not self._pool or asked_class == NODES_CLASS:
+            return Balancer(ingress=_ingress(node_addresses(nodes)))
+        given = choose(service, services, self._pool)
+        condition = {
+            "type": FROM_POOL,
+            "status": "True",
+            "reason": "Allocated",
+            "message": "the address is announced by one of the nodes",
+        }
+        return Balancer(ingress=_ingress(given), conditions=[condition])
+
+    async def delete(self, service: Object) -> None:
+        """A Service that is gone holds no address."""
+
+
+def node_addresses(nodes: Iterable[Object]) -> list[str]:
+    """One address for each node: its external one, or else its internal one."""
+    found = set()
+    for node in nodes:
+        known = {a.get("type"): a.get("address") for a in node["status"].get("addresses") or ()}
+        address = known.get("ExternalIP") or known.get("InternalIP")
+        if address:
+            found.add(address)
+    return sorted(found)
+
+
+def choose(service: Object, services: Iterable[Object], pool: Pool) -> list[str]:
+    """The Service's addresses, one for each of its IP families that the pool has: those it asks
+    for, else those it has, else free ones. Raises `CloudError`; what it had then stays."""
+    taken = {address: meta.key(other) for other in services for address in _held(other, FROM_POOL)}
+    asked = _asked(service)
+    held = [address for address in _held(service, FROM_POOL) if address in pool]
+    given = []
+    for version in _versions(service):
+        wanted = [address for address in asked if _version(address) == version]
+        if wanted:
+            given.append(_granted(wanted[0], taken, pool))
+        elif not asked or pool.has(version):
+            address = _kept(held, version, taken, service, services)
+            address = address or pool.first_free(version, taken)
+            if address is not None:
+                given.append(address)
+    if not given:
+        raise CloudError("NoFreeAddress", "the pool of load-balancer addresses has none left")
+    return given
+
+
+def _granted(address: str, taken: dict[str, str], pool: Pool) -> str:
+    if address not in pool:
+        raise CloudError("AddressOutsidePool", f"{address} is not in the load-balancer pool", 300.0)
+    if address in taken:
+        raise CloudError("AddressTaken", f"{address} is that of the Service {taken[address]}")
+    return address
+
+
+def _kept(
+    held: Iterable[str],
+    version: int,
+    taken: dict[str, str],
+    service: Object,
+    services: Iterable[Object],
+) -> str | None:
+    """The address it has. Should another have it too, the older Service keeps it."""
+    ages = {meta.key(other): _age(other) for other in services}
+    for address in held:
+        if _version(address) != version:
+            continue
+        rival = taken.get(address)
+        if rival is None or _age(service) < ages[rival]:
+            return address
+    return None
+
+
+def _asked(service: Object) -> list[str]:
+    annotated = meta.annotations(service).get(ASK) or ""
+    text = annotated or (service.get("spec") or {}).get("loadBalancerIP") or ""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _held(service: Object, condition: str) -> Iterator[str]:
+    status = service.get("status") or {}
+    if not any(entry.get("type") == condition for entry in status.get("conditions") or ()):
+        return
+    for entry in (status.get("loadBalancer") or {}).get("ingress") or ():
+        if entry.get("ip"):
+            yield entry["ip"]
+
+
+def _versions(service: Object) -> list[int]:
+    families = (service.get("spec") or {}).get("ipFamilies") or ["IPv4"]
+    return [6 if family == "IPv6" else 4 for family in families]
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _age(service: Object) -> tuple[str, str]:
+    return str(meta.metadata(service).get("creationTimestamp") or ""), meta.key(service)
+
+
+def _ingress(addresses: Iterable[str]) -> list[Object]:
+    return [{"ip": address, "ipMode": "VIP"} for address in addresses]
