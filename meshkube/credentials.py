@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -61,12 +61,17 @@ class Credentials:
         return context
 
 
+def authority(directory: Path) -> pki.Pair:
+    """The cluster's CA in `directory`; a new one where there is none."""
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    return _kept(directory / "ca", frozenset(), lambda: pki.new_authority("meshkube-ca"))
+
+
 def ensure(directory: Path, *, node_name: str, addresses: list[str], domain: str) -> Credentials:
     """The credentials in `directory`, made or renewed where needed. `addresses` are those by which
     clients reach this host, and the Service address of the API."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
-    ca = _kept(directory / "ca", frozenset(), lambda: pki.new_authority("meshkube-ca"))
+    ca = authority(directory)
     api_names = [
         "localhost",
         node_name,
@@ -107,6 +112,16 @@ def _token_keys(directory: Path) -> tuple[bytes, ...]:
         pki.write_private(path, pki.new_key())
     old = sorted(directory.glob(f"{TOKEN_KEY}-*.pub"))
     return (path.read_bytes(), *(one.read_bytes() for one in old))
+
+
+def keep_token_keys(directory: Path, signing: bytes, old: Iterable[bytes]) -> None:
+    """The keys of another server of the cluster: the one that signs, and public ones that are
+    accepted. PEM."""
+    for stale in directory.glob(f"{TOKEN_KEY}-*.pub"):
+        stale.unlink()
+    for number, public in enumerate(old, 1):
+        pki.write_private(directory / f"{TOKEN_KEY}-{number:04}.pub", public)
+    pki.write_private(directory / f"{TOKEN_KEY}.key", signing)
 
 
 def rotate_token_key(directory: Path) -> None:

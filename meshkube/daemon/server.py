@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 from meshkube import __version__, address_pool, backends, credentials, csr, pki
-from meshkube.api import errors
+from meshkube.api import kinds
+from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.aside import side_loop
 from meshkube.clock import Clock, SystemClock
@@ -27,6 +28,7 @@ from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.tokens import TokenIssuer
+from meshkube.control.certificates.approval import alive
 from meshkube.control.cloud import loading as cloud
 from meshkube.control.cloud.loading import CloudSettings
 from meshkube.control.cloud.provider import CloudProvider
@@ -36,7 +38,8 @@ from meshkube.control.loop import Settings
 from meshkube.control.manager import ControlPlane
 from meshkube.credentials import Credentials
 from meshkube.csr import NODE_KEY
-from meshkube.daemon import host
+from meshkube.daemon import host, membership
+from meshkube.joining import bundle
 from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
 
@@ -51,8 +54,14 @@ async def serve(config: Config) -> None:
     """Builds every part of a server and runs them until cancelled."""
     started = time.monotonic()
     address = host.address(config)
-    keys = await to_thread(_credentials, config, address)
+    clock = SystemClock()
+    if config.join:
+        await bundle.join(config, clock)
     async with aclosing(await backends.open_store(config)) as store:
+        await membership.before_keys(store, config, clock)
+        ca = await to_thread(credentials.authority, config.data_dir / "pki")
+        config = await membership.settle(store, config, ca.certificate, clock)
+        keys = await to_thread(_credentials, config, address)
         with side_loop("traffic") as traffic:
             supervisor = _assemble(config, address, keys, store, traffic)
             kubeconfig = config.data_dir / "kubeconfig.yaml"
@@ -83,7 +92,7 @@ def _credentials(config: Config, address: str) -> Credentials:
     return credentials.ensure(
         config.data_dir / "pki",
         node_name=config.node_name,
-        addresses=sorted({address, service_address, _reachable_at(config)}),
+        addresses=sorted({address, service_address, _reachable_at(config), *config.tls_san}),
         domain=config.cluster_domain,
     )
 
@@ -126,10 +135,18 @@ def _assemble(
 def joining_service(config: Config, keys: Credentials, registry: Registry) -> Joining:
     """What this server gives to hosts that join."""
 
-    def bundle(node: str) -> Object:
-        raise errors.unavailable("not there yet")
+    settings = decided(config)
 
-    return Joining(ca=keys.ca.certificate, settings=decided(config), bundle=bundle)
+    def for_server(node: str) -> Object:
+        if config.store == "sqlite":
+            why = "this cluster keeps its state in SQLite, a file of one host: move it to etcd"
+            raise ApiError(409, "Conflict", f"{why} with `meshkube store copy`, then join")
+        if alive(registry.access.lookup.find(kinds.NODE, node)):
+            why = f"a node named {node} is alive: give --node-name, or stop that host and run"
+            raise ApiError(409, "Conflict", f"{why} `kubectl delete node {node}`")
+        return bundle.content(keys.ca, keys.token_keys)
+
+    return Joining(ca=keys.ca.certificate, settings=settings, bundle=for_server)
 
 
 def _listeners(config: Config) -> dict[str, str]:

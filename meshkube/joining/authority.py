@@ -42,6 +42,11 @@ async def fetch(servers: tuple[str, ...], token: JoinToken) -> bytes:
     return pki.first(found)
 
 
+def trusting(ca: bytes) -> ssl.SSLContext:
+    """TLS for a client that trusts this CA and no other."""
+    return ssl.create_default_context(cadata=ca.decode())
+
+
 def check_clock(certificate: bytes) -> None:
     """Raises `ConfigError` where a certificate that has just come is not valid by our clock."""
     start, end = pki.validity(certificate)

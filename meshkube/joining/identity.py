@@ -12,6 +12,7 @@ from pathlib import Path
 
 from meshkube import csr, pki
 from meshkube.credentials import CA
+from meshkube.joining import authority
 
 CLIENT, SERVING = "node-client", "node-server"
 
@@ -27,7 +28,7 @@ class Identity:
         if not self._key_file.exists():
             pki.write_private(self._key_file, pki.new_key())
         self.key = self._key_file.read_bytes()
-        self.client_context = ssl.create_default_context(cadata=ca.decode())
+        self.client_context = authority.trusting(ca)
         self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server_context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.server_context.load_verify_locations(cadata=ca.decode())

@@ -80,14 +80,18 @@ def _addresses(node: Object) -> set[str]:
     return {one["address"] for one in found if one.get("address")}
 
 
+def alive(node: Object | None) -> bool:
+    """Whether a Node is there and Ready."""
+    ready = None if node is None else pods.condition(node, "Ready")
+    return ready is not None and ready.get("status") == "True"
+
+
 def _joining(request: Object, wanted: Request, world: World) -> Verdict:
     """A name belongs to one host at a time: to who has its key, until its node is gone or dead."""
     name = wanted.common_name.removeprefix(NODE_PREFIX)
     node = world.node(name)
     if node is not None:
-        ready = pods.condition(node, "Ready")
-        alive = ready is not None and ready.get("status") == "True"
-        if alive and meta.annotations(node).get(NODE_KEY) != wanted.key:
+        if alive(node) and meta.annotations(node).get(NODE_KEY) != wanted.key:
             return Verdict(
                 False,
                 "NameTaken",
