@@ -78,6 +78,12 @@ def not_found(group: str, plural: str, name: str) -> ApiError:
     return ApiError(404, "NotFound", message, _details(group, plural, name))
 
 
+def not_served() -> ApiError:
+    """404 for a path that nothing serves."""
+    message = "the server could not find the requested resource"
+    return ApiError(404, "NotFound", message, {"causes": []})
+
+
 def already_exists(group: str, plural: str, name: str) -> ApiError:
     message = f'{resource_name(group, plural)} "{name}" already exists'
     return ApiError(409, "AlreadyExists", message, _details(group, plural, name))

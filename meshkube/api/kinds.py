@@ -6,8 +6,11 @@ What differs by kind beyond its names lives in registries keyed by these rows: d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meshkube.api.custom.definition import Definition
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -30,6 +33,10 @@ class Kind:
     stored: Kind | None = None
     """The kind in whose form the same objects are kept, where that is another one than this: an
     older version, another group. `api.conversion` goes from one to the other."""
+    list_name: str = ""
+    """The kind of a list of these, where it is not the kind's own name and `List`."""
+    definition: Definition | None = field(default=None, compare=False, repr=False)
+    """What a CustomResourceDefinition says of these objects; None for a built-in kind."""
 
     @property
     def storage(self) -> Kind:
@@ -43,7 +50,7 @@ class Kind:
 
     @property
     def list_kind(self) -> str:
-        return self.kind + "List"
+        return self.list_name or self.kind + "List"
 
     @property
     def resource(self) -> str:
@@ -256,6 +263,15 @@ VALIDATING_WEBHOOK_CONFIGURATION = _cluster(
     "validatingwebhookconfigurations",
     categories=_API_EXTENSIONS,
 )
+CUSTOM_RESOURCE_DEFINITION = _cluster(
+    "apiextensions.k8s.io/v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    "crd",
+    "crds",
+    subresources=_STATUS,
+    categories=_API_EXTENSIONS,
+)
 VALIDATING_ADMISSION_POLICY = _cluster(
     "admissionregistration.k8s.io/v1",
     "ValidatingAdmissionPolicy",
@@ -327,6 +343,7 @@ KINDS: tuple[Kind, ...] = (
     PRIORITY_CLASS,
     RUNTIME_CLASS,
     CERTIFICATE_SIGNING_REQUEST,
+    CUSTOM_RESOURCE_DEFINITION,
     MUTATING_WEBHOOK_CONFIGURATION,
     VALIDATING_WEBHOOK_CONFIGURATION,
     VALIDATING_ADMISSION_POLICY,

@@ -67,6 +67,7 @@ COLUMNS = {
     kinds.NODE: "Name Status Roles Age Version"
     " | Internal-IP External-IP OS-Image Kernel-Version Container-Runtime",
     kinds.NAMESPACE: "Name Status Age |",
+    kinds.CUSTOM_RESOURCE_DEFINITION: "Name Created_At |",
     kinds.SERVICE: "Name Type Cluster-IP External-IP Port(s) Age | Selector",
     kinds.ENDPOINTS: "Name Endpoints Age |",
     kinds.ENDPOINT_SLICE: "Name AddressType Ports Endpoints Age |",

@@ -319,6 +319,10 @@ def shaped(draw: st.DrawFn, node: Node, depth: int) -> Any:
         return {key: draw(shaped(node.items, depth - 1)) for key in keys}
     if depth <= 0:
         return {}
+    if node.type == "json" and node.items is not None:
+        return draw(shaped(node.items, depth - 1))
+    if not node.fields:
+        return {}
     keys = draw(st.lists(st.sampled_from(sorted(node.fields)), unique=True, max_size=5))
     return {key: draw(shaped(node.fields[key], depth - 1)) for key in keys}
 

@@ -31,7 +31,8 @@ _SAME: Final = Form(dict, dict)
 
 def to_stored(kind: Kind, obj: Object) -> Object:
     """An object of `kind` in the form that is kept; the same object where that is its own."""
-    if kind.stored is None:
+    if kind.stored is None or kind.definition is not None:
+        # A custom object keeps the version it is written in, for its rules are those of that.
         return obj
     return _FORMS.get(kind, _SAME).to_stored(obj) | {"apiVersion": kind.stored.api_version}
 

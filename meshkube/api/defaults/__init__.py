@@ -12,7 +12,16 @@ from functools import cache
 from typing import Final
 
 from meshkube.api import kinds
-from meshkube.api.defaults import jobs, others, pods, policies, services, storage, workloads
+from meshkube.api.defaults import (
+    definitions,
+    jobs,
+    others,
+    pods,
+    policies,
+    services,
+    storage,
+    workloads,
+)
 from meshkube.api.defaults.rules import Row, Rules
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -30,6 +39,7 @@ _TABLES: Final[dict[Kind, list[Row]]] = {
     kinds.STATEFUL_SET: workloads.STATEFUL_SET,
     kinds.JOB: jobs.JOB,
     kinds.CRON_JOB: jobs.CRON_JOB,
+    kinds.CUSTOM_RESOURCE_DEFINITION: definitions.CUSTOM_RESOURCE_DEFINITION,
     kinds.NAMESPACE: others.NAMESPACE,
     kinds.NODE: others.NODE,
     kinds.SECRET: others.SECRET,

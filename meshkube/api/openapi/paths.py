@@ -26,6 +26,7 @@ _PATCH_TYPES: Final = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+_CUSTOM_PATCHES: Final = tuple(name for name in _PATCH_TYPES if "strategic" not in name)
 _JSON: Final = ("application/json", "application/yaml")
 
 # What sub-resources hold, where it is not the kind itself: definition, group, version, kind.
@@ -104,7 +105,10 @@ def roots(kinds: Iterable[Kind]) -> list[str]:
     """The definitions that the paths of some kinds name."""
     names = [_STATUS, _PATCH, _DELETE_OPTIONS]
     for kind in kinds:
-        names += [definition_of(kind), definition_of(kind) + "List"]
+        if kind.definition is not None:
+            names += [_META + "ObjectMeta", _META + "ListMeta"]
+        else:
+            names += [definition_of(kind), definition_of(kind) + "List"]
         names += [_OTHER_KINDS[name][0] for name in kind.subresources if name in _OTHER_KINDS]
     return names
 
@@ -147,12 +151,18 @@ def _item(kind: Kind) -> list[Operation]:
     gvk, name = _gvk(kind), definition_of(kind)
     words = f"delete a {kind.kind}"
     return [
-        *_readable(gvk, name, kind.kind),
+        *_readable(gvk, name, kind.kind, _patch_types(kind)),
         Operation("delete", "delete", gvk, words, _STATUS, _DELETE, _DELETE_OPTIONS),
     ]
 
 
-def _readable(gvk: dict[str, str], name: str, noun: str) -> list[Operation]:
+def _patch_types(kind: Kind) -> tuple[str, ...]:
+    return _PATCH_TYPES if kind.definition is None else _CUSTOM_PATCHES
+
+
+def _readable(
+    gvk: dict[str, str], name: str, noun: str, patches: tuple[str, ...]
+) -> list[Operation]:
     patch = (*_WRITE, "force")
     return [
         Operation("get", "get", gvk, f"read the specified {noun}", name),
@@ -165,7 +175,7 @@ def _readable(gvk: dict[str, str], name: str, noun: str) -> list[Operation]:
             name,
             patch,
             _PATCH,
-            _PATCH_TYPES,
+            patches,
         ),
     ]
 
@@ -187,7 +197,7 @@ def _subresource(kind: Kind, subresource: str) -> list[Operation]:
         return [Operation("get", "get", gvk, f"read {noun}", "")]
     if subresource == "finalize":
         return [Operation("put", "put", gvk, f"replace {noun}", name, _WRITE, name)]
-    return _readable(gvk, name, noun)
+    return _readable(gvk, name, noun, _patch_types(kind))
 
 
 def _path_parameter(name: str) -> dict[str, Any]:

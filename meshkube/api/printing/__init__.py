@@ -53,6 +53,8 @@ _ANY = Printer(
 
 
 def printer_for(kind: Kind) -> Printer:
+    if kind.definition is not None:
+        return kind.definition.version(kind.version).printer
     return PRINTERS.get(kind, _ANY)
 
 

@@ -24,6 +24,7 @@ A shape is a tree of `Node`s. What patch code (`api.patch`, `api.apply`) reads o
     time micro-time  RFC 3339 text
     bytes            base64 text
     any              any JSON object, kept as it is (RawExtension, FieldsV1)
+    json             any JSON value, kept as it is; an object in it has the fields of `items`
 
 Nodes are shared between kinds and must never be changed. The source is the `kubernetes-validate`
 package's definitions for `VERSION`; each definition is read on first need and its text dropped.

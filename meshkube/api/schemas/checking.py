@@ -99,8 +99,10 @@ class _Checker:
             for key, item in value.items():
                 if item is not None:
                     self.value(node.items, item, f"{path}.{key}", go_path, struct)
-        elif kind == "any":
-            return  # kept unread
+        elif kind in ("any", "json"):
+            # Kept unread, but for a schema where something else may be too.
+            if node.items is not None and isinstance(value, dict):
+                self.object(node.items, value, path, go_path)
         elif kind in _PARSED:
             self._parsed(node, value, path, go_path, struct)
         elif _PLAIN.get(kind) is not type(value):
@@ -165,6 +167,8 @@ def prune_node(node: Node, value: JSON) -> None:
         _prune_items(node, value, enumerate(value))
     elif node.type == "map" and isinstance(value, dict):
         _prune_items(node, value, value.items())
+    elif node.type == "json" and node.items is not None and isinstance(value, dict):
+        prune_node(node.items, value)
 
 
 def _prune_items(node: Node, values: JSON, items: Iterable[tuple[Any, JSON]]) -> None:

@@ -18,6 +18,7 @@ VERSION: Final = "1.33.0"
 """The Kubernetes release whose schemas are served."""
 
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_EXTENSIONS: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _SPECIAL: Final = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "int-or-string",
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
@@ -25,6 +26,13 @@ _SPECIAL: Final = {
     _META + "MicroTime": "micro-time",
     _META + "FieldsV1": "any",
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "any",
+    _EXTENSIONS + "JSON": "json",
+    _EXTENSIONS + "JSONSchemaPropsOrStringArray": "json",
+}
+# A schema where JSON Schema also allows something else: that is kept as it is.
+_MIXED: Final = {
+    _EXTENSIONS + "JSONSchemaPropsOrArray": _EXTENSIONS + "JSONSchemaProps",
+    _EXTENSIONS + "JSONSchemaPropsOrBool": _EXTENSIONS + "JSONSchemaProps",
 }
 _NONE: Final[frozenset[str]] = frozenset()
 _STRATEGIES: Final[dict[str, frozenset[str]]] = {}
@@ -122,6 +130,10 @@ class _Loader:
             node = self.nodes[name] = Node(_SPECIAL[name])
             return node
         source = source or Source()
+        if name in _MIXED:
+            node = self.nodes[name] = Node("json")
+            node.items = self.load(_MIXED[name], source)
+            return node
         raw = source.definition(name)
         node = self.nodes[name] = Node("object")
         node.definition = intern(name)
@@ -155,7 +167,7 @@ class _Loader:
             return node
         copy = Node(node.type)
         copy.definition, copy.fields, copy.required = node.definition, node.fields, node.required
-        copy.map_type = node.map_type
+        copy.map_type, copy.items = node.map_type, node.items
         return _marked(copy, schema)
 
 
@@ -184,6 +196,10 @@ _loader = _Loader()
 def definition_of(kind: Kind) -> str:
     """The name of a kind's definition, such as `io.k8s.api.apps.v1.Deployment`."""
     group = kind.group.partition(".")[0] or "core"
+    if kind.definition is not None:
+        return ".".join((*reversed(kind.group.split(".")), kind.version, kind.kind))
+    if group == "apiextensions":
+        return _EXTENSIONS + kind.kind
     return f"io.k8s.api.{group}.{kind.version}.{kind.kind}"
 
 
@@ -193,7 +209,7 @@ def schema_of(definition: str) -> Node:
 
 
 def schema_for(kind: Kind) -> Node:
-    """The shape of a kind's objects. Raises `KeyError` for one without a published schema."""
+    """The shape of a built-in kind's objects. Raises `KeyError` where none is published."""
     return _loader.load(definition_of(kind))
 
 

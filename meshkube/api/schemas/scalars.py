@@ -222,4 +222,6 @@ def zero(node: Node) -> JSON:
             return "0"
         case "array":
             return []
+        case "json":
+            return None
     return {}

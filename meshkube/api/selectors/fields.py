@@ -115,7 +115,7 @@ def check_fields(kind: Kind, selector: FieldSelector) -> None:
     for term in selector.terms:
         if term.field in readers:
             continue
-        if kind in _FIELDS:
+        if kind in _FIELDS or len(readers) > len(_METADATA):
             raise bad_request(f"field label not supported: {term.field}")
         raise bad_request(
             f'"{term.field}" is not a known field selector: only "metadata.name",'
@@ -209,4 +209,6 @@ _FIELDS = {kind: {**_METADATA, **fields} for kind, fields in _FIELDS.items()}
 
 
 def _readers(kind: Kind) -> dict[str, Reader]:
+    if kind.definition is not None:
+        return {**_METADATA, **kind.definition.version(kind.version).selectable_fields()}
     return _FIELDS.get(kind, _METADATA)

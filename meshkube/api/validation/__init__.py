@@ -17,6 +17,7 @@ from meshkube.api.validation import (
     autoscaling,
     cluster,
     configuration,
+    definitions,
     endpoints,
     ingresses,
     jobs,
@@ -80,6 +81,7 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.CSI_DRIVER: storage.validate_csi_driver,
     kinds.CSI_NODE: storage.validate_csi_node,
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity,
+    kinds.CUSTOM_RESOURCE_DEFINITION: definitions.validate_definition,
 }
 # A kind that is not here is checked on update as on creation.
 _UPDATE: Final[dict[Kind, Update]] = {
@@ -113,6 +115,7 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.VOLUME_ATTACHMENT: storage.validate_attachment_update,
     kinds.CSI_DRIVER: storage.validate_csi_driver_update,
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity_update,
+    kinds.CUSTOM_RESOURCE_DEFINITION: definitions.validate_definition_update,
 }
 
 __all__ = [

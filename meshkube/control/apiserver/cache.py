@@ -19,7 +19,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.selectors import FieldSelector, LabelSelector, field_values
 from meshkube.api.types import Object
 from meshkube.client.base import EventType
-from meshkube.control.apiserver.encoding import resource_prefix, restamp, stamp
+from meshkube.control.apiserver.encoding import resource_prefix, restamp, stamp, unstamp
 from meshkube.store import Event, KeyValue
 
 WINDOW = 2048
@@ -59,8 +59,41 @@ class Cached:
         return self.object["metadata"].get("labels") or _NO_LABELS
 
 
+class CustomCached(Cached):
+    """A custom object: read by the schema as it is now, on first need, whatever it was when the
+    object was stored."""
+
+    __slots__ = ("_raw", "_stored")
+    _raw: bytes | None
+    _stored: bytes
+
+    @property
+    def raw(self) -> bytes:
+        if self._raw is None:
+            assert self.kind.definition is not None
+            obj = orjson.loads(self._stored)
+            self.kind.definition.read(obj)
+            self._raw = orjson.dumps(obj)
+        return self._raw
+
+    @raw.setter
+    def raw(self, stored: bytes) -> None:
+        self._stored = stored
+        self._raw = None
+
+    @property
+    def stored(self) -> KeyValue:
+        """As the store has it."""
+        return KeyValue(self.key, unstamp(self._stored, self.revision), 0, self.revision)
+
+    def under(self, kind: Kind) -> CustomCached:
+        """The same object as another schema reads it."""
+        return CustomCached(kind, self.key, self.revision, self._stored)
+
+
 def cached(kind: Kind, kv: KeyValue) -> Cached:
-    return Cached(kind, kv.key, kv.mod_revision, stamp(kv.value, kv.mod_revision))
+    form = Cached if kind.definition is None else CustomCached
+    return form(kind, kv.key, kv.mod_revision, stamp(kv.value, kv.mod_revision))
 
 
 class Notice:
@@ -192,6 +225,24 @@ class ResourceCache:
         self._keys = sorted(self.items)
         self._window.clear()
         self._floor = revision
+
+    def adopt(self, kind: Kind) -> None:
+        """The definition of a custom kind changed: what is here is read anew, and watches end."""
+        self.kind = kind
+        for key, item in self.items.items():
+            if isinstance(item, CustomCached):
+                self.items[key] = item.under(kind)
+        self.end()
+
+    def stored(self) -> dict[str, KeyValue]:
+        """Everything as the store has it."""
+        items = self.items.items()
+        return {key: item.stored for key, item in items if isinstance(item, CustomCached)}
+
+    def end(self) -> None:
+        """Ends every watch."""
+        for watcher in tuple(self.watchers.values()):
+            watcher.end()
 
     def apply(self, event: Event) -> None:
         """Takes one change of the store, and tells the watchers."""

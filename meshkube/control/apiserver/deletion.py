@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.custom import names
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver.options import DeleteOptions
-from meshkube.control.apiserver.strategy import WITH_GENERATION
+from meshkube.control.apiserver.strategy import has_generation
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
@@ -35,6 +36,8 @@ def plan(kind: Kind, obj: Object, options: DeleteOptions, now: datetime) -> Plan
     _check(kind, obj, options)
     finalizers = _finalizers(obj, options)
     grace = _grace(kind, obj, options)
+    if kind is kinds.CUSTOM_RESOURCE_DEFINITION and not meta.deleting(obj):
+        finalizers = [*(one for one in finalizers if one != names.FINALIZER), names.FINALIZER]
     if not (finalizers or grace or _namespace_holds(kind, obj)):
         return Plan(remove=True)
     deleting = meta.deleting(obj)
@@ -49,8 +52,13 @@ def plan(kind: Kind, obj: Object, options: DeleteOptions, now: datetime) -> Plan
     if not deleting or _sooner(obj, grace):
         metadata["deletionGracePeriodSeconds"] = grace
         metadata["deletionTimestamp"] = meta.timestamp(now + timedelta(seconds=grace))
-    if not deleting and kind.resource in WITH_GENERATION:
+    if not deleting and has_generation(kind):
         metadata["generation"] = meta.generation(obj) + 1
+    if kind is kinds.CUSTOM_RESOURCE_DEFINITION and not deleting:
+        words = "CustomResourceDefinition marked for deletion; deletion of its objects will begin"
+        status, moment = marked.setdefault("status", {}), meta.timestamp(now)
+        why = "InstanceDeletionPending"
+        names.set_condition(status, "Terminating", "True", why, words, moment)
     if kind is kinds.NAMESPACE:
         marked.setdefault("status", {})["phase"] = "Terminating"
     return Plan(remove=False, marked=marked)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from typing import TypeAlias
 
-from meshkube.api.kinds import KINDS, Kind
+from meshkube.api.kinds import Kind
 from meshkube.api.schemas import VERSION
 from meshkube.api.types import Object
 
@@ -68,15 +68,14 @@ def subresource(kind: Kind, name: str) -> Sub:
     return known or Sub(kind.group, kind.version, kind.kind, _OWN_VERBS.get(name, _VIEW_VERBS))
 
 
-def _all() -> tuple[Kind, ...]:
-    return (*KINDS, *REVIEWS)
+Groups: TypeAlias = dict[str, dict[str, tuple[Kind, ...]]]
+"""Kinds by group and version, in the order of preference."""
 
 
-@cache
-def groups() -> dict[str, dict[str, tuple[Kind, ...]]]:
-    """Kinds by group and version, in the order of preference."""
+def grouped(kinds: Iterable[Kind]) -> Groups:
+    """What is served, with what is answered on the spot."""
     found: dict[str, dict[str, list[Kind]]] = {name: {} for name in _GROUP_ORDER}
-    for kind in _all():
+    for kind in (*kinds, *REVIEWS):
         found.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
     return {
         group: {version: tuple(members) for version, members in versions.items()}
@@ -84,38 +83,38 @@ def groups() -> dict[str, dict[str, tuple[Kind, ...]]]:
     }
 
 
-def api_versions(address: str) -> Object:
+def api_versions(groups: Groups, address: str) -> Object:
     """`/api`."""
     return {
         "kind": "APIVersions",
-        "versions": list(groups()[""]),
+        "versions": list(groups[""]),
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
     }
 
 
-def api_group_list() -> Object:
+def api_group_list(groups: Groups) -> Object:
     """`/apis`."""
-    listed = [_group(name) for name in groups() if name]
+    listed = [_group(groups, name) for name in groups if name]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
 
 
-def api_group(name: str) -> Object | None:
+def api_group(groups: Groups, name: str) -> Object | None:
     """`/apis/NAME`."""
-    if not name or name not in groups():
+    if not name or name not in groups:
         return None
-    return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+    return {"kind": "APIGroup", "apiVersion": "v1", **_group(groups, name)}
 
 
-def _group(name: str) -> Object:
+def _group(groups: Groups, name: str) -> Object:
     versions = [
-        {"groupVersion": f"{name}/{version}", "version": version} for version in groups()[name]
+        {"groupVersion": f"{name}/{version}", "version": version} for version in groups[name]
     ]
     return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
-def api_resource_list(group: str, version: str) -> Object | None:
+def api_resource_list(groups: Groups, group: str, version: str) -> Object | None:
     """`/api/v1`, `/apis/GROUP/VERSION`."""
-    members = groups().get(group, {}).get(version)
+    members = groups.get(group, {}).get(version)
     if members is None:
         return None
     return {
@@ -153,9 +152,9 @@ def _resources(kind: Kind) -> Iterable[Object]:
         yield below
 
 
-def aggregated(core: bool) -> Object:
+def aggregated(groups: Groups, core: bool) -> Object:
     """`/api` (the core group) or `/apis` (all others) as one APIGroupDiscoveryList."""
-    items = [_aggregated_group(name) for name in groups() if (name == "") is core]
+    items = [_aggregated_group(groups, name) for name in groups if (name == "") is core]
     return {
         "kind": "APIGroupDiscoveryList",
         "apiVersion": "apidiscovery.k8s.io/v2",
@@ -164,14 +163,14 @@ def aggregated(core: bool) -> Object:
     }
 
 
-def _aggregated_group(name: str) -> Object:
+def _aggregated_group(groups: Groups, name: str) -> Object:
     versions = [
         {
             "version": version,
             "resources": [_aggregated_resource(kind) for kind in members],
             "freshness": "Current",
         }
-        for version, members in groups()[name].items()
+        for version, members in groups[name].items()
     ]
     metadata = {"name": name} if name else {}
     return {"metadata": {**metadata, "creationTimestamp": None}, "versions": versions}

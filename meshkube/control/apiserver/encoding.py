@@ -54,6 +54,11 @@ def stamp(value: bytes, revision: int) -> bytes:
     return b'%b"resourceVersion":"%d",%b' % (value[:at], revision, value[at:])
 
 
+def unstamp(raw: bytes, revision: int) -> bytes:
+    """The stored form of a served one."""
+    return raw.replace(b'"resourceVersion":"%d",' % revision, b"", 1)
+
+
 def restamp(raw: bytes, old: int, new: int) -> bytes:
     """A served form with another resourceVersion."""
     return raw.replace(b'"resourceVersion":"%d"' % old, b'"resourceVersion":"%d"' % new, 1)

@@ -9,14 +9,24 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable
 
-from meshkube.api import errors
+from meshkube.api import errors, kinds
 from meshkube.api.kinds import Kind
 from meshkube.clock import Clock
 from meshkube.control.apiserver import faults
 from meshkube.control.apiserver.cache import ResourceCache
+from meshkube.control.apiserver.catalog import Catalog
+from meshkube.control.apiserver.definitions import Definitions
 from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
 from meshkube.control.apiserver.store_health import StoreHealth
-from meshkube.store import Compacted, KeyValue, Store, StoreError, StoreUnavailable, WatchBatch
+from meshkube.store import (
+    Compacted,
+    Event,
+    KeyValue,
+    Store,
+    StoreError,
+    StoreUnavailable,
+    WatchBatch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +37,31 @@ PROBE_SECONDS = 2.0
 
 
 class Feed:
-    """The caches of all kinds, and the revision up to which they hold everything."""
+    """The caches of all kinds, and the revision up to which they hold everything.
 
-    def __init__(self, store: Store, kinds: Iterable[Kind], clock: Clock) -> None:
+    `catalog` follows the definitions among them, and the caches of custom kinds follow it."""
+
+    def __init__(self, store: Store, catalog: Catalog, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self.health = StoreHealth(clock)
-        self._caches = {resource_prefix(kind): ResourceCache(kind) for kind in kinds}
+        self.catalog = catalog
+        self.definitions = Definitions(catalog)
+        self._caches = {resource_prefix(kind): ResourceCache(kind) for kind in kinds.STORED}
+        self._fixed = frozenset(self._caches)
+        self._unserved: dict[str, dict[str, KeyValue]] = {}
+        """What is stored and not served, by resource: a definition may come (back) for it."""
         self.revision = 0
         self.synced = asyncio.Event()
         self._order = itertools.count()
         self._waiters: list[tuple[int, int, asyncio.Future[None]]] = []
 
     def cache(self, kind: Kind) -> ResourceCache:
-        return self._caches[resource_prefix(kind)]
+        """Raises `ApiError` 404 for a custom kind that is no longer defined."""
+        found = self._caches.get(resource_prefix(kind))
+        if found is None:
+            raise errors.not_served()
+        return found
 
     @property
     def caches(self) -> Iterable[ResourceCache]:
@@ -60,8 +81,7 @@ class Feed:
         finally:
             self.synced.clear()
             for cache in self._caches.values():
-                for watcher in tuple(cache.watchers.values()):
-                    watcher.end()
+                cache.end()
 
     async def _follow(self) -> None:
         watch = self._store.watch(ROOT, self.revision)
@@ -94,21 +114,59 @@ class Feed:
 
     async def _load(self) -> None:
         result = await self._store.range(ROOT)
-        found: dict[str, list[KeyValue]] = {prefix: [] for prefix in self._caches}
+        found: dict[str, dict[str, KeyValue]] = {prefix: {} for prefix in self._fixed}
         for kv in result.kvs:
-            kvs = found.get(prefix_of(kv.key))
-            if kvs is not None:
-                kvs.append(kv)
-        for prefix, kvs in found.items():
-            self._caches[prefix].load(kvs, result.revision)
+            found.setdefault(prefix_of(kv.key), {})[kv.key] = kv
+        for prefix in self._fixed:
+            self._caches[prefix].load(found.pop(prefix).values(), result.revision)
+        self._unserved = found
+        self._follow_definitions(result.revision)
         self._reach(result.revision)
+
+    def _follow_definitions(self, revision: int) -> None:
+        """Before any other change is taken, so that every object meets its kind."""
+        for prefix in self._caches.keys() - self._fixed:
+            del self._caches[prefix]
+        cache = self.cache(kinds.CUSTOM_RESOURCE_DEFINITION)
+        cache.watchers[id(self.definitions)] = self.definitions
+        self.revision = revision
+        self.definitions.load(list(cache.items.values()))
+        self.serve()
+
+    def serve(self) -> None:
+        """Makes the caches of custom kinds those that the catalog names."""
+        wanted = {resource_prefix(kind): kind for kind in self.catalog.custom}
+        for prefix in self._caches.keys() - self._fixed - wanted.keys():
+            cache = self._caches.pop(prefix)
+            self._unserved[prefix] = cache.stored()
+            cache.end()
+        for prefix, kind in wanted.items():
+            held = self._caches.get(prefix)
+            if held is None:
+                made = self._caches[prefix] = ResourceCache(kind)
+                kvs = self._unserved.pop(prefix, {})
+                made.load([kvs[key] for key in sorted(kvs)], self.revision)
+            elif held.kind is not kind:
+                held.adopt(kind)
 
     def _apply(self, batch: WatchBatch) -> None:
         for event in batch.events:
-            cache = self._caches.get(prefix_of(event.kv.key))
-            if cache is not None:
-                cache.apply(event)
+            prefix = prefix_of(event.kv.key)
+            cache = self._caches.get(prefix)
+            if cache is None:
+                self._pass_by(prefix, event)
+                continue
+            cache.apply(event)
+            if cache.kind is kinds.CUSTOM_RESOURCE_DEFINITION:
+                self.serve()
         self._reach(batch.revision)
+
+    def _pass_by(self, prefix: str, event: Event) -> None:
+        kvs = self._unserved.setdefault(prefix, {})
+        if event.deleted:
+            kvs.pop(event.kv.key, None)
+        else:
+            kvs[event.kv.key] = event.kv
 
     def _reach(self, revision: int) -> None:
         self.revision = revision

@@ -149,12 +149,6 @@ def failure(error: ApiError) -> web.Response:
     )
 
 
-def not_served() -> ApiError:
-    """404 for a path that nothing serves."""
-    message = "the server could not find the requested resource"
-    return ApiError(404, "NotFound", message, {"causes": []})
-
-
 def _warning(text: str) -> str:
     """RFC 7234 section 5.5, as Kubernetes writes it."""
     escaped = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')

@@ -44,6 +44,12 @@ def _function(
         return lambda doc: patches.json_patch(doc, patch)
     if type == "merge":
         return lambda doc: patches.merge_patch(doc, patch)
+    if kind.definition is not None and subresource != "scale":
+        raise errors.unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: "
+            "application/json-patch+json, application/merge-patch+json, "
+            "application/apply-patch+yaml"
+        )
     schema = (
         schemas.schema_of("io.k8s.api.autoscaling.v1.Scale")
         if subresource == "scale"

@@ -233,7 +233,7 @@ def _expired(token: str) -> errors.ApiError:
 
 def shown(kind: Kind, found: Cached, subresource: str = "") -> Cached:
     """As a reader of this kind and sub-resource sees it."""
-    if kind is found.kind and subresource != "scale":
+    if kind == found.kind and subresource != "scale":
         return found
     if subresource == "scale":
         shown = subresources.scale_of(kind, found.object)

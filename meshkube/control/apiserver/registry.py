@@ -9,9 +9,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from meshkube.api import conversion, errors, kinds, meta, schemas
+from meshkube.api import conversion, errors, kinds, meta
 from meshkube.api.apply import apply
-from meshkube.api.kinds import STORED, Kind
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import validate_binding
 from meshkube.clock import Clock
@@ -26,7 +26,9 @@ from meshkube.control.apiserver import (
 from meshkube.control.apiserver.access import Access
 from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached, Change, Selection
+from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.claiming import keep_claims
+from meshkube.control.apiserver.definition_keeper import keep_definitions
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
@@ -67,7 +69,8 @@ class Registry:
     ) -> None:
         self.clock = clock
         self._store = store
-        self.feed = Feed(store, STORED, clock)
+        self.catalog = Catalog()
+        self.feed = Feed(store, self.catalog, clock)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
         self._reader = Reader(store, self.feed)
@@ -86,6 +89,7 @@ class Registry:
             self.access.open()
             group.create_task(sweep_events(self))
             group.create_task(keep_claims(self._store, self.feed, self.clock))
+            group.create_task(keep_definitions(self))
             ready()
 
     def _loaded(self) -> None:
@@ -121,6 +125,9 @@ class Registry:
         """`obj` is private to the request. Raises `ApiError`."""
         check_type(kind, obj)
         _check_place(kind, obj, namespace)
+        if kind.definition is not None and kind.definition.deleting:
+            why = "create not allowed while custom resource definition is terminating"
+            raise errors.method_not_allowed(why)
         if meta.resource_version(obj):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         rules.shape(kind, obj, options)
@@ -213,7 +220,7 @@ class Registry:
                 config,
                 options.field_manager,
                 options.force,
-                schemas.schema_for(stored),
+                rules.schema_for(kind),
                 subresource,
                 self.clock.now(),
             )

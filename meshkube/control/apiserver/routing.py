@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -21,7 +22,11 @@ class Route:
     """Of `proxy`: the path after it, as it was sent; empty or with a slash in front."""
 
 
-def parse(path: str) -> Route | None:
+Find = Callable[[str, str, str], Kind | None]
+"""Finds a kind by group, version and plural."""
+
+
+def parse(path: str, find: Find = by_plural) -> Route | None:
     """The resource a path names; None for every other path."""
     path, tail = _split_proxy(path)
     if "%" in path:
@@ -38,7 +43,7 @@ def parse(path: str) -> Route | None:
     namespace = ""
     if rest[0] == "namespaces" and _inside_namespace(group, rest):
         namespace, rest = rest[1], rest[2:]
-    route = _resource(group, version, namespace, rest)
+    route = _resource(find, group, version, namespace, rest)
     return replace(route, tail=tail) if tail and route is not None else route
 
 
@@ -66,8 +71,10 @@ def _inside_namespace(group: str, rest: list[str]) -> bool:
     return bool(group) or not (len(rest) == 3 and rest[2] in kinds.NAMESPACE.subresources)
 
 
-def _resource(group: str, version: str, namespace: str, rest: list[str]) -> Route | None:
-    kind = by_plural(group, version, rest[0])
+def _resource(
+    find: Find, group: str, version: str, namespace: str, rest: list[str]
+) -> Route | None:
+    kind = find(group, version, rest[0])
     if kind is None or len(rest) > 3 or (namespace and not kind.namespaced):
         return None
     if kind.namespaced and not namespace and len(rest) > 1:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from meshkube.api import errors, meta, schemas, validation
+from meshkube.api import errors, kinds, meta, schemas, validation
 from meshkube.api.apply import record_update
+from meshkube.api.apply.typed import TypedNode
+from meshkube.api.custom import objects
 from meshkube.api.defaults import apply_defaults
 from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
@@ -13,26 +15,55 @@ from meshkube.api.types import Object
 from meshkube.api.validation.metadata import validate_metadata
 from meshkube.control.apiserver.options import WriteOptions
 
+DEEPEST_SCHEMA = 200
 _BAD_NAME = FieldError("metadata.name", "FieldValueInvalid", "Invalid value: not part of a path")
 
 
 def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
     """Refuses wrong types; refuses, tells of or drops unknown fields. Raises `ApiError` 400."""
+    if kind.definition is not None:
+        shape = objects.shape(kind, obj)
+        if shape.error:
+            raise errors.bad_request(shape.error)
+        _unknown(kind, shape.unknown, options)
+        warning = kind.definition.version(kind.version).warning
+        if warning:
+            options.warnings.append(_deprecated(kind, warning))
+        return
+    if kind is kinds.CUSTOM_RESOURCE_DEFINITION and objects.deeper_than(obj, DEEPEST_SCHEMA):
+        raise errors.bad_request(f"the schema is nested deeper than {DEEPEST_SCHEMA} levels")
     result = schemas.check(kind, obj)
     if result.errors:
         raise schemas.decode_error(kind, result.errors[0].message)
-    if result.unknown:
-        faults = [f'unknown field "{path}"' for path in result.unknown]
-        if options.field_validation == "Strict":
-            raise schemas.strict_error(kind, faults)
-        if options.field_validation == "Warn":
-            options.warnings.extend(faults)
+    _unknown(kind, result.unknown, options)
     schemas.prune(kind, obj)
+
+
+def _unknown(kind: Kind, paths: list[str], options: WriteOptions) -> None:
+    faults = [f'unknown field "{path}"' for path in paths]
+    if faults and options.field_validation == "Strict":
+        raise schemas.strict_error(kind, faults)
+    if faults and options.field_validation == "Warn":
+        options.warnings.extend(faults)
+
+
+def _deprecated(kind: Kind, warning: str) -> str:
+    return warning.strip() or f"{kind.api_version} {kind.kind} is deprecated"
+
+
+def schema_for(kind: Kind) -> TypedNode:
+    """The shape of a kind's objects, for server-side apply."""
+    if kind.definition is not None:
+        return kind.definition.version(kind.version).schema
+    return schemas.schema_for(kind)
 
 
 def defaults(kind: Kind, obj: Object) -> None:
     """Fills in what was left out."""
-    apply_defaults(kind, obj)
+    if kind.definition is not None:
+        objects.defaults(kind, obj)
+    else:
+        apply_defaults(kind, obj)
 
 
 def validate_create(kind: Kind, obj: Object) -> None:
@@ -42,17 +73,22 @@ def validate_create(kind: Kind, obj: Object) -> None:
     if not name or "/" in name or "%" in name or name in (".", ".."):
         fault = validate_metadata(kind, obj) or [_BAD_NAME]
         refuse(kind, obj, fault)
-    refuse(kind, obj, validation.validate_create(kind, obj))
+    judge = validation.validate_create if kind.definition is None else objects.validate_create
+    refuse(kind, obj, judge(kind, obj))
 
 
 def validate_update(kind: Kind, obj: Object, old: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
-    refuse(kind, obj, validation.validate_update(kind, obj, old))
+    judge = validation.validate_update if kind.definition is None else objects.validate_update
+    refuse(kind, obj, judge(kind, obj, old))
 
 
 def validate_status(kind: Kind, obj: Object, old: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
-    refuse(kind, obj, validation.validate_status_update(kind, obj, old))
+    if kind.definition is not None:
+        refuse(kind, obj, objects.validate_update(kind, obj, old))
+    else:
+        refuse(kind, obj, validation.validate_status_update(kind, obj, old))
 
 
 def validate_ephemeral(kind: Kind, obj: Object, old: Object) -> None:
@@ -81,7 +117,7 @@ def record_manager(
         old,
         obj,
         options.field_manager,
-        schema=schemas.schema_for(kind),
+        schema=schema_for(kind),
         time=now,
         subresource=subresource,
     )

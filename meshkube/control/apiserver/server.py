@@ -72,6 +72,7 @@ class ApiServer:
             f"{listen[0]}:{listen[1]}",
             lambda: {**health(), "store": store.health},
             registry.access,
+            registry.catalog,
             listeners,
             joining.handlers() if joining is not None else {},
         )
@@ -117,7 +118,7 @@ class ApiServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = perf_counter()
         path, query = split_target(request.raw_path)
-        route = routing.parse(path)
+        route = routing.parse(path, self._registry.catalog.by_plural)
         call = Call(request, ANONYMOUS, request.method, path, query, route)
         response = await self._caught(call)
         resource = route.kind.resource if route is not None else ""

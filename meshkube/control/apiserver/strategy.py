@@ -37,11 +37,16 @@ WITH_GENERATION = frozenset(
         kinds.VALIDATING_ADMISSION_POLICY_BINDING,
         kinds.FLOW_SCHEMA,
         kinds.PRIORITY_LEVEL_CONFIGURATION,
+        kinds.CUSTOM_RESOURCE_DEFINITION,
     )
 )
 _SERVER_SET = ("uid", "creationTimestamp", "generation", "selfLink", "resourceVersion")
 _DELETION = ("deletionTimestamp", "deletionGracePeriodSeconds")
 _NOT_WANTED = ("metadata", "status", "apiVersion", "kind")
+
+
+def has_generation(kind: Kind) -> bool:
+    return kind.definition is not None or kind.resource in WITH_GENERATION
 
 
 def has_status(kind: Kind) -> bool:
@@ -59,9 +64,12 @@ def prepare_create(kind: Kind, obj: Object, namespace: str, now: str, uid: str) 
         metadata.pop("namespace", None)
     metadata["uid"] = uid
     metadata["creationTimestamp"] = now
-    if kind.resource in WITH_GENERATION:
+    if has_generation(kind):
         metadata["generation"] = 1
-    if has_status(kind) and kind is not kinds.NODE:
+    if kind.definition is not None:
+        if has_status(kind):
+            obj.pop("status", None)
+    elif has_status(kind) and kind is not kinds.NODE:
         obj["status"] = {}
     hook = _ON_CREATE.get(kind.resource)
     if hook is not None:
@@ -175,8 +183,11 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
             _data_sources(obj)
         if kind is kinds.DAEMON_SET:
             workloads.changed_daemon_set(obj, old)
-    if kind.resource in WITH_GENERATION:
-        bump = 0 if subresource == "status" or wanted(obj) == wanted(old) else 1
+    if has_generation(kind):
+        same = wanted(obj) == wanted(old)
+        if kind.definition is not None and not has_status(kind):
+            same = same and obj.get("status") == old.get("status")
+        bump = 0 if subresource == "status" or same else 1
         obj["metadata"]["generation"] = meta.generation(old) + bump
 
 
@@ -204,10 +215,15 @@ def _keep_metadata(kind: Kind, obj: Object, old: Object) -> None:
 def _only_status(kind: Kind, obj: Object, old: Object) -> None:
     status = obj.get("status")
     for key in [*obj, *old]:
-        if key not in ("metadata", "status"):
+        if key not in ("metadata", "status", "apiVersion", "kind"):
             _take(obj, old, key)
     if status is not None:
         obj["status"] = status
+    if kind.definition is not None:
+        kept = ("managedFields", "resourceVersion")
+        written = {key: obj["metadata"][key] for key in kept if key in obj["metadata"]}
+        obj["metadata"] = {**old["metadata"], **written}
+        return
     fields = ["ownerReferences"]
     if kind not in (kinds.POD, kinds.NODE):
         fields.append("labels")

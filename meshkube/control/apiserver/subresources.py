@@ -5,11 +5,14 @@ Pure. `status` and `finalize` show the whole object (see `strategy`); `scale` sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from meshkube.api import errors, kinds, meta
+from meshkube.api.custom import jsonpath
 from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.selectors import from_label_selector, from_labels
-from meshkube.api.types import Object
+from meshkube.api.types import JSON, Object
 
 
 def view(kind: Kind, obj: Object, subresource: str) -> Object:
@@ -27,7 +30,7 @@ def written(kind: Kind, doc: Object, obj: Object, subresource: str) -> Object:
         fault = FieldError("spec.replicas", "FieldValueInvalid", why)
         raise errors.invalid("autoscaling", "Scale", meta.name(obj), [fault])
     new = meta.copy(obj)
-    new["spec"]["replicas"] = replicas
+    _set_replicas(kind, new, replicas)
     for field in ("resourceVersion", "uid"):
         if meta.metadata(doc).get(field):
             new["metadata"][field] = doc["metadata"][field]
@@ -36,21 +39,55 @@ def written(kind: Kind, doc: Object, obj: Object, subresource: str) -> Object:
     return new
 
 
+def _set_replicas(kind: Kind, obj: Object, replicas: int) -> None:
+    names = ["spec", "replicas"]
+    if kind.definition is not None:
+        names = _scale_paths(kind)["specReplicasPath"].strip(".").split(".")
+    for name in names[:-1]:
+        below = obj.get(name)
+        if not isinstance(below, dict):
+            below = obj[name] = {}
+        obj = below
+    obj[names[-1]] = replicas
+
+
+def _scale_paths(kind: Kind) -> Mapping[str, str]:
+    assert kind.definition is not None
+    paths = kind.definition.version(kind.version).scale
+    if paths is None:
+        raise errors.not_served()
+    return paths
+
+
+def _custom_scale(kind: Kind, obj: Object) -> tuple[JSON, JSON, str]:
+    """Replicas wanted, replicas there, and the selector, by the paths of the definition."""
+    paths = _scale_paths(kind)
+    wanted, there, selector = (
+        jsonpath.parse(paths[key]).first(obj) if paths.get(key) else None
+        for key in ("specReplicasPath", "statusReplicasPath", "labelSelectorPath")
+    )
+    return wanted or 0, there or 0, selector if isinstance(selector, str) else ""
+
+
 def scale_of(kind: Kind, obj: Object) -> Object:
     """The `autoscaling/v1 Scale` of whatever has replicas."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     source = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    wanted, there = spec.get("replicas", 1), status.get("replicas", 0)
+    if kind.definition is not None:
+        wanted, there, selector = _custom_scale(kind, obj)
+    else:
+        # The core group is older than label selectors: a ReplicationController has plain labels.
+        read = from_label_selector if kind.group else from_labels
+        selector = str(read(spec.get("selector") or {}))
     scale: Object = {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {field: source[field] for field in kept if field in source},
-        "spec": {"replicas": spec.get("replicas", 1)},
-        "status": {"replicas": status.get("replicas", 0)},
+        "spec": {"replicas": wanted},
+        "status": {"replicas": there},
     }
-    # The core group is older than label selectors: a ReplicationController has plain labels.
-    read = from_label_selector if kind.group else from_labels
-    selector = str(read(spec.get("selector") or {}))
     if selector:
         scale["status"]["selector"] = selector
     return scale

@@ -14,9 +14,11 @@ from meshkube import metrics
 from meshkube.api import errors
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control.apiserver import discovery, negotiation, reviews, specs
+from meshkube.control.apiserver import discovery, negotiation, reviews
 from meshkube.control.apiserver.access import Access
-from meshkube.control.apiserver.http import Call, answer, document, not_served
+from meshkube.control.apiserver.catalog import Catalog
+from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.control.apiserver.specs import Specs
 from meshkube.parts import Health
 
 HealthOf = Callable[[], Mapping[str, Health]]
@@ -36,9 +38,15 @@ class Surface:
         address: str,
         health: HealthOf,
         access: Access,
+        catalog: Catalog,
         listeners: Mapping[str, str] | None = None,
         more: Mapping[str, Handler] | None = None,
     ) -> None:
+        self._catalog = catalog
+        self._specs = Specs(self._catalog)
+        self._groups: discovery.Groups = {}
+        self._bodies: dict[bool, bytes] = {}
+        self._generation = 0
         self._address = address
         self._health = health
         self._access = access
@@ -50,7 +58,7 @@ class Surface:
             "/version": self._version,
             "/metrics": self._metrics,
             "/statusz": self._status,
-            "/openapi/v2": specs.v2,
+            "/openapi/v2": self._specs.v2,
             "/openid/v1/jwks": self._key_set,
             "/.well-known/openid-configuration": self._issuer,
             **(more or {}),
@@ -67,12 +75,12 @@ class Surface:
         if review is not None:
             return await self._review(call, review.kind, namespace)
         if call.method not in ("GET", "HEAD"):
-            raise not_served()
+            raise errors.not_served()
         handler = self._fixed.get(path)
         if handler is not None:
             return await handler(call)
         if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
-            return await specs.v3(call, path[len("/openapi/v3/") :])
+            return await self._specs.v3(call, path[len("/openapi/v3/") :])
         for check in ("/healthz", "/livez", "/readyz"):
             if path == check or path.startswith(check + "/"):
                 return await self._health_of(call, check, path[len(check) + 1 :])
@@ -80,7 +88,7 @@ class Surface:
 
     async def _paths(self, call: Call) -> web.StreamResponse:
         paths = [*self._fixed, "/openapi/v3", "/healthz", "/livez", "/readyz"]
-        for group, versions in discovery.groups().items():
+        for group, versions in self._grouped().items():
             root = f"/apis/{group}" if group else "/api"
             paths += [root, *(f"{root}/{version}" for version in versions)]
         return await document(call, {"paths": sorted(set(paths) - {"/"})})
@@ -88,19 +96,30 @@ class Surface:
     async def _api(self, call: Call) -> web.StreamResponse:
         if self._aggregated(call):
             return await self._discovery(call, core=True)
-        return await document(call, discovery.api_versions(self._address))
+        return await document(call, discovery.api_versions(self._grouped(), self._address))
 
     async def _apis(self, call: Call) -> web.StreamResponse:
         if self._aggregated(call):
             return await self._discovery(call, core=False)
-        return await document(call, discovery.api_group_list())
+        return await document(call, discovery.api_group_list(self._grouped()))
+
+    def _grouped(self) -> discovery.Groups:
+        """What is served now; sorted, and later encoded, once for each change of it."""
+        if self._generation != self._catalog.generation:
+            self._generation = self._catalog.generation
+            self._groups = discovery.grouped(self._catalog.kinds)
+            self._bodies.clear()
+        return self._groups
 
     def _aggregated(self, call: Call) -> bool:
         accepted = negotiation.accept(call.header("Accept"), ("object", "discovery"))
         return accepted.form == "discovery"
 
     async def _discovery(self, call: Call, *, core: bool) -> web.StreamResponse:
-        body = orjson.dumps(discovery.aggregated(core))
+        groups = self._grouped()
+        body = self._bodies.get(core)
+        if body is None:
+            body = self._bodies[core] = orjson.dumps(discovery.aggregated(groups, core))
         tag = etag(body)
         headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
         if call.header("If-None-Match") == tag:
@@ -109,15 +128,16 @@ class Surface:
 
     async def _group(self, call: Call, path: str) -> web.StreamResponse:
         parts = path.split("/")[1:]
+        groups = self._grouped()
         found = None
         if parts[0] == "api" and len(parts) == 2:
-            found = discovery.api_resource_list("", parts[1])
+            found = discovery.api_resource_list(groups, "", parts[1])
         elif parts[0] == "apis" and len(parts) == 2:
-            found = discovery.api_group(parts[1])
+            found = discovery.api_group(groups, parts[1])
         elif parts[0] == "apis" and len(parts) == 3:
-            found = discovery.api_resource_list(parts[1], parts[2])
+            found = discovery.api_resource_list(groups, parts[1], parts[2])
         if found is None:
-            raise not_served()
+            raise errors.not_served()
         return await document(call, found)
 
     async def _version(self, call: Call) -> web.StreamResponse:
@@ -139,7 +159,7 @@ class Surface:
         if part:
             parts = {name: health for name, health in parts.items() if name == part}
             if not parts and part != "ping":
-                raise not_served()
+                raise errors.not_served()
         left_out = {value for key, value in call.query.items() if key == "exclude"}
         failed = [name for name, one in parts.items() if not one.ready and name not in left_out]
         status = 500 if failed else 200

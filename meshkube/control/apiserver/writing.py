@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.custom import names
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
@@ -84,6 +85,7 @@ class Writer:
                 async with self._beside.turn(kind, new):
                     with self._beside.allotted(kind, new, dry_run=options.dry_run):
                         rules.validate_create(kind, new)
+                        self._settle(kind, new)
                         rules.record_manager(kind, new, None, options, self._clock.now())
                         return await self._create(kind, new, options, stale)
             except (KeyExists, RevisionMismatch) as error:
@@ -179,7 +181,13 @@ class Writer:
         elif subresource not in _NOT_SPEC:
             rules.validate_update(kind, new, old)
             admission.admit_update(kind, new, old, self._lookup)
+            self._settle(kind, new)
         rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
+
+    def _settle(self, kind: Kind, obj: Object) -> None:
+        """Grants a definition its names at once: who made it may use it in the next breath."""
+        if kind is kinds.CUSTOM_RESOURCE_DEFINITION:
+            names.settle(obj, self._feed.definitions.others(obj), self._clock.now())
 
     async def _replace(
         self,
@@ -266,6 +274,9 @@ def _stamped(kv: KeyValue) -> bytes:
 
 def _same(new: Object, old: Object) -> bool:
     """True where nothing but the times of managers differs: such a write is none at all."""
+    if new.get("apiVersion") != old.get("apiVersion"):
+        # Another version of one custom kind: that alone is no change.
+        new = {**new, "apiVersion": old.get("apiVersion")}
     if new == old:
         return True
     managers, before = (obj["metadata"].get("managedFields") or [] for obj in (new, old))

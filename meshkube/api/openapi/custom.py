@@ -1,0 +1,104 @@
+"""Custom kinds in OpenAPI: a definition's own schema, as clients expect to find it published."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+
+from meshkube.api.kinds import Kind
+from meshkube.api.openapi.definitions import V2, Dialect, Schema
+from meshkube.api.schemas.nodes import definition_of
+
+_META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_API_VERSION: Final = {
+    "type": "string",
+    "description": "The group and version that this object is written in.",
+}
+_KIND: Final = {"type": "string", "description": "What this object is."}
+_METADATA: Final = "The metadata that every object has."
+# What Swagger 2.0, or the clients that read it, cannot take.
+_NOT_V2: Final = frozenset(
+    {"oneOf", "anyOf", "allOf", "not", "nullable", "default", "enum", "pattern"}
+)
+_BELOW: Final = ("items", "additionalProperties")
+
+
+def definitions(kinds: Iterable[Kind], dialect: Dialect) -> Iterator[tuple[str, Schema]]:
+    """The schemas of the custom ones among some kinds and of their lists, by name."""
+    for kind in kinds:
+        if kind.definition is None:
+            continue
+        name = definition_of(kind)
+        raw = kind.definition.version(kind.version).openapi_schema()
+        schema = _v2(raw) if dialect is V2 else raw
+        yield name, _whole(schema, kind, dialect)
+        yield name + "List", _list(kind, name, dialect)
+
+
+def fingerprint(kind: Kind) -> str:
+    """Changes with whatever is published of a kind."""
+    assert kind.definition is not None
+    about = [kind.path(), kind.kind, kind.namespaced, kind.list_kind, kind.subresources]
+    schema = kind.definition.version(kind.version).openapi_schema()
+    return hashlib.sha256(orjson.dumps([about, schema])).hexdigest()
+
+
+def _whole(raw: Schema, kind: Kind, dialect: Dialect) -> Schema:
+    """As an API server publishes it: with the parts that every object has."""
+    common = {
+        "apiVersion": _API_VERSION,
+        "kind": _KIND,
+        "metadata": _metadata("ObjectMeta", dialect),
+    }
+    if not raw.get("properties") and raw.get("x-kubernetes-preserve-unknown-fields"):
+        schema: Schema = {**raw, "properties": common}
+    else:
+        schema = {**raw, "properties": {**(raw.get("properties") or {}), **common}}
+    schema["x-kubernetes-group-version-kind"] = [_gvk(kind, kind.kind)]
+    return schema
+
+
+def _metadata(name: str, dialect: Dialect) -> Schema:
+    reference = {"$ref": dialect.prefix + _META + name}
+    if dialect.wraps:
+        return {"description": _METADATA, "allOf": [reference]}
+    return {"description": _METADATA, **reference}
+
+
+def _list(kind: Kind, name: str, dialect: Dialect) -> Schema:
+    return {
+        "description": f"{kind.list_kind} is a list of {kind.kind}.",
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": _API_VERSION,
+            "kind": _KIND,
+            "metadata": _metadata("ListMeta", dialect),
+            "items": {"type": "array", "items": {"$ref": dialect.prefix + name}},
+        },
+        "x-kubernetes-group-version-kind": [_gvk(kind, kind.list_kind)],
+    }
+
+
+def _gvk(kind: Kind, name: str) -> dict[str, str]:
+    return {"group": kind.group, "kind": name, "version": kind.version}
+
+
+def _v2(raw: Schema) -> Schema:
+    """A schema without what Swagger 2.0 cannot say; where free fields are kept, without a type."""
+    schema: dict[str, Any] = {key: value for key, value in raw.items() if key not in _NOT_V2}
+    if raw.get("x-kubernetes-preserve-unknown-fields") or raw.get("nullable"):
+        for key in ("type", "properties", "items", "additionalProperties", "required"):
+            schema.pop(key, None)
+        return schema
+    if schema.get("properties"):
+        schema["properties"] = {key: _v2(value) for key, value in schema["properties"].items()}
+    for key in _BELOW:
+        if isinstance(schema.get(key), dict):
+            schema[key] = _v2(schema[key])
+        elif key in schema:
+            del schema[key]
+    return schema
