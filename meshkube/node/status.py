@@ -50,6 +50,8 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     if phase == "Failed" and view.overdue:
         status["reason"] = "DeadlineExceeded"
         status["message"] = "Pod was active on the node longer than the specified deadline"
+    elif view.seen.evicted:
+        status["reason"], status["message"] = "Evicted", view.seen.evicted
     elif old.get("reason"):
         # Of whoever ended the pod.
         status["reason"], status["message"] = old["reason"], old.get("message")

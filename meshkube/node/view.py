@@ -53,6 +53,8 @@ class Seen:
     now: datetime
     network: bool = True
     """False while the pods' network cannot be made yet."""
+    evicted: str = ""
+    """Why the node puts an end to the pod; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class PodView:
         """The phase the pod has come to its end with, were nothing more to run."""
         if self.phase in ("Succeeded", "Failed"):
             return self.phase  # type: ignore[return-value]
-        if self.init_failed or self.overdue:
+        if self.init_failed or self.overdue or self.seen.evicted:
             return "Failed"
         codes = [c.exit_code for c in self.apps if not self.restarts(c)]
         if len(codes) < len(self.apps) or not codes:

@@ -15,7 +15,7 @@ from typing import Any
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.node import hosts
+from meshkube.node import hosts, usage
 from meshkube.node.container_spec import grace_period, sandbox_spec
 from meshkube.node.kit import Kit, container_event, pod_event
 from meshkube.node.plan import (
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 VOLUMES = "VOLUMES"
 FINISH = "FINISH"
+UNMOUNT_RETRY = 5.0
 
 
 class PodWorker:
@@ -66,6 +67,7 @@ class PodWorker:
         self._group: asyncio.TaskGroup
         self._prober: PodProber
         self._stale_projections = False
+        self._evicted = ""
         self._complained: set[tuple[str, int]] = set()
 
     def look_again(self) -> None:
@@ -111,6 +113,12 @@ class PodWorker:
                 group, self._kit.handlers, self._kit.clock, self.look_again, self._unhealthy
             )
             reporter = group.create_task(self._reporter.run(), name="status")
+            measuring = group.create_task(
+                usage.watch(
+                    self._pod, self._volumes.directory.volume_path, self._kit.clock, self._evict
+                ),
+                name="disk usage",
+            )
             try:
                 while not self.gone:
                     self._wake.clear()
@@ -119,6 +127,7 @@ class PodWorker:
             finally:
                 self._prober.stop()
                 reporter.cancel()
+                measuring.cancel()
                 for task in self._operations.values():
                     task.cancel()
 
@@ -172,6 +181,7 @@ class PodWorker:
             probes=self._prober.views(),
             now=self._kit.clock.now(),
             network=self._kit.network_ready(),
+            evicted=self._evicted,
         )
         return look(self._reporter.latest(self._pod), seen)
 
@@ -337,10 +347,22 @@ class PodWorker:
             await self._reporter.last_word(view.pod, pod_status(view, self._facts()))
         for record in sorted(view.seen.records, key=lambda record: record.name == SANDBOX):
             await self._stopper.remove(record)
-        await self._volumes.remove()
+        try:
+            await self._volumes.remove()
+        except OSError as error:
+            # Something is mounted there still, and may not be erased with the rest.
+            pod_event(self._kit, view.pod, "Warning", "FailedUnMount", str(error))
+            await self._kit.clock.sleep(UNMOUNT_RETRY)
+            return
         if self._in_api:
             await self._reporter.delete(view.pod)
         self.gone = True
+
+    def _evict(self, message: str) -> None:
+        if not meta.deleting(self._pod):
+            pod_event(self._kit, self._pod, "Warning", "Evicted", message)
+            self._evicted = message
+            self._wake.set()
 
     def _unhealthy(self, name: str, message: str) -> None:
         container_event(self._kit, self._pod, name, "Warning", "Unhealthy", message)
