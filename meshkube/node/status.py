@@ -206,7 +206,7 @@ def _reasoned(reason: str, message: str) -> Object:
 def _phase(view: PodView, init: list[Object], apps: list[Object]) -> str:
     finished = view.finished
     still = any("running" in status["state"] for status in init + apps)
-    if finished and not still:
+    if finished and (not still or view.seen.evicted):
         return finished
     if view.phase in ("Succeeded", "Failed"):
         return view.phase

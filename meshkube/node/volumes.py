@@ -18,6 +18,8 @@ from meshkube.node.env import ConfigError, Context, SourceKind, contents
 
 DEFAULT_MODE = 0o644
 TOKEN_SECONDS = 3600
+# What messages call a source.
+_WORDS: dict[SourceKind, str] = {"ConfigMap": "config", "Secret": "secret"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def _keys(kind: SourceKind, source: Object, context: Context) -> Files:
         if item["key"] not in data:
             if optional:
                 continue
-            raise VolumeError(f"references non-existent {kind.lower()} key: {item['key']}")
+            raise VolumeError(f"references non-existent {_WORDS[kind]} key: {item['key']}")
         files[_inside(item["path"])] = File(data[item["key"]], _mode(item, mode))
     return files
 

@@ -77,6 +77,8 @@ class PodWorker:
         """Takes the API's newest word on the pod."""
         shorter = meta.deleting(self._pod) and deletion_grace(pod) < deletion_grace(self._pod)
         begins = meta.deleting(pod) and not meta.deleting(self._pod)
+        if _known_of_itself(pod) != _known_of_itself(self._pod):
+            self._stale_projections = True
         self._pod = pod
         if begins:
             self._cancel(self._starting)
@@ -366,6 +368,11 @@ class PodWorker:
 
     def _unhealthy(self, name: str, message: str) -> None:
         container_event(self._kit, self._pod, name, "Warning", "Unhealthy", message)
+
+
+def _known_of_itself(pod: Object) -> tuple[Object, Object]:
+    """What downward API volumes show that may change."""
+    return meta.labels(pod), meta.annotations(pod)
 
 
 def adopted(record: Record) -> Object:
