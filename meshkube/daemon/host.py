@@ -28,6 +28,7 @@ from meshkube.metrics import REGISTRY
 from meshkube.node.agent import NodeAgent
 from meshkube.node.docker import DockerRuntime
 from meshkube.node.hollow import HollowRuntime
+from meshkube.node.image_peers import ImagePeers
 from meshkube.node.runtime import Runtime
 from meshkube.node.server import NodeServer
 from meshkube.parts import Part
@@ -44,6 +45,8 @@ class Host:
     """The node's own certificate for its server; it demands the clients'."""
     traffic: asyncio.AbstractEventLoop
     """The loop of DNS and the ingress: what holds the one of this process must not hold them."""
+    peer_tls: ssl.SSLContext | None = None
+    """The node's own certificate for what it asks of other nodes."""
     roles: Sequence[str] = ()
     """The node's `node-role.kubernetes.io/` labels."""
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +119,13 @@ def _across(host: Host, user: str) -> Client:
     return AcrossClient(host.client_of(user), asyncio.get_running_loop())
 
 
+def _image_peers(config: Config, host: Host) -> ImagePeers | None:
+    """A node may read no other Node: who the others are is read as the proxy, which may."""
+    if host.peer_tls is None:
+        return None
+    return ImagePeers(host.client_of(component_roles.PROXY), host.peer_tls, config.node_name)
+
+
 def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) -> Iterator[Part]:
     runtime: Runtime
     if config.runtime == "hollow":
@@ -132,6 +142,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         cluster_domain=config.cluster_domain,
         port=config.node_port,
         heartbeat=config.node_heartbeat,
+        peers=_image_peers(config, host),
         roles=host.roles,
         annotations=host.annotations,
         clock=clock,
@@ -140,6 +151,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
     yield NodeServer(
         runtime=runtime,
         records=agent.records,
+        images=agent.images,
         node_name=config.node_name,
         tls=host.node_tls,
         port=config.node_port,

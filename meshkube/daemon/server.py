@@ -123,6 +123,7 @@ def _assemble(
         address=address,
         client_of=functools.partial(LocalClient, registry),
         node_tls=keys.server_context("node-server", require_client=True),
+        peer_tls=keys.client_context("node-server"),
         traffic=traffic,
         roles=["control-plane"],
         annotations={NODE_KEY: csr.key_of_certificate(keys.node_server.certificate)},

@@ -20,6 +20,7 @@ from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import nodestatus
 from meshkube.node.handlers import Handlers
+from meshkube.node.image_peers import ImagePeers
 from meshkube.node.images import Images
 from meshkube.node.kit import Kit
 from meshkube.node.local_volumes import LocalVolumes
@@ -60,6 +61,7 @@ class NodeAgent:
         node_ip: str = "",
         port: int = NODE_PORT,
         heartbeat: float = HEARTBEAT,
+        peers: ImagePeers | None = None,
         roles: Iterable[str] = (),
         annotations: Mapping[str, str] | None = None,
         version: str = KUBELET_VERSION,
@@ -83,6 +85,8 @@ class NodeAgent:
         self._network_cidr = ""
         self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
         self._network_wake = asyncio.Event()
+        self.images = Images(runtime, self._clock, peers, self._images_changed)
+        """What is here, for whoever serves images too."""
         self._registration = Registration(
             client=client,
             clock=self._clock,
@@ -97,6 +101,7 @@ class NodeAgent:
             max_pods=max_pods,
             data_dir=data_dir,
             not_ready=self._not_ready,
+            images=self.images.report,
             runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",
         )
 
@@ -162,7 +167,7 @@ class NodeAgent:
             recorder=recorder,
             records=self._records,
             references=References(self._client, group),
-            images=Images(self._runtime, self._clock),
+            images=self.images,
             handlers=Handlers(self._runtime),
             services=services,
             node_name=self._name,
@@ -269,6 +274,12 @@ class NodeAgent:
         self._registration.look_again()
         self._adopt_orphans()
         self._all_look_again()
+        await self.images.refresh()
+
+    def _images_changed(self) -> None:
+        self._registration.look_again()
+        for worker in list(self._workers.values()):
+            worker.image_came()
 
     def _runtime_lost(self, reason: str) -> None:
         if not self._runtime_trouble:
@@ -289,6 +300,7 @@ class NodeAgent:
             await self._clock.sleep(RELIST)
             if not self._runtime_trouble:
                 self._records.replace(await self._runtime.list())
+                await self.images.refresh()
 
     # The network
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import json
 import logging
@@ -17,7 +18,7 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import pause, pod_network
+from meshkube.node import docker_images, pause, pod_network
 from meshkube.node.docker_exec import DockerAttached, DockerExec
 from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
@@ -26,6 +27,7 @@ from meshkube.node.runtime import (
     ContainerSpec,
     Image,
     ImagePullFailure,
+    LocalImage,
     LogOptions,
     NotFound,
     Output,
@@ -310,6 +312,24 @@ class DockerRuntime:
         if found is None:
             raise ImagePullFailure(f"{reference} is not there after it was pulled")
         return found
+
+    async def images(self) -> builtins.list[LocalImage]:
+        with _failures():
+            found = await docker_images.listed(self._docker)
+        return [one for one in found if pause.IMAGE not in one.names]
+
+    async def save_image(self, reference: str) -> AsyncIterator[bytes]:
+        with _failures():
+            async for piece in docker_images.saved(self._docker, reference):
+                yield piece
+
+    async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
+        with _failures():
+            return await docker_images.loaded(self._docker, archive)
+
+    async def remove_image(self, reference: str) -> None:
+        with contextlib.suppress(NotFound), _failures():
+            await docker_images.removed(self._docker, reference)
 
     async def logs(self, id: str, options: LogOptions) -> AsyncIterator[Output]:
         tty = bool((await self._inspected(id))["Config"].get("Tty"))

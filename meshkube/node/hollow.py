@@ -6,6 +6,7 @@ For scale runs and fast tests: all around it stays real. It forgets everything w
 from __future__ import annotations
 
 import asyncio
+import builtins
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,6 +18,8 @@ from meshkube.node.runtime import (
     SANDBOX,
     ContainerSpec,
     Image,
+    ImageArchiveFailure,
+    LocalImage,
     LogOptions,
     NotFound,
     Output,
@@ -160,6 +163,19 @@ class HollowRuntime:
 
     async def pull(self, reference: str) -> Image:
         return Image(f"hollow:{reference}")
+
+    async def images(self) -> builtins.list[LocalImage]:
+        return []
+
+    async def save_image(self, reference: str) -> AsyncIterator[bytes]:
+        raise NotFound(f"a hollow node has no image {reference}")
+        yield b""
+
+    async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
+        raise ImageArchiveFailure("a hollow node runs no process, so it takes no image")
+
+    async def remove_image(self, reference: str) -> None:
+        """There is none."""
 
     async def logs(self, id: str, options: LogOptions) -> AsyncIterator[Output]:
         record = self._get(id)

@@ -1,16 +1,29 @@
-"""Images as a pod's `imagePullPolicy` asks for them; one pull at a time for each image."""
+"""Images as a pod's `imagePullPolicy` asks for them; one fetch at a time for each image."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.node.runtime import Image, Runtime
+from meshkube.node.image_peers import ImagePeers, Load
+from meshkube.node.runtime import (
+    Image,
+    ImageArchiveFailure,
+    LocalImage,
+    Runtime,
+    RuntimeFailure,
+)
+
+log = logging.getLogger(__name__)
 
 Policy = Literal["Always", "IfNotPresent", "Never"]
+# As the kubelet: a Node's status names the largest.
+MOST_REPORTED = 50
 
 
 class NeverPull(Exception):
@@ -30,19 +43,30 @@ def policy_of(container: Object) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An image that is there now; `seconds` it took to pull, None where it was there before."""
+    """An image that is there now; `seconds` it took to fetch, None where it was there before, and
+    the node it came from, empty for a registry."""
 
     image: Image
     seconds: float | None = None
+    node: str = ""
 
 
 class Images:
-    """Looks images up and pulls them."""
+    """The images of this node. `changed` is called when others are there than before."""
 
-    def __init__(self, runtime: Runtime, clock: Clock) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        clock: Clock,
+        peers: ImagePeers | None = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._runtime = runtime
         self._clock = clock
+        self._peers = peers
+        self._changed = changed
         self._locks: dict[str, asyncio.Lock] = {}
+        self._listed: list[LocalImage] | None = None
 
     async def present(self, reference: str, policy: Policy) -> Image | None:
         """The image, where nothing needs to be pulled. Raises `NeverPull`, `RuntimeFailure`."""
@@ -55,9 +79,62 @@ class Images:
             )
         return image
 
-    async def pull(self, reference: str) -> Fetched:
-        """Raises `ImagePullFailure`, `RuntimeUnavailable`."""
+    async def pull(self, reference: str, policy: Policy = "Always") -> Fetched:
+        """From another node that has it, or from its registry; `Always` asks the registry, as it
+        alone knows what is newest. Raises `ImagePullFailure`, `RuntimeUnavailable`."""
         started = self._clock.monotonic()
         async with self._locks.setdefault(reference, asyncio.Lock()):
-            image = await self._runtime.pull(reference)
-        return Fetched(image, self._clock.monotonic() - started)
+            node = ""
+            image = None
+            if policy == "IfNotPresent":
+                # Another pod may have waited for the same.
+                image = await self._runtime.image(reference)
+                if image is None and self._peers is not None:
+                    node = await self._peers.fetch(reference, self._taker(reference))
+                    image = await self._runtime.image(reference) if node else None
+            if image is None:
+                image = await self._runtime.pull(reference)
+        await self.refresh()
+        return Fetched(image, self._clock.monotonic() - started, node)
+
+    def _taker(self, reference: str) -> Load:
+        async def take(archive: AsyncIterator[bytes], id: str) -> None:
+            await self._runtime.load_image(archive)
+            image = await self._runtime.image(reference)
+            if image is None or image.id != id:
+                await self._runtime.remove_image(reference)
+                found = image.id if image is not None else "nothing of that name"
+                raise ImageArchiveFailure(f"the archive holds {found}, not {id}")
+
+        return take
+
+    async def load(self, archive: AsyncIterator[bytes]) -> list[str]:
+        """The names of what was in an archive. Raises `RuntimeFailure`."""
+        names = await self._runtime.load_image(archive)
+        await self.refresh()
+        return names
+
+    async def listed(self) -> list[LocalImage]:
+        """All that have a name. Raises `RuntimeFailure`."""
+        return await self._runtime.images()
+
+    async def refresh(self) -> None:
+        """Looks at what is there; at leisure, so a failure is left for the next look."""
+        try:
+            found = await self._runtime.images()
+        except RuntimeFailure as failure:
+            log.debug("images not listed", extra={"reason": str(failure)})
+            return
+        if found != self._listed:
+            self._listed = found
+            self._changed()
+
+    def report(self) -> list[Object] | None:
+        """As a Node's status names them: the largest first. None before the first look."""
+        if self._listed is None:
+            return None
+        largest = sorted(self._listed, key=lambda image: (-image.size, image.names))
+        return [
+            {"names": list(image.names), "sizeBytes": image.size}
+            for image in largest[:MOST_REPORTED]
+        ]

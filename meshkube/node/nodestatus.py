@@ -76,11 +76,12 @@ def status(
     runtime: str,
     version: str,
     not_ready: str,
+    images: list[Object] | None,
     old: Mapping[str, Any],
     now: datetime,
 ) -> Object:
     """`runtime` as in `docker://20.10.24`; `not_ready` is why no pod can run here now, or empty;
-    `old` the status last written."""
+    `images` None where they are not known; `old` the status last written."""
     return {
         "addresses": [
             {"type": "InternalIP", "address": address},
@@ -90,6 +91,7 @@ def status(
         "allocatable": allocatable(machine, max_pods),
         "conditions": _conditions(pressure, not_ready, old, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "images": images if images is not None else list(old.get("images") or ()),
         "nodeInfo": {
             "architecture": machine.architecture,
             "bootID": machine.boot_id,
@@ -166,6 +168,7 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         return {
             "conditions": conditions,
             "addresses": addresses,
+            "images": list(status.get("images") or ()),
             **{key: status.get(key) for key in keys},
         }
 

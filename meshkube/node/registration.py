@@ -50,6 +50,7 @@ class Registration:
         max_pods: int,
         data_dir: Path,
         not_ready: Callable[[], str],
+        images: Callable[[], list[Object] | None],
         runtime_version: Callable[[], str],
     ) -> None:
         self._client = client
@@ -65,6 +66,7 @@ class Registration:
         self._data_dir = data_dir
         self._annotations = {LOCAL_PATH: str(data_dir / "volumes"), **annotations}
         self._not_ready = not_ready
+        self._images = images
         self._runtime_version = runtime_version
         self._wake = asyncio.Event()
         self._registered = asyncio.Event()
@@ -139,6 +141,7 @@ class Registration:
             runtime=self._runtime_version(),
             version=self._version,
             not_ready=self._not_ready(),
+            images=self._images(),
             old=old,
             now=self._clock.now(),
         )

@@ -7,6 +7,7 @@ running pod again from the runtime alone. Modelled on the Container Runtime Inte
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,10 @@ class NotFound(RuntimeFailure):
 
 class ImagePullFailure(RuntimeFailure):
     """An image could not be fetched."""
+
+
+class ImageArchiveFailure(RuntimeFailure):
+    """An archive holds no image that could be loaded."""
 
 
 class PodRef(NamedTuple):
@@ -179,6 +184,16 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalImage:
+    """One of all images that are present."""
+
+    id: str
+    names: tuple[str, ...]
+    """`repository@digest` first, then `repository:tag`."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeInfo:
     """`docker`, `20.10.24`."""
 
@@ -297,6 +312,22 @@ class Runtime(Protocol):
     async def image(self, reference: str) -> Image | None: ...
 
     async def pull(self, reference: str) -> Image: ...
+
+    async def images(self) -> builtins.list[LocalImage]:
+        """Every image that has a name."""
+        ...
+
+    def save_image(self, reference: str) -> AsyncIterator[bytes]:
+        """The image as an archive, in the form of `docker save`."""
+        ...
+
+    async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
+        """The names of what such an archive held. Raises `ImageArchiveFailure`."""
+        ...
+
+    async def remove_image(self, reference: str) -> None:
+        """Takes that name from an image, which goes with its last one."""
+        ...
 
     def logs(self, id: str, options: LogOptions) -> AsyncIterator[Output]: ...
 

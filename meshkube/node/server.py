@@ -19,6 +19,8 @@ from multidict import MultiMapping
 
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import pod_proxy, streaming
+from meshkube.node.image_requests import ImageRequests
+from meshkube.node.images import Images
 from meshkube.node.log_request import BadLogRequest, parse_log_request
 from meshkube.node.pod_proxy import PodProxy
 from meshkube.node.port_forward_request import answer_port_forward
@@ -41,6 +43,7 @@ class NodeServer:
         *,
         runtime: Runtime,
         records: Records,
+        images: Images,
         node_name: str,
         tls: ssl.SSLContext,
         host: str = "0.0.0.0",
@@ -56,6 +59,7 @@ class NodeServer:
         self._port = port
         self._clock: Clock = clock or SystemClock()
         self._proxy = PodProxy(self._sandbox)
+        self._images = ImageRequests(runtime, images)
         self.address: tuple[str, int] | None = None
         """Where it listens, while it does."""
 
@@ -80,6 +84,7 @@ class NodeServer:
         target = "/{namespace}/{pod}/{container}"
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/stats/summary", self._summary)
+        self._images.add_routes(application.router)
         application.router.add_route("*", pod_proxy.PATH + "{tail:.*}", self._proxy.handle)
         application.router.add_get("/containerLogs" + target, self._logs)
         for method in ("GET", "POST"):

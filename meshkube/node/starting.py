@@ -118,7 +118,7 @@ class Starter:
                 self._tell(pod, container, "Pulled", message)
                 return image
             self._tell(pod, container, "Pulling", f'Pulling image "{reference}"')
-            fetched = await self._kit.images.pull(reference)
+            fetched = await self._kit.images.pull(reference, policy_of(container))
         except NeverPull as error:
             name = container["name"]
             container_event(self._kit, pod, name, "Warning", "ErrImageNeverPull", str(error))
@@ -143,6 +143,11 @@ class Starter:
 
 def _pulled(reference: str, fetched: Fetched) -> str:
     took = f"{fetched.seconds or 0:.3g}s"
+    if fetched.node:
+        return (
+            f'Successfully fetched image "{reference}" from node {fetched.node} in {took}.'
+            f" Image size: {fetched.image.size} bytes."
+        )
     return (
         f'Successfully pulled image "{reference}" in {took} ({took} including waiting).'
         f" Image size: {fetched.image.size} bytes."

@@ -19,6 +19,8 @@ FRESH = timedelta(seconds=2)
 # What a new or changed object of the API may have put right.
 OF_REFERENCES = ("CreateContainerConfigError", "FailedMount")
 _PULLING = ("ErrImagePull", "ImagePullBackOff")
+# What an image that came to the node may have put right.
+OF_IMAGES = (*_PULLING, "ErrImageNeverPull")
 
 
 class Troubles:
@@ -46,10 +48,10 @@ class Troubles:
     def forget(self, name: str) -> None:
         self.by_name.pop(name, None)
 
-    def hurry(self, now: datetime) -> None:
-        """An object that the pod names has changed: what waits for such is tried now."""
+    def hurry(self, now: datetime, reasons: Container[str] = OF_REFERENCES) -> None:
+        """What the pod needs has come or changed: who waits for such is tried now."""
         for name, trouble in self.by_name.items():
-            if trouble.reason in OF_REFERENCES:
+            if trouble.reason in reasons:
                 self.by_name[name] = replace(trouble, retry_at=now)
 
     def age(

@@ -35,7 +35,7 @@ from meshkube.node.runtime import SANDBOX, Record, RuntimeFailure
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
-from meshkube.node.troubles import Troubles, back_off_message
+from meshkube.node.troubles import OF_IMAGES, Troubles, back_off_message
 from meshkube.node.view import PodView, Seen, deletion_grace, look
 from meshkube.node.volumes import VolumeError
 
@@ -94,6 +94,11 @@ class PodWorker:
             pod["metadata"]["deletionTimestamp"] = meta.timestamp(self._kit.clock.now())
             pod["metadata"].setdefault("deletionGracePeriodSeconds", grace_period(pod))
             self.update(pod)
+        self._wake.set()
+
+    def image_came(self) -> None:
+        """What waits for an image is tried now: it may be the one."""
+        self._troubles.hurry(self._kit.clock.now(), OF_IMAGES)
         self._wake.set()
 
     def _cancel(self, names: Any) -> None:

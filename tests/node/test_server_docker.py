@@ -93,6 +93,7 @@ async def serving(host: Host, tmp_path: Path) -> AsyncIterator[Node]:
         server = NodeServer(
             runtime=world.runtime,
             records=world.agent.records,
+            images=world.agent.images,
             node_name="n1",
             tls=server_tls,
             host="127.0.0.1",

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver import proxy_names
 from meshkube.control.apiserver.http import Call
@@ -25,7 +26,6 @@ from meshkube.control.apiserver.identity import SOCKET_BEARER
 from meshkube.control.apiserver.proxy_links import Page, location
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
-from meshkube.control.apiserver.relay import node_url
 from meshkube.control.apiserver.routing import Route
 from meshkube.tunnel.forwarding import Body, Forwarder, Head, Rewrite, Target, Unreachable
 

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver.http import Call, all_values, stream
 from meshkube.control.apiserver.registry import Registry
@@ -115,18 +116,6 @@ class Relay:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             raise unreachable(url, error) from error
-
-
-def node_url(node: Object) -> str:
-    """Where a node's agent listens. Raises `ApiError` 503 where the Node does not say."""
-    status = node.get("status") or {}
-    addresses = {one.get("type"): one.get("address") for one in status.get("addresses") or ()}
-    address = addresses.get("InternalIP") or addresses.get("Hostname")
-    endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
-    if not address:
-        raise errors.unavailable(f"node {meta.name(node)} has no address")
-    host = f"[{address}]" if ":" in address else address
-    return f"https://{host}:{endpoint.get('Port') or 10250}"
 
 
 def container_of(pod: Object, asked: str) -> str:

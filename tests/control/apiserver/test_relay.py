@@ -12,9 +12,10 @@ from aiohttp import web
 
 from meshkube.api import kinds
 from meshkube.api.errors import ApiError
+from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver.local import LocalClient
-from meshkube.control.apiserver.relay import container_of, node_url
+from meshkube.control.apiserver.relay import container_of
 from tests.support.api import Served
 from tests.support.asking import Asker
 

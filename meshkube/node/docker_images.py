@@ -1,0 +1,62 @@
+"""The images that a Docker Engine has: listed, saved as an archive, loaded from one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import aiodocker
+import orjson
+
+from meshkube.node import docker_convert as convert
+from meshkube.node.runtime import ImageArchiveFailure, LocalImage
+
+_NO_NAME = "<none>"
+
+
+async def listed(docker: aiodocker.Docker) -> list[LocalImage]:
+    """Every image that has a name, ours for sandboxes left out."""
+    found = []
+    for one in await docker._query_json("images/json", "GET"):
+        names = [name for name in one.get("RepoTags") or () if _NO_NAME not in name]
+        digests = [name for name in one.get("RepoDigests") or () if _NO_NAME not in name]
+        if names or digests:
+            found.append(LocalImage(str(one["Id"]), (*digests, *names), int(one.get("Size") or 0)))
+    return found
+
+
+async def saved(docker: aiodocker.Docker, reference: str) -> AsyncIterator[bytes]:
+    """The archive of one image, as `docker save` makes it."""
+    params = {"names": convert.normalized(reference)}
+    async with docker._query("images/get", "GET", params=params, timeout=None) as response:
+        async for piece in response.content.iter_any():
+            yield piece
+
+
+async def loaded(docker: aiodocker.Docker, archive: AsyncIterator[bytes]) -> list[str]:
+    """What was loaded: names, and ids of what has none. Raises `ImageArchiveFailure`."""
+    headers = {"Content-Type": "application/x-tar"}
+    found = []
+    async with docker._query(
+        "images/load", "POST", data=archive, headers=headers, timeout=None
+    ) as response:
+        async for line in response.content:
+            if not line.strip():
+                continue
+            said = orjson.loads(line)
+            if "error" in said:
+                raise ImageArchiveFailure(str(said["error"]))
+            found += _names(str(said.get("stream") or ""))
+    if not found:
+        raise ImageArchiveFailure("the archive holds no image")
+    return found
+
+
+def _names(said: str) -> list[str]:
+    """`Loaded image: NAME` or `Loaded image ID: ID`."""
+    lines = [line for line in said.splitlines() if line.startswith("Loaded image")]
+    return [line.partition(": ")[2].strip() for line in lines]
+
+
+async def removed(docker: aiodocker.Docker, reference: str) -> None:
+    """Takes one name away, and the image with its last one."""
+    await docker.images.delete(convert.normalized(reference))
