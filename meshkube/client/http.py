@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import ssl
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -223,6 +223,14 @@ class HttpClient:
         async with contextlib.aclosing(self._stream(path, params or {}, _endless(None))) as chunks:
             async for chunk in chunks:
                 yield chunk
+
+    async def send(self, path: str, body: AsyncIterable[bytes]) -> bytes:
+        """The answer to a POST of bytes that come bit by bit, for as long as it takes."""
+        headers = {**self._as, "Content-Type": "application/octet-stream"}
+        async with self._transport.response(
+            "POST", path, None, body, headers, _endless(None)
+        ) as response:
+            return await response.read()
 
     async def _object(
         self,

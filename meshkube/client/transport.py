@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, TypeAlias
 
 import aiohttp
@@ -97,7 +97,7 @@ class Transport:
         method: str,
         path: str,
         params: Params | None,
-        data: bytes | None,
+        data: bytes | AsyncIterable[bytes] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -117,7 +117,7 @@ class Transport:
         method: str,
         path: str,
         params: Params | None,
-        data: bytes | None,
+        data: bytes | AsyncIterable[bytes] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> tuple[str, aiohttp.ClientResponse]:

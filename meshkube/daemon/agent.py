@@ -48,6 +48,7 @@ async def _run(
         address=address,
         client_of=lambda user: _client_of(client, user, settings.node_name),
         node_tls=identity.server_context,
+        peer_tls=identity.client_context,
         traffic=traffic,
         annotations={NODE_KEY: identity.key_id},
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -11,8 +12,10 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import pause
-from meshkube.node.runtime import RuntimeFailure, RuntimeUnavailable
+from meshkube.node import docker_images, pause
+from meshkube.node.runtime import NotFound, RuntimeFailure, RuntimeUnavailable
+
+PIECE = 256 * 1024
 
 
 @contextlib.asynccontextmanager
@@ -28,14 +31,26 @@ async def engine(url: str) -> AsyncIterator[aiodocker.Docker]:
 
 
 async def load_image(docker: aiodocker.Docker, archive: Path) -> list[str]:
-    """Loads an archive made by `docker save`; returns what Docker says of it, a line each."""
-    lines = []
-    with archive.open("rb") as file:
-        async for said in docker.images.import_image(file, stream=True):
-            if "error" in said:
-                raise RuntimeFailure(str(said["error"]))
-            lines += str(said.get("stream") or "").strip().splitlines()
-    return lines
+    """Loads an archive made by `docker save`; returns the names of what was in it."""
+    return await docker_images.loaded(docker, pieces(archive))
+
+
+async def save_image(docker: aiodocker.Docker, reference: str, archive: Path) -> None:
+    """Writes an image of this host as an archive. Raises `NotFound`."""
+    try:
+        await docker.images.inspect(convert.normalized(reference))
+    except aiodocker.DockerError as error:
+        raise NotFound(error.message) from error
+    with archive.open("wb") as file:
+        async for piece in docker_images.saved(docker, reference):
+            await asyncio.to_thread(file.write, piece)
+
+
+async def pieces(file: Path) -> AsyncIterator[bytes]:
+    """A file's content, bit by bit."""
+    with file.open("rb") as source:
+        while piece := await asyncio.to_thread(source.read, PIECE):
+            yield piece
 
 
 async def remove_all(docker: aiodocker.Docker) -> list[str]:

@@ -1,7 +1,7 @@
 """The node's HTTPS server, port 10250: logs, exec, attach, statistics, as the kubelet serves them.
 
-Only the API server and other holders of a certificate of the cluster's CA may speak to it: the TLS
-context that is passed in demands one.
+The TLS context that is passed in demands a certificate of the cluster's CA; `permission` says which
+of those may ask for what.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from meshkube.node import pod_proxy, streaming
 from meshkube.node.image_requests import ImageRequests
 from meshkube.node.images import Images
 from meshkube.node.log_request import BadLogRequest, parse_log_request
+from meshkube.node.permission import permitted
 from meshkube.node.pod_proxy import PodProxy
 from meshkube.node.port_forward_request import answer_port_forward
 from meshkube.node.records import Records
@@ -80,7 +81,7 @@ class NodeServer:
             await self._proxy.aclose()
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[_failures])
+        application = web.Application(middlewares=[_permitted, _failures])
         target = "/{namespace}/{pod}/{container}"
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/stats/summary", self._summary)
@@ -226,6 +227,17 @@ def _wanted(query: MultiMapping[str]) -> Wanted:
 
 def _flag(query: MultiMapping[str], *names: str) -> bool:
     return any(query.get(name, "").lower() in ("1", "true") for name in names)
+
+
+@web.middleware
+async def _permitted(
+    request: web.Request, handler: Callable[[web.Request], object]
+) -> web.StreamResponse:
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    if not permitted(certificate, request.method, request.path):
+        raise web.HTTPForbidden(text=f"this certificate may not {request.method} {request.path}")
+    return await handler(request)  # type: ignore[misc, no-any-return]
 
 
 @web.middleware

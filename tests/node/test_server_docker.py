@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from meshkube import pki
 from meshkube.node.server import NodeServer
 from tests.lab.host import Host
-from tests.node.world import World, container, docker_world, in_host, pod, status_of
+from tests.node.world import IMAGE, World, container, docker_world, in_host, pod, status_of
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 
@@ -27,7 +28,9 @@ def contexts(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     authority = pki.new_authority("test")
     (directory / "ca.crt").write_bytes(authority.certificate)
     pki.save(pki.issue(authority, "node", names=["127.0.0.1"]), directory / "server")
-    pki.save(pki.issue(authority, "api"), directory / "client")
+    node = pki.issue(authority, "system:node:other", organizations=["system:nodes"])
+    pki.save(node, directory / "other")
+    pki.save(pki.issue(authority, "api", organizations=["system:masters"]), directory / "client")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=directory / "ca.crt")
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_cert_chain(directory / "server.crt", directory / "server.key")
@@ -125,6 +128,35 @@ def test_who_has_no_certificate_is_turned_away(docker_host: Host, tmp_path: Path
             async with aiohttp.ClientSession(connector=connector) as session:
                 with pytest.raises(aiohttp.ClientError):
                     await (await session.get(f"{node.base}/healthz")).text()
+
+    in_host(docker_host, scenario())
+
+
+def test_other_nodes_may_fetch_images_and_nothing_else(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            other = await asyncio.to_thread(ssl.create_default_context, cafile=tmp_path / "ca.crt")
+            other.load_cert_chain(tmp_path / "other.crt", tmp_path / "other.key")
+            async with aiohttp.ClientSession(
+                node.base, connector=aiohttp.TCPConnector(ssl=other)
+            ) as session:
+                async with session.get("/images") as response:
+                    listed = {name: one for one in (await response.json())["images"]
+                              for name in one["names"]}  # fmt: skip
+                async with session.get("/images/archive", params={"name": IMAGE}) as response:
+                    assert response.headers["X-Image-Id"] == listed[IMAGE]["id"]
+                    archive = await response.read()
+                async with session.get("/images/archive", params={"name": "nope"}) as response:
+                    assert response.status == 404
+                for method, path in (("POST", "/images"), ("GET", "/stats/summary")):
+                    async with session.request(method, path) as response:
+                        assert response.status == 403
+            async with node.session.post(
+                f"{node.base}/images", data=io.BytesIO(archive)
+            ) as response:
+                assert await response.json() == {"images": [IMAGE]}
+            async with node.session.post(f"{node.base}/images", data=b"x" * 2048) as response:
+                assert response.status in (400, 500)
 
     in_host(docker_host, scenario())
 

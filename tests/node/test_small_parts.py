@@ -10,8 +10,10 @@ import pytest
 from meshkube.api.types import Object
 from meshkube.node.container_spec import security
 from meshkube.node.env import ConfigError
+from meshkube.node.image_peers import ASKED_BESIDES, candidates, has_image
 from meshkube.node.images import policy_of
 from meshkube.node.log_request import BadLogRequest, parse_log_request
+from meshkube.node.permission import permitted
 from meshkube.node.probes import Tally, http_url, port_number, schedule
 from meshkube.node.resources import limits_of, oom_score, qos_class
 from meshkube.node.runtime import Image
@@ -142,3 +144,53 @@ def test_who_may_not_be_root_is_not(user: int | None, image: str, fine: bool) ->
         return
     with pytest.raises(ConfigError, match="root"):
         secured({}, inner, image)
+
+
+def certificate(*groups: str) -> dict[str, object]:
+    organizations = tuple((("organizationName", group),) for group in groups)
+    return {"subject": (*organizations, (("commonName", "x"),))}
+
+
+@pytest.mark.parametrize(
+    ("groups", "method", "path", "may"),
+    [
+        (["system:masters"], "POST", "/exec/a/b/c", True),
+        (["system:nodes"], "GET", "/images/archive", True),
+        (["system:nodes"], "GET", "/images", True),
+        (["system:nodes"], "POST", "/images", False),
+        (["system:nodes"], "GET", "/exec/a/b/c", False),
+        (["system:nodes"], "GET", "/images/../pods", False),
+        (["others"], "GET", "/images", False),
+        ([], "GET", "/healthz", False),
+    ],
+)
+def test_who_may_ask_the_node(groups: list[str], method: str, path: str, may: bool) -> None:
+    assert permitted(certificate(*groups), method, path) is may
+
+
+def test_nobody_without_a_certificate() -> None:
+    assert not permitted(None, "GET", "/healthz")
+
+
+def node(name: str, *images: str, ready: str = "True") -> Object:
+    status = {
+        "conditions": [{"type": "Ready", "status": ready}],
+        "images": [{"names": list(images)}],
+    }
+    return {"metadata": {"name": name}, "status": status}
+
+
+def test_nodes_that_name_an_image_are_asked_first() -> None:
+    others = [node(f"n{number}") for number in range(20)]
+    having = [node("a", "x:1", "y:1"), node("b", "x:1")]
+    away = node("c", "x:1", ready="Unknown")
+    found = candidates([*others, *having, away, node("own", "x:1")], "own", "x:1")
+    names = [one["metadata"]["name"] for one in found]
+    assert sorted(names[:2]) == ["a", "b"]
+    assert len(names) == 2 + ASKED_BESIDES
+    assert not {"c", "own"} & set(names)
+
+
+def test_a_name_without_a_tag_is_the_latest() -> None:
+    assert has_image(node("a", "x:latest"), "x")
+    assert not has_image(node("a", "x:1"), "x")
