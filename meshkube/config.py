@@ -136,6 +136,15 @@ class Config:
         "how long a pod that says nothing stays bound to a node that is away", 300
     )
     disable: tuple[str, ...] = _setting("parts not to run, with commas", ())
+    lease_duration: int = _setting(
+        "seconds until a silent leader is followed by another one; 0: 2 on etcd, 15 on SQLite", 0
+    )
+    lease_give_up: float = _setting(
+        "seconds without a renewal after which a leader stops; 0: 0.7 of the duration", 0.0
+    )
+    lease_renew: float = _setting(
+        "seconds between a leader's renewals; 0: 0.3 of the duration", 0.0
+    )
     log_format: str = _setting("`text` or `json`", "text")
     log_level: str = _setting("`debug`, `info`, `warning` or `error`", "info")
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
@@ -150,6 +159,13 @@ class Config:
     def node_port_range(self) -> range:
         low, _, high = self.node_ports.partition("-")
         return range(int(low), int(high) + 1)
+
+    @property
+    def lease_timing(self) -> tuple[int, float, float]:
+        """Duration, give-up and renewal of the leader's lease, in seconds."""
+        duration = self.lease_duration or (15 if self.store == "sqlite" else 2)
+        give_up = self.lease_give_up or round(0.7 * duration, 3)
+        return duration, give_up, self.lease_renew or round(0.3 * duration, 3)
 
     def __post_init__(self) -> None:
         for setting in settings():
@@ -169,6 +185,12 @@ class Config:
             )
         if ipaddress.ip_network(self.pod_cidr).overlaps(ipaddress.ip_network(self.service_cidr)):
             raise ConfigError(f"--pod-cidr: {self.pod_cidr} overlaps {self.service_cidr}")
+        duration, give_up, renew = self.lease_timing
+        if not 0 < renew < give_up < duration:
+            raise ConfigError(
+                f"--lease-duration: renewal ({renew} s) < give-up ({give_up} s) < duration"
+                f" ({duration} s) must hold"
+            )
 
 
 def load(
@@ -247,6 +269,11 @@ def _converted(value: Any, type_name: str, where: str) -> Any:
             return int(value)
         except (TypeError, ValueError):
             raise ConfigError(f"{where}: {value!r} is not a whole number") from None
+    if type_name == "float":
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{where}: {value!r} is not a number") from None
     if type_name.startswith("Path"):
         return Path(str(value)).expanduser().absolute()
     if type_name.startswith("tuple"):

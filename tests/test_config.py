@@ -42,8 +42,22 @@ BAD = [
     ({"network": "bgp"}, {}, "--network: 'bgp' is none of auto, routes, vxlan"),
     ({"load_balancer_pool": "192.0.2.9-192.0.2.1"}, {}, "--load-balancer-pool: '192.0.2.9-192"),
     ({"store": "mysql"}, {}, "--store: 'mysql' is neither sqlite nor etcd://HOST:PORT"),
+    ({"lease_renew": "often"}, {}, "--lease-renew: 'often' is not a number"),
+    (
+        {"lease_duration": "5", "lease_renew": "4"},
+        {},
+        "--lease-duration: renewal (4.0 s) < give-up",
+    ),
+    ({"lease_give_up": "2", "store": "etcd://h:1"}, {}, "--lease-duration: renewal (0.6 s) < give"),
     ({}, {"MESHKUBE_INGRESS_HTTP": "x"}, "MESHKUBE_INGRESS_HTTP: 'x' is not a whole number"),
 ]
+
+
+def test_the_lease_is_short_where_others_wait_for_it():
+    assert load({}, {}).lease_timing == (15, 10.5, 4.5)
+    assert load({"store": "etcd://h:1"}, {}).lease_timing == (2, 1.4, 0.6)
+    slow = {"store": "etcd://h:1", "lease_duration": "10", "lease_give_up": "9"}
+    assert load(slow, {}).lease_timing == (10, 9.0, 3.0)
 
 
 @pytest.mark.parametrize(("flags", "environ", "message"), BAD)

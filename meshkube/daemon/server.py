@@ -45,10 +45,6 @@ from meshkube.store import Store
 
 log = logging.getLogger(__name__)
 
-# The lock of the SQLite file keeps every other server out, so nobody waits for this lease: renewing
-# it seldom spares the disk, and a slow disk has ten seconds before the controllers stop.
-ALONE = Timing(duration=15, give_up=10.0, renew=5.0)
-
 
 async def serve(config: Config) -> None:
     """Builds every part of a server and runs them until cancelled."""
@@ -195,6 +191,8 @@ def _control_plane(
     off = config.disable
     if {"controllers", "scheduler"} <= set(off):
         return
+    # On SQLite nobody waits for the lease: renewing it seldom spares the disk.
+    duration, give_up, renew = config.lease_timing
     yield ControlPlane(
         client=client_of(component_roles.CONTROLLER_MANAGER),
         client_of=lambda name: client_of(component_roles.controller_user(name), fence=fence),
@@ -211,5 +209,5 @@ def _control_plane(
         ),
         controllers="controllers" not in off,
         scheduler="scheduler" not in off,
-        timing=ALONE if config.store == "sqlite" else None,
+        timing=Timing(duration=duration, give_up=give_up, renew=renew),
     )
