@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from time import perf_counter
 
 from meshkube.api import meta
@@ -31,6 +31,9 @@ TURN = 0.001
 _PASSING = frozenset({429, 503})
 _CLOCK = SystemClock()
 
+Project = Callable[[Object], Object]
+"""The part of an object that is kept."""
+
 
 class Informer:
     """The objects of one kind (and namespace and selectors) in this process.
@@ -49,8 +52,10 @@ class Informer:
         fields: str = "",
         indexes: Mapping[str, IndexFunction] = {},
         clock: Clock = _CLOCK,
+        project: Project | None = None,
     ) -> None:
         self.kind = kind
+        self._project = project
         self.synced = False
         """The first list is in the cache, and every handler has seen it."""
         self._client = client
@@ -63,6 +68,11 @@ class Informer:
         self._version = ""
         self._backoff = Backoff()
         self._expired = False
+
+    @property
+    def whole(self) -> bool:
+        """It follows every object of its kind."""
+        return self._namespace is None and not self._labels and not self._fields
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -138,7 +148,8 @@ class Informer:
         found = await self._client.list(
             self.kind, self._namespace, labels=self._labels, fields=self._fields
         )
-        self._cache.replace(found.items)
+        items = found.items
+        self._cache.replace(map(self._project, items) if self._project else items)
         self._version = found.resource_version
         self.synced = True
         self._first_list.set()
@@ -174,7 +185,7 @@ class Informer:
         if type == "DELETED":
             self._cache.remove(meta.key(obj))
         elif type != "BOOKMARK":
-            self._cache.put(obj)
+            self._cache.put(self._project(obj) if self._project else obj)
         self._version = meta.resource_version(obj) or self._version
 
 
@@ -192,8 +203,13 @@ async def _close(events: AsyncIterator[WatchEvent]) -> None:
 class Informers:
     """Informers shared within a process: one for each kind, namespace and selectors."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, project: Callable[[Kind], Project | None] = lambda kind: None
+    ) -> None:
         self._client = client
+        self._project = project
+        """What is kept of the objects of a kind; None: all."""
+        self._tasks: dict[Kind, asyncio.Task[None]] = {}
         self._informers: dict[tuple[Kind, str | None, str, str], Informer] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -205,11 +221,28 @@ class Informers:
         informer = self._informers.get(key)
         if informer is None:
             informer = Informer(
-                self._client, kind, namespace=namespace, labels=labels, fields=fields
+                self._client,
+                kind,
+                namespace=namespace,
+                labels=labels,
+                fields=fields,
+                project=self._project(kind),
             )
             self._informers[key] = informer
             self._start(informer)
         return informer
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """Those of which all objects are followed."""
+        return [kind for kind, *rest in self._informers if rest == [None, "", ""]]
+
+    def drop(self, kind: Kind) -> None:
+        """Ends the informer of a kind that is no longer served."""
+        self._informers.pop((kind, None, "", ""), None)
+        task = self._tasks.pop(kind, None)
+        if task is not None:
+            task.cancel()
 
     async def run(self) -> None:
         """Runs every informer until cancelled."""
@@ -230,4 +263,8 @@ class Informers:
 
     def _start(self, informer: Informer) -> None:
         if self._group is not None:
-            self._group.create_task(informer.run(), name=f"informer {informer.kind.resource}")
+            task = self._group.create_task(
+                informer.run(), name=f"informer {informer.kind.resource}"
+            )
+            if informer.whole:
+                self._tasks[informer.kind] = task

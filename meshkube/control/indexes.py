@@ -113,6 +113,27 @@ OWNED: tuple[Kind, ...] = tuple(kind for kind in kinds.STORED if kind is not kin
 """The kinds whose objects may own and be owned."""
 
 
+def owned(caches: Informers) -> Iterable[Kind]:
+    """The same, with the custom kinds that are followed now."""
+    return (*OWNED, *(kind for kind in caches.kinds if kind.definition is not None))
+
+
+def part(kind: Kind) -> Callable[[Object], Object] | None:
+    """What controllers keep of objects that are somebody else's to understand: who owns them."""
+    slim = kind.definition is not None or kind is kinds.CUSTOM_RESOURCE_DEFINITION
+    return _identity if slim else None
+
+
+def _identity(obj: Object) -> Object:
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata}
+
+
+def follow(caches: Informers, kind: Kind) -> None:
+    """Starts to follow the objects of a custom kind."""
+    caches.of(kind).add_index(OWNER, _owners)
+
+
 def install(caches: Informers) -> None:
     """Adds them all; before the informers run."""
     for kind, functions in INDEXES.items():

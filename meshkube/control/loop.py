@@ -103,6 +103,8 @@ class Controller:
     watches: Mapping[Kind, MapFn] = field(default_factory=dict)
     reads: tuple[Kind, ...] = ()
     """Kinds whose caches it reads without being woken by them."""
+    custom: Callable[[Kind], MapFn] | None = None
+    """What `watches` would hold of a custom kind; None: they do not concern it."""
     component: str = ""
     """The source of its Events; empty: `<name>-controller`."""
     workers: int = 5
@@ -145,8 +147,15 @@ class ControllerLoop:
         """Keys with a write of unknown outcome, and until when they wait for it to show up, and
         keys that rest."""
         self._memory: dict[str, Any] = {}
+        self._watches = dict(controller.watches)
         for kind in controller.kinds:
             caches.of(kind).subscribe(self._subscriber(kind))
+
+    def follow(self, kind: Kind) -> None:
+        """A custom kind is served from now on."""
+        if self.controller.custom is not None:
+            self._watches[kind] = self.controller.custom(kind)
+            self._caches.of(kind).subscribe(self._subscriber(kind))
 
     def _fresh(self) -> Freshness:
         return Freshness(
@@ -173,7 +182,7 @@ class ControllerLoop:
         obj = new if new is not None else old
         if kind == self.controller.kind and obj is not None:
             keys.append(meta.key(obj))
-        wakes = self.controller.watches.get(kind)
+        wakes = self._watches.get(kind)
         if wakes is None:
             return keys
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
@@ -28,6 +29,49 @@ CATCH_UP = 2.0
 """Seconds a new leader waits at most for its caches to show what the last leader wrote."""
 
 
+class CustomKinds(Protocol):
+    """Which custom kinds there are (`apiserver.catalog.Catalog` is one)."""
+
+    @property
+    def custom(self) -> tuple[Kind, ...]: ...
+
+    def follow(self, follower: Callable[[], None]) -> Callable[[], None]:
+        """Calls `follower` after every change, until what it returns is called."""
+        ...
+
+
+class _CustomKinds:
+    """Keeps informers, and the controllers that want to know, on the custom kinds of the moment."""
+
+    def __init__(
+        self, source: CustomKinds | None, caches: Informers, loops: list[ControllerLoop]
+    ) -> None:
+        self._source = source
+        self._caches = caches
+        self._loops = loops
+        self._known: set[Kind] = set()
+        self._stop: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> None:
+        if self._source is not None:
+            self._stop = self._source.follow(self._changed)
+            self._changed()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def _changed(self) -> None:
+        assert self._source is not None
+        now = set(self._source.custom)
+        for kind in self._known - now:
+            self._caches.drop(kind)
+        for kind in now - self._known:
+            indexes.follow(self._caches, kind)
+            for loop in self._loops:
+                loop.follow(kind)
+        self._known = now
+
+
 class ControlPlane:
     """A Part. Contends for the Lease kube-system/meshkube as `identity` (one per data directory),
     and leads when it gets it. Losing it stops the controllers, never the process.
@@ -35,7 +79,8 @@ class ControlPlane:
     `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
     the scheduler the client that it writes with: as a user of its own, where that is wanted.
     `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes;
-    `cloud` is the place where the hosts run (each on its own, if not given); `legacy_token` signs
+    `cloud` is the place where the hosts run (each on its own, if not given); `custom` says which
+    kinds definitions have added; `legacy_token` signs
     tokens for Secrets (`loop.Settings`). `fence` is what the clients of
     `client_of` write through: it holds the term while this server leads.
     """
@@ -58,8 +103,10 @@ class ControlPlane:
         client_of: Callable[[str], Client] | None = None,
         legacy_token: Callable[[str, str, str, str], str] | None = None,
         fence: Fence | None = None,
+        custom: CustomKinds | None = None,
     ) -> None:
         self._fence = fence
+        self._custom = custom
         self._client = client
         self._client_of = client_of or (lambda name: client)
         self._identity = identity
@@ -84,7 +131,7 @@ class ControlPlane:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Works until cancelled; ready once the caches are full, leading or not."""
-        caches = Informers(self._client)
+        caches = Informers(self._client, indexes.part)
         indexes.install(caches)
         events = EventRecorder(self._client, "meshkube", self._identity, self._clock)
         loops = [
@@ -98,6 +145,7 @@ class ControlPlane:
             )
             for controller in self._controllers
         ]
+        custom = _CustomKinds(self._custom, caches, loops)
         scheduler = Scheduler(self._client_of("scheduler"), caches, events, self._clock)
         election = self._election = Election(
             client=self._client,
@@ -121,7 +169,8 @@ class ControlPlane:
             group.create_task(events.run())
             await caches.wait_synced()
             ready()
-            await election.run(work)
+            with custom:
+                await election.run(work)
 
     async def _catch_up(self, caches: Informers) -> None:
         """What is made under random names or numbered must be seen before more of it is."""

@@ -207,6 +207,7 @@ def _control_plane(
             legacy_token=registry.access.issuer.issue_legacy,
             sign=functools.partial(_sign, keys.ca, lifetime(config)),
         ),
+        custom=registry.catalog,
         controllers="controllers" not in off,
         scheduler="scheduler" not in off,
         timing=Timing(duration=duration, give_up=give_up, renew=renew),

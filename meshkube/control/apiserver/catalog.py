@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from meshkube.api import kinds
+from meshkube.api import errors, kinds
 from meshkube.api.custom.definition import Definition, priority
 from meshkube.api.kinds import Kind
 
@@ -44,6 +44,17 @@ class Catalog:
         found = kinds.by_kind(api_version, kind)
         return found if found is not None else self._by_kind.get((api_version, kind))
 
+    def current(self, kind: Kind) -> Kind:
+        """A kind as it is defined now, whenever the caller found it. Raises `ApiError` 404."""
+        if kind.definition is None:
+            return kind
+        definition = self._definitions.get(kind.definition.name)
+        if definition is not None:
+            for one in (*definition.kinds, definition.stored):
+                if one.version == kind.version:
+                    return one
+        raise errors.not_served()
+
     def definition(self, name: str) -> Definition | None:
         """By the name of the CustomResourceDefinition."""
         return self._definitions.get(name)
@@ -59,12 +70,13 @@ class Catalog:
         """All of them at once."""
         self._definitions = definitions
         self._rebuild()
-        for follower in self._followers:
+        for follower in tuple(self._followers):
             follower()
 
-    def follow(self, follower: Callable[[], None]) -> None:
-        """Calls it after every change. It must not block."""
+    def follow(self, follower: Callable[[], None]) -> Callable[[], None]:
+        """Calls it after every change, until what is returned is called. It must not block."""
         self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
 
     def _rebuild(self) -> None:
         custom = sorted(

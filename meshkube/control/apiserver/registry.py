@@ -123,6 +123,7 @@ class Registry:
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
     ) -> Cached:
         """`obj` is private to the request. Raises `ApiError`."""
+        kind = self.catalog.current(kind)
         check_type(kind, obj)
         _check_place(kind, obj, namespace)
         if kind.definition is not None and kind.definition.deleting:
@@ -155,6 +156,7 @@ class Registry:
         subresource: str = "",
     ) -> Cached:
         """Replaces. `obj` is private to the request. Raises `ApiError`."""
+        kind = self.catalog.current(kind)
         if subresource != "scale":
             check_type(kind, obj)
             rules.shape(kind, obj, options)
@@ -180,6 +182,7 @@ class Registry:
         subresource: str = "",
     ) -> Cached:
         """Raises `ApiError`. `patch` may run more than once."""
+        kind = self.catalog.current(kind)
         stored = kind.storage
 
         def make(current: Object) -> Object:
@@ -207,6 +210,7 @@ class Registry:
         subresource: str = "",
     ) -> tuple[Cached, bool]:
         """Server-side apply: the object, and whether it was made. Raises `ApiError`."""
+        kind = self.catalog.current(kind)
         check_type(kind, config)
         config["metadata"].setdefault("name", name)
         _check_place(kind, config, namespace, name)

@@ -27,8 +27,6 @@ LOOK_AGAIN = 2.0
 OwnerState = Literal["solid", "waiting", "absent"]
 """It stands; it waits for its dependents to go first (foreground); it is gone."""
 
-_BY_RESOURCE = {kind.resource: kind for kind in indexes.OWNED}
-
 
 @dataclass(slots=True)
 class Verdict:
@@ -65,15 +63,22 @@ def blocks(dependent: Object, owner_uid: str) -> bool:
 
 
 def without_owners(obj: Object, uids: set[str]) -> Object:
-    changed = meta.copy(obj)
-    changed["metadata"]["ownerReferences"] = [o for o in _owners(obj) if o["uid"] not in uids]
-    return changed
+    """The patch that frees an object of owners; it holds for the object as it was seen."""
+    return _patch(obj, "ownerReferences", [o for o in _owners(obj) if o["uid"] not in uids])
 
 
 def without_finalizer(obj: Object, name: str) -> Object:
-    changed = meta.copy(obj)
-    changed["metadata"]["finalizers"] = [f for f in obj["metadata"]["finalizers"] if f != name]
-    return changed
+    """The patch that takes a finalizer away; it holds for the object as it was seen."""
+    return _patch(obj, "finalizers", [f for f in obj["metadata"]["finalizers"] if f != name])
+
+
+def _patch(obj: Object, field: str, values: list[Any]) -> Object:
+    # A patch, as the caches hold no more of a custom object than its metadata.
+    return {"metadata": {field: values, "resourceVersion": meta.resource_version(obj)}}
+
+
+async def _write(context: Context, kind: Kind, obj: Object, patch: Object) -> None:
+    await context.client.patch(kind, meta.name(obj), patch, meta.namespace(obj) or None)
 
 
 def _owners(obj: Mapping[str, Any]) -> Sequence[Object]:
@@ -84,11 +89,12 @@ def key_of(kind: Kind, obj: Object) -> str:
     return f"{kind.resource} {meta.key(obj)}"
 
 
-def owner_kind(owner: Mapping[str, Any]) -> Kind | None:
+def owner_kind(caches: Informers, owner: Mapping[str, Any]) -> Kind | None:
     """The kind an owner reference names, in whatever version; None where none such is served."""
     group = str(owner.get("apiVersion") or "").rpartition("/")[0]
     return next(
-        (k for k in indexes.OWNED if k.group == group and k.kind == owner.get("kind")), None
+        (k for k in indexes.owned(caches) if k.group == group and k.kind == owner.get("kind")),
+        None,
     )
 
 
@@ -96,14 +102,16 @@ def dependents(caches: Informers, uid: str) -> list[tuple[Kind, Object]]:
     """Everything that names `uid` as an owner."""
     return [
         (kind, obj)
-        for kind in indexes.OWNED
+        for kind in indexes.owned(caches)
         for obj in caches.of(kind).by_index(indexes.OWNER, uid)
     ]
 
 
 async def reconcile(context: Context, key: str) -> float | None:
     resource, _, object_key = key.partition(" ")
-    kind = _BY_RESOURCE[resource]
+    kind = next((k for k in indexes.owned(context.caches) if k.resource == resource), None)
+    if kind is None:
+        return None
     obj = context.caches.of(kind).get(object_key)
     if obj is None:
         return None
@@ -124,7 +132,7 @@ async def _foreground(context: Context, kind: Kind, owner: Object) -> float | No
             if not meta.deleting(obj):
                 await _collect(context, dependent_kind, obj)
         return LOOK_AGAIN
-    await context.client.update(kind, without_finalizer(owner, FOREGROUND))
+    await _write(context, kind, owner, without_finalizer(owner, FOREGROUND))
     return None
 
 
@@ -132,11 +140,11 @@ async def _orphan(context: Context, kind: Kind, owner: Object) -> float | None:
     for dependent_kind, obj in dependents(context.caches, meta.uid(owner)):
         freed = without_owners(obj, {meta.uid(owner)})
         try:
-            await context.client.update(dependent_kind, freed)
+            await _write(context, dependent_kind, obj, freed)
         except ApiError as error:
             if error.code != 404:
                 raise
-    await context.client.update(kind, without_finalizer(owner, ORPHAN))
+    await _write(context, kind, owner, without_finalizer(owner, ORPHAN))
     return None
 
 
@@ -145,7 +153,7 @@ async def _collect(context: Context, kind: Kind, obj: Object) -> None:
     verdict = judge(obj, lambda owner: states[owner["uid"]])
     try:
         if verdict.drop:
-            await context.client.update(kind, without_owners(obj, verdict.drop))
+            await _write(context, kind, obj, without_owners(obj, verdict.drop))
         elif verdict.delete:
             waits = "waiting" in states.values()
             held = bool(dependents(context.caches, meta.uid(obj)))
@@ -164,7 +172,7 @@ async def _collect(context: Context, kind: Kind, obj: Object) -> None:
 async def _owner_state(
     context: Context, kind: Kind, obj: Object, owner: Mapping[str, Any]
 ) -> OwnerState:
-    found = owner_kind(owner)
+    found = owner_kind(context.caches, owner)
     if found is None or (found.namespaced and not kind.namespaced):
         # Not to be resolved: no reason to delete anything.
         return "solid"
@@ -193,17 +201,17 @@ def _wakes(kind: Kind) -> MapFn:
         if new is None or (old is not None and meta.uid(old) != meta.uid(new)):
             assert old is not None
             yield from (key_of(k, obj) for k, obj in dependents(caches, meta.uid(old)))
-            yield from _waiting_owners(old)
+            yield from _waiting_owners(caches, old)
         if new is not None and _matters(old, new):
             yield key_of(kind, new)
 
     return changed
 
 
-def _waiting_owners(obj: Object) -> Iterable[str]:
+def _waiting_owners(caches: Informers, obj: Object) -> Iterable[str]:
     """An owner's foreground deletion may have waited for this one."""
     for owner in _owners(obj):
-        kind = owner_kind(owner)
+        kind = owner_kind(caches, owner)
         if kind is not None and owner.get("blockOwnerDeletion"):
             space = f"{meta.namespace(obj)}/" if kind.namespaced else ""
             yield f"{kind.resource} {space}{owner['name']}"
@@ -216,7 +224,7 @@ def _matters(old: Object | None, new: Object) -> bool:
 
 
 def _all(caches: Informers) -> Iterable[str]:
-    for kind in indexes.OWNED:
+    for kind in indexes.owned(caches):
         yield from (key_of(kind, obj) for obj in caches.of(kind).list() if _matters(None, obj))
 
 
@@ -224,6 +232,7 @@ CONTROLLER = Controller(
     name="garbage-collector",
     keys=_all,
     watches={kind: _wakes(kind) for kind in indexes.OWNED if kind is not kinds.LEASE},
+    custom=_wakes,
     reads=(kinds.LEASE,),
     component="garbage-collector-controller",
     workers=8,

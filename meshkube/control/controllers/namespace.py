@@ -125,7 +125,8 @@ async def _empty(context: Context, namespace: str) -> Remaining:
     """Deletes what is there now, by the API's own word and not a cache's; what cannot go yet
     remains."""
     remaining = Remaining()
-    for kind in CONTENT:
+    custom = [kind for kind in context.caches.kinds if kind.definition and kind.namespaced]
+    for kind in (*CONTENT, *custom):
         for obj in (await context.client.list(kind, namespace)).items:
             try:
                 if await _gone(context, kind, obj):
