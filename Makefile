@@ -1,7 +1,10 @@
-.PHONY: setup demo down test check bench
+.PHONY: setup demo down test check bench lab lab-down chaos
 setup: ; @scripts/setup
 demo: ; @scripts/demo
 down: ; @scripts/down
 check: ; @scripts/check
 test: ; @scripts/test
 bench: ; @scripts/bench
+lab: ; @scripts/lab up
+lab-down: ; @scripts/lab down
+chaos: ; @scripts/chaos

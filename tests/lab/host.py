@@ -132,7 +132,7 @@ class Host:
 
     def close(self) -> None:
         """Ends every process, containers first, and forgets what they wrote."""
-        if any("dockerd" in str(process.args) for process in self.processes):
+        if (self.directory / "docker.sock").exists():
             ids = self.docker("ps", "-aq", check=False).stdout.split()
             if ids:
                 self.docker("rm", "-f", *ids, check=False)
@@ -143,15 +143,8 @@ class Host:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def lab(
-    count: int = 1, docker: bool = False, tag: str = "", base: Path | None = None
-) -> Iterator[Sequence[Host]]:
-    """`count` hosts at 10.250.N.11, .12, ... that reach each other over one bridge.
-
-    The bridge itself lives in a namespace of its own, so the machine's links stay as they are.
-    Hosts are called `<tag>-h1`, ...; their directories are below `base`.
-    """
+def plug_in(count: int, tag: str = "", base: Path | None = None) -> list[Host]:
+    """`lab`'s hosts, switched on; who calls this closes them and their switch."""
     number = next(_numbers)
     tag = tag or f"mk{os.getpid() % 100000}x{number}"
     switch = Switch(f"{tag}-sw", number % 250)
@@ -163,11 +156,30 @@ def lab(
             directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
             hosts.append(Host(name, switch, index, directory))
             hosts[-1].switch_on()
+    except BaseException:
+        unplug(hosts, switch)
+        raise
+    return hosts
+
+
+def unplug(hosts: Sequence[Host], switch: Switch) -> None:
+    """Leaves nothing of them."""
+    for host in hosts:
+        host.close()
+    switch.close()
+
+
+@contextlib.contextmanager
+def lab(count: int = 1, docker: bool = False) -> Iterator[Sequence[Host]]:
+    """`count` hosts at 10.250.N.11, .12, ... that reach each other over one bridge.
+
+    The bridge itself lives in a namespace of its own, so the machine's links stay as they are.
+    """
+    hosts = plug_in(count)
+    try:
         if docker:
             for host in hosts:
                 host.start_docker()
         yield hosts
     finally:
-        for host in hosts:
-            host.close()
-        switch.close()
+        unplug(hosts, hosts[0].switch)

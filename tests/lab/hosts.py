@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.lab.host import Host, lab
+from tests.lab.host import Host, plug_in, unplug
 from tests.lab.members import Member, start_all, store_url
 from tests.lab.node import Node
 from tests.lab.shell import wait_for
@@ -46,6 +47,7 @@ class Hosts:
 
     def start(self) -> None:
         """Brings everything up, each host on its own."""
+        self._start_engines()
         start_all(self.members)
         first, *others = self.servers
         for node in self.servers:
@@ -56,11 +58,17 @@ class Hosts:
             node.copy_keys_from(first)
             node.launch()
         for node in others:
-            wait_for(node.ready, 60, f"the daemon of {node}")
+            node.wait_ready(60)
         for node in self.nodes:
             if node.kind == "agent":
                 self.join(node)
         wait_for(self.all_ready, 60, "every node Ready")
+
+    def _start_engines(self) -> None:
+        """Docker on every host that has it, with the quickstart's image."""
+        having = [node for node in self.nodes if node.docker]
+        with ThreadPoolExecutor(len(having) or 1) as pool:
+            list(pool.map(Node.start_engine, having))
 
     def join(self, node: Node) -> None:
         """Has an agent join with a token of its own."""
@@ -152,28 +160,31 @@ class Hosts:
             if node.frozen:
                 node.thaw()
 
+    def close(self) -> None:
+        """Leaves nothing of the cluster."""
+        unplug([*(node.host for node in self.nodes), self.client], self.switch)
+
+
+def plan(
+    *flags: str, servers: int, agents: int, docker: bool, tag: str = "", base: Path | None = None
+) -> Hosts:
+    """Hosts with nothing on them yet; `flags` are for every daemon."""
+    *machines, client = plug_in(servers + agents + 1, tag, base)
+    nodes = [
+        Node(host, "server" if n < servers else "agent", docker=docker, flags=flags)
+        for n, host in enumerate(machines)
+    ]
+    return Hosts(nodes, client)
+
 
 @contextlib.contextmanager
 def running_hosts(
-    *flags: str,
-    servers: int = 3,
-    agents: int = 0,
-    docker: bool = False,
-    tag: str = "",
-    base: Path | None = None,
+    *flags: str, servers: int = 3, agents: int = 0, docker: bool = False
 ) -> Iterator[Hosts]:
     """A started cluster, each node on a test host of its own; `flags` are for every daemon."""
-    count = servers + agents
-    with lab(count + 1, tag=tag, base=base) as found:
-        *machines, client = found
-        nodes = [
-            Node(host, "server" if n < servers else "agent", docker=docker, flags=flags)
-            for n, host in enumerate(machines)
-        ]
-        if docker:
-            for node in nodes:
-                node.host.start_docker()
-                node.build_image()
-        hosts = Hosts(nodes, client)
+    hosts = plan(*flags, servers=servers, agents=agents, docker=docker)
+    try:
         hosts.start()
         yield hosts
+    finally:
+        hosts.close()

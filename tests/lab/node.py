@@ -29,9 +29,9 @@ class Node(Cluster):
         self.member = Member(host) if kind == "server" else None
         self.on = True
         """False from a power failure to the boot after it."""
+        self.started = False
+        """Whether its daemon was started; it may have ended since."""
         self.frozen = False
-        self.first_flags: tuple[str, ...] = ()
-        """Those of the first start only: how it joins."""
 
     def __repr__(self) -> str:
         return self.name
@@ -44,10 +44,15 @@ class Node(Cluster):
         """Starts the daemon, and does not wait for it."""
         self.command = (MESHKUBE, self.kind, *self.flags, *flags)
         self.server = self.host.start(*self.command, log="meshkube.log")
+        self.started = True
 
     def up(self, timeout: float = 60, *flags: str) -> None:
         """Starts the daemon and waits until it serves."""
         self.launch(*flags)
+        self.wait_ready(timeout)
+
+    def wait_ready(self, timeout: float = 60) -> None:
+        """Waits until the daemon serves; a failure shows its log."""
         try:
             wait_for(self.ready, timeout, f"the daemon of {self.name}")
         except TimeoutError as error:
@@ -65,15 +70,20 @@ class Node(Cluster):
     @property
     def serves(self) -> bool:
         """Whether one may expect this host's API to answer."""
-        alive = self.server is not None and self.server.poll() is None
-        return self.kind == "server" and self.on and alive and not self.frozen
+        ended = self.server is not None and self.server.poll() is not None
+        return self.kind == "server" and self.started and not (ended or self.frozen)
+
+    def start_engine(self) -> None:
+        """A Docker Engine of its own, with the quickstart's image."""
+        self.host.start_docker()
+        self.build_image()
 
     # Bad days
 
     def power_off(self) -> None:
         """The whole host goes silent at once: daemon, engine, containers, etcd member."""
         self.host.switch_off()
-        self.server, self.on, self.frozen = None, False, False
+        self.server, self.on, self.started, self.frozen = None, False, False, False
         if self.member is not None:
             self.member.process = None
 
