@@ -371,7 +371,7 @@ def test_what_is_missing_is_said_and_waited_for(cluster: Cluster) -> None:
     text = described(cluster, "pvc", "late")
     assert "no persistent volumes available for this claim and no storage class is set" in text
     shown(cluster, "delete", "pvc", "late")
-    del claim["spec"]["storageClassName"]  # type: ignore[attr-defined]
+    del claim["spec"]["storageClassName"]
     make(cluster, json.dumps(claim))
     says(cluster, "lost", "found\n")
     shown(cluster, "delete", "pod", "lost")
