@@ -7,12 +7,14 @@ watches go on elsewhere too.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, TypeAlias
+from weakref import WeakSet
 
 import aiohttp
 import orjson
@@ -30,6 +32,7 @@ CONNECT_SECONDS = 10.0
 CONNECT_SECONDS_OF_MANY = 2.0
 SILENCE_MILLISECONDS = 6_000
 """After which sent data that nobody has acknowledged ends the connection."""
+GRACE_SECONDS = 0.05
 Params: TypeAlias = Mapping[str, str]
 _READS = frozenset({"GET", "HEAD"})
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -38,8 +41,21 @@ _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 class _Pool:
     """The connections to one server; closed when `retired` and no longer in use."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self.session = session
+    def __init__(self, tls: ssl.SSLContext | None, headers: Mapping[str, str]) -> None:
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        connector = aiohttp.TCPConnector(
+            # Watches each hold a connection for minutes.
+            limit=0,
+            ssl=tls if tls is not None else True,
+            socket_factory=self._socket,
+            keepalive_timeout=60,
+        )
+        self.session = aiohttp.ClientSession(
+            connector=connector,
+            headers=headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            read_bufsize=256 * 1024,
+        )
         self._users = 0
         self._retired = False
 
@@ -52,6 +68,26 @@ class _Pool:
             self._users -= 1
             if self._retired and not self._users:
                 await self.session.close()
+
+    def _socket(self, address: Any) -> socket.socket:
+        made = _socket(address)
+        self._sockets.add(made)
+        return made
+
+    async def cut(self) -> None:
+        """Ends what is under way: whoever waits for it learns that. (Closing the session alone
+        would leave a reader waiting for ever.)"""
+        for one in list(self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        await self.retire()
+
+    async def close(self) -> None:
+        """Ends what is under way and closes, also where nobody is left to learn of it."""
+        await self.cut()
+        if self._users:
+            await asyncio.sleep(GRACE_SECONDS)
+            await self.session.close()
 
     async def retire(self) -> None:
         """Lets what is under way end."""
@@ -81,8 +117,9 @@ class Transport:
         """Ends every connection; safe to call twice."""
         self._closed = True
         pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            await pool.session.close()
+        async with asyncio.TaskGroup() as group:
+            for pool in pools.values():
+                group.create_task(pool.close())
 
     async def renew(self) -> None:
         """New requests use new connections (and so a new certificate of the TLS context); those
@@ -153,10 +190,10 @@ class Transport:
             except BaseException:
                 await attempt.aclose()
                 raise
-            if response.status == 503 and method in _READS:
-                # It is there, but has no store to read from, or is about to end.
+            if response.status == 503:
+                # It is there, but has no store to work on, or is about to end.
                 self.servers.failed(url)
-                if self.servers.current not in tried:
+                if method in _READS and self.servers.current not in tried:
                     await attempt.aclose()
                     continue
             stack.push_async_exit(attempt)
@@ -182,27 +219,14 @@ class Transport:
             # What waits for it would wait in vain.
             pool = self._pools.pop(url, None)
             if pool is not None:
-                await pool.session.close()
+                await pool.cut()
 
     def _pool(self, url: str) -> _Pool:
         if self._closed:
             raise errors.unavailable(f"{url}: the client is closed")
         pool = self._pools.get(url)
         if pool is None:
-            connector = aiohttp.TCPConnector(
-                # Watches each hold a connection for minutes.
-                limit=0,
-                ssl=self._tls if self._tls is not None else True,
-                socket_factory=_socket,
-                keepalive_timeout=60,
-            )
-            session = aiohttp.ClientSession(
-                connector=connector,
-                headers=self._headers,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=256 * 1024,
-            )
-            pool = self._pools[url] = _Pool(session)
+            pool = self._pools[url] = _Pool(self._tls, self._headers)
         return pool
 
 

@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop, to_thread
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from meshkube import __version__, address_pool, backends, credentials, csr, pki
 from meshkube.api import kinds
@@ -36,6 +36,7 @@ from meshkube.control.election import Timing
 from meshkube.control.fence import Fence
 from meshkube.control.loop import Settings
 from meshkube.control.manager import ControlPlane
+from meshkube.control.server_entry import ServerEntry
 from meshkube.credentials import Credentials
 from meshkube.csr import NODE_KEY
 from meshkube.daemon import host, membership
@@ -104,6 +105,7 @@ def _assemble(
         cluster_dns=config.cluster_dns,
         node_ports=config.node_port_range,
         api_address=(address, config.listen_address[1]),
+        alone=config.store == "sqlite",
         issuer=_issuer(config, keys),
     )
     api = ApiServer(
@@ -124,7 +126,11 @@ def _assemble(
         roles=["control-plane"],
         annotations={NODE_KEY: csr.key_of_certificate(keys.node_server.certificate)},
     )
-    parts = [*_control_plane(config, keys, registry, clock), *host.parts(config, here, clock)]
+    parts = [
+        *_entry(config, address, registry, clock),
+        *_control_plane(config, keys, registry, clock),
+        *host.parts(config, here, clock),
+    ]
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
 
@@ -180,6 +186,14 @@ def _cloud(config: Config) -> CloudProvider:
         return cloud.load(config.cloud, settings)
     except ValueError as error:
         raise ConfigError(f"--cloud: {error}") from None
+
+
+def _entry(config: Config, address: str, registry: Registry, clock: Clock) -> Iterator[Part]:
+    """Alone, a server need not renew that it lives. No pod reaches a loopback address."""
+    if config.store != "sqlite" and not ip_address(address).is_loopback:
+        place = (address, config.listen_address[1])
+        client = LocalClient(registry)
+        yield ServerEntry(client=client, node_name=config.node_name, place=place, clock=clock)
 
 
 def _control_plane(

@@ -107,6 +107,23 @@ def test_a_server_joins_and_starts_again_without_a_token(world: World):
     assert token.split(".")[2] in first.meshkube("token", "list").stdout
 
 
+def endpoints(cluster: Cluster) -> list[str]:
+    slice = cluster.get("endpointslice", "kubernetes", "-n", "default")
+    return [address for one in slice["endpoints"] for address in one["addresses"]]
+
+
+def test_a_killed_server_is_no_endpoint_of_the_api_for_long(world: World):
+    first, second = world.first, world.second
+    both = sorted([first.host.address, second.host.address])
+    wait_for(lambda: endpoints(first) == both, 10, "both servers among the endpoints")
+    second.kill()
+    wait_for(lambda: endpoints(first) == [first.host.address], 15, "the dead server's leave")
+    second.start()
+    wait_for(lambda: endpoints(first) == both, 10, "its return")
+    second.stop()
+    assert endpoints(first) == [first.host.address]
+
+
 def test_a_store_of_another_cluster_is_refused(world: World):
     host = world.second.host
     pki = host.directory / "stranger" / "pki"

@@ -11,6 +11,7 @@ from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control import server_endpoints
 from meshkube.control.apiserver.classes import DEFAULT_INGRESS_CLASS, DEFAULT_STORAGE_CLASS
 from meshkube.control.apiserver.options import WriteOptions
 from meshkube.control.volumes import LOCAL_PATH
@@ -41,6 +42,8 @@ class Settings:
     service_cidr: str
     cluster_dns: str
     api_address: tuple[str, int] | None
+    alone: bool = True
+    """No other server can be there: where the API is needs no more than this."""
 
 
 async def ensure(registry: Registry, settings: Settings) -> None:
@@ -49,8 +52,8 @@ async def ensure(registry: Registry, settings: Settings) -> None:
         await _create(registry, kind, obj)
     address = settings.api_address
     # The API refuses loopback addresses as endpoints: no pod could reach them.
-    if address is not None and not ip_address(address[0]).is_loopback:
-        for kind, obj in _endpoints(*address):
+    if settings.alone and address is not None and not ip_address(address[0]).is_loopback:
+        for kind, obj in server_endpoints.objects([address]):
             await _create_or_update(registry, kind, obj)
 
 
@@ -135,36 +138,3 @@ def _dns_service(settings: Settings) -> Object:
         "metadata": {"name": "kube-dns", "namespace": "kube-system", "labels": labels},
         "spec": {"clusterIP": settings.cluster_dns, "ports": ports},
     }
-
-
-def _endpoints(address: str, port: int) -> Iterator[tuple[Kind, Object]]:
-    """Where default/kubernetes leads: it has no selector, so no controller says it."""
-    yield (
-        kinds.ENDPOINTS,
-        {
-            "metadata": {
-                "name": "kubernetes",
-                "namespace": "default",
-                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
-            },
-            "subsets": [
-                {
-                    "addresses": [{"ip": address}],
-                    "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-                }
-            ],
-        },
-    )
-    yield (
-        kinds.ENDPOINT_SLICE,
-        {
-            "metadata": {
-                "name": "kubernetes",
-                "namespace": "default",
-                "labels": {"kubernetes.io/service-name": "kubernetes"},
-            },
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
-        },
-    )

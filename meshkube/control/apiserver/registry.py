@@ -51,7 +51,8 @@ class Registry:
     """Also the part `registry`: it keeps the watch caches moving, so it runs before all else.
 
     `api_address` is where the API is reached on this host: it becomes the endpoint of the Service
-    default/kubernetes. Without an `issuer`, tokens hold as long as this process.
+    default/kubernetes, unless others may serve it too (not `alone`): see `control.server_entry`.
+    Without an `issuer`, tokens hold as long as this process.
     """
 
     name = "registry"
@@ -65,6 +66,7 @@ class Registry:
         cluster_dns: str = "10.43.0.10",
         node_ports: range = range(30000, 32768),
         api_address: tuple[str, int] | None = None,
+        alone: bool = True,
         issuer: TokenIssuer | None = None,
     ) -> None:
         self.clock = clock
@@ -72,7 +74,7 @@ class Registry:
         self.catalog = Catalog()
         self.feed = Feed(store, self.catalog, clock)
         self.services = ServiceAllocator(service_cidr, node_ports)
-        self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address)
+        self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address, alone)
         self._reader = Reader(store, self.feed)
         lookup = _Lookup(self.feed)
         self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
