@@ -1,4 +1,4 @@
-.PHONY: setup demo down test check bench lab lab-down chaos
+.PHONY: setup demo down test check bench lab lab-down chaos compatibility
 setup: ; @scripts/setup
 demo: ; @scripts/demo
 down: ; @scripts/down
@@ -8,3 +8,4 @@ bench: ; @scripts/bench
 lab: ; @scripts/lab up
 lab-down: ; @scripts/lab down
 chaos: ; @scripts/chaos
+compatibility: ; @scripts/setup && scripts/compatibility --clients

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from meshkube.api import kinds
+from tests.support import client_rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,3 +22,23 @@ def test_every_kind_has_a_row() -> None:
     page = (ROOT / "docs/compatibility.md").read_text()
     for kind in kinds.KINDS:
         assert f"| `{kind.api_version}` {kind.kind} |" in page
+
+
+def test_every_test_of_a_client_has_a_row() -> None:
+    page = (ROOT / "docs/compatibility.md").read_text()
+    for row in client_rows.declared():
+        assert f"| {row.text}" in page, f"{row}: run make compatibility"
+
+
+def test_a_row_says_why_a_client_did_not_pass() -> None:
+    report = """<testsuites><testsuite>
+      <testcase classname="tests.clients.test_kr8s" name="test_a_b[x]"/>
+      <testcase classname="tests.clients.test_kr8s" name="test_c">
+        <failure message="one | two&#10;three"/></testcase>
+      <testcase classname="tests.clients.test_kr8s" name="test_d"><skipped message="no go"/>
+      </testcase></testsuite></testsuites>"""
+    page = client_rows.render(report)
+    assert "### kr8s, sync and async: 1 of 3 pass" in page
+    assert "| a b: x | passes |" in page
+    assert "| c | **fails**: one \\| two |" in page
+    assert "| d | not run: no go |" in page

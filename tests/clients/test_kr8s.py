@@ -12,6 +12,7 @@ from kr8s.asyncio.objects import Deployment as AsyncDeployment
 from kr8s.asyncio.objects import Pod as AsyncPod
 from kr8s.objects import ConfigMap, Deployment, Pod
 
+from tests.lab.host import wait_for
 from tests.support import manifests
 
 APPLY = {"Content-Type": "application/apply-patch+yaml"}
@@ -65,7 +66,7 @@ def test_sync_pod_wait_logs_exec(api):
     pod = Pod(manifests.pod("runs", SCRIPT), api=api)
     pod.create()
     pod.wait("condition=Ready", timeout=30)
-    assert list(pod.logs()) == ["hello"]
+    wait_for(lambda: list(pod.logs()) == ["hello"], 10, "the line")
     assert pod.exec(["echo", "hi"]).stdout == b"hi\n"
     assert pod.exec(["sh", "-c", "exit 3"], check=False).returncode == 3
     pod.delete(grace_period=0)
@@ -120,7 +121,7 @@ async def test_async_pod_wait_logs_exec_scale(here, namespace):
     pod = await AsyncPod(manifests.pod("runs", SCRIPT), api=api)
     await pod.create()
     await pod.wait("condition=Ready", timeout=30)
-    assert [line async for line in pod.logs()] == ["hello"]
+    assert await anext(pod.logs(follow=True)) == "hello"
     assert (await pod.exec(["echo", "hi"])).stdout == b"hi\n"
     web = await AsyncDeployment(manifests.deployment("web"), api=api)
     await web.create()

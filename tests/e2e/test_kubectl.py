@@ -1,4 +1,4 @@
-"""Unmodified kubectl, with nothing but the kubeconfig: what people type, and what they see."""
+"""kubectl, every day: what people type, with nothing but the kubeconfig, and what they see."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +24,7 @@ BODY_SECONDS = 60.0
 GZIP_FROM = 128 * 1024
 """Bytes from which an answer is worth compressing (as in kube-apiserver)."""
 _THREAD_FROM = 1024 * 1024
+WARNING_CUT, WARNINGS_CUT = 256, 4096
 
 
 @dataclass(slots=True)
@@ -106,8 +107,8 @@ async def answer(
     response = web.Response(body=body, status=status, headers=sent)
     if call.age is not None:
         response.headers["Age"] = str(call.age)
-    for warning in call.warnings:
-        response.headers.add("Warning", _warning(warning))
+    for warning in _warnings(call.warnings):
+        response.headers.add("Warning", warning)
     if len(body) >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):
         if len(body) >= _THREAD_FROM:
             response.body = await asyncio.to_thread(gzip.compress, body, 1)
@@ -149,7 +150,21 @@ def failure(error: ApiError) -> web.Response:
     )
 
 
+def _warnings(texts: Iterable[str]) -> Iterator[str]:
+    """As kube-apiserver bounds them: 256 characters each where they are long together, and 4,096
+    in all, as clients refuse heads that are too big."""
+    texts = list(texts)
+    longest = WARNING_CUT if sum(map(len, texts)) > WARNINGS_CUT else WARNINGS_CUT
+    written = 0
+    for text in texts:
+        written += min(len(text), longest)
+        if written > WARNINGS_CUT:
+            return
+        yield _warning(text[:longest])
+
+
 def _warning(text: str) -> str:
-    """RFC 7234 section 5.5, as Kubernetes writes it."""
+    """RFC 7234 section 5.5, as Kubernetes writes it; what may not be in a header is a `?`."""
     escaped = " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
-    return f'299 - "{escaped}"'
+    printable = "".join(letter if letter.isprintable() else "?" for letter in escaped)
+    return f'299 - "{printable}"'

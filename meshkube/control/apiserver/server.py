@@ -14,6 +14,7 @@ from aiohttp import web
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing
+from meshkube.control.apiserver.connections import Connections
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.proxy import Proxy
@@ -81,7 +82,7 @@ class ApiServer:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """See `parts.Part`. When cancelled: no new connections, watches end, requests finish."""
-        server = web.Server(
+        server = Connections(
             self._handle,
             request_factory=_request,
             handler_cancellation=True,
