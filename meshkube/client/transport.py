@@ -159,6 +159,9 @@ class Transport:
         timeout: aiohttp.ClientTimeout,
     ) -> tuple[str, aiohttp.ClientResponse]:
         """The first answer of a server that can give one."""
+        if method in _READS and len(self.servers.urls) > 1:
+            # Who knows other servers takes no answer from the cache of one without a store.
+            headers = {**headers, "Cache-Control": "no-cache"}
         tried: set[str] = set()
         while True:
             url = self.servers.current
