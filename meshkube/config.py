@@ -36,6 +36,9 @@ AGENT_ONLY = frozenset({"server"})
 SERVER_ONLY = frozenset(
     {
         *CLUSTER_WIDE,
+        "cloud",
+        "cloud_config",
+        "load_balancer_pool",
         "default_toleration_seconds",
         "join",
         "listen",
@@ -52,7 +55,16 @@ SERVER_ONLY = frozenset(
     }
 )
 SHORTEST_LIFE = timedelta(seconds=10)
-PARTS_TO_DISABLE = ("controllers", "scheduler", "node", "network", "dataplane", "dns", "ingress")
+PARTS_TO_DISABLE = (
+    "controllers",
+    "scheduler",
+    "node",
+    "network",
+    "dataplane",
+    "load-balancer",
+    "dns",
+    "ingress",
+)
 
 
 class ConfigError(ValueError):

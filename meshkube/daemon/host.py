@@ -17,6 +17,7 @@ from meshkube.clock import Clock
 from meshkube.config import Config
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
+from meshkube.dataplane.announcer import Announcer
 from meshkube.dataplane.network import PodNetwork
 from meshkube.dataplane.network_plan import Mode
 from meshkube.dataplane.nftables import NftKernel
@@ -82,6 +83,14 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
             pod_cidr=config.pod_cidr,
             service_cidr=config.service_cidr,
             skip={config.cluster_dns},
+            clock=clock,
+        )
+    if not {"dataplane", "load-balancer"} & set(off):
+        yield Announcer(
+            client=host.client_of(component_roles.PROXY),
+            lease_client=host.client_of(NODE_PREFIX + config.node_name),
+            node_name=config.node_name,
+            node_ip=host.address,
             clock=clock,
         )
     if "dns" not in off:

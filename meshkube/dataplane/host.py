@@ -46,15 +46,19 @@ def bridged() -> bool:
         return False
 
 
-def let_through(bridge: str) -> list[str]:
-    """Lets new connections from and to pods past Docker's FORWARD policy. Without Docker there is
-    no such policy, and nothing is done. Returns the rules it had to add."""
+def let_through(settings: Settings) -> list[str]:
+    """Lets packets from and to pods, of this host and of others, past Docker's FORWARD policy.
+    Without Docker there is no such policy, and nothing is done. Returns the rules it had to add."""
     present = _docker_rules()
     if present is None:
         return []
     added = []
-    for way in ("-i", "-o"):
-        rule = f"{way} {bridge} -m comment --comment {COMMENT} -j ACCEPT"
+    pods = [cidr for cidr in settings.pod_cidrs if family_of(cidr) == 4]
+    ways = [f"{way} {settings.bridge}" for way in ("-i", "-o")]
+    # A client of a Service may be outside, and the pod on another host.
+    ways += [f"{way} {cidr}" for cidr in pods for way in ("-s", "-d")]
+    for way in ways:
+        rule = f"{way} -m comment --comment {COMMENT} -j ACCEPT"
         if not any(_same(rule, line) for line in present):
             run("iptables", "-w", "-I", DOCKER_CHAIN, *rule.split())
             added.append(rule)

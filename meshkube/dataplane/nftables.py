@@ -19,6 +19,7 @@ from meshkube.dataplane import (
     bridge,
     host,
     libnft,
+    link_addresses,
     netlink,
     network_kernel,
     rules,
@@ -210,8 +211,7 @@ class NftKernel:
         assert self._settings is not None
         try:
             return [
-                f"missing: {host.DOCKER_CHAIN} {rule}"
-                for rule in host.let_through(self._settings.bridge)
+                f"missing: {host.DOCKER_CHAIN} {rule}" for rule in host.let_through(self._settings)
             ]
         except host.HostError as error:
             log.warning(
@@ -221,8 +221,8 @@ class NftKernel:
 
 
 def teardown() -> list[str]:
-    """Removes the table, the routes, the pod network and the rules among Docker's. Blocking; may be
-    run again, and where only some of it is there. Returns what it removed."""
+    """Removes the table, announced addresses, the pod network, routes and the rules among Docker's.
+    Blocking; may be run again, and where only some of it is there. Returns what it removed."""
     removed = []
     try:
         nft = libnft.find()
@@ -231,4 +231,4 @@ def teardown() -> list[str]:
             removed.append(f"nft table {script.TABLE}")
     except libnft.NftError as error:
         log.warning("nftables cannot be reached", extra={"reason": str(error)})
-    return removed + network_kernel.teardown() + host.teardown()
+    return removed + link_addresses.teardown() + network_kernel.teardown() + host.teardown()

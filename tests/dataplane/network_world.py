@@ -58,7 +58,7 @@ class Hosts:
                     part = PodNetwork(
                         client=client, status_client=client, node_name=name, mode=mode
                     )
-                    await stack.enter_async_context(_running(host, part))
+                    await stack.enter_async_context(running(host, part))
                     if proxies:
                         proxy = ServiceProxy(
                             client=client,
@@ -68,7 +68,7 @@ class Hosts:
                             pod_cidr="10.42.0.0/16",
                             service_cidr="10.43.0.0/16",
                         )
-                        await stack.enter_async_context(_running(host, proxy))
+                        await stack.enter_async_context(running(host, proxy))
             yield
 
     def routes(self, number: int) -> dict[str, str]:
@@ -87,7 +87,8 @@ def node(number: int, address: str) -> Object:
 
 
 @contextlib.asynccontextmanager
-async def _running(host: Host, part: Part) -> AsyncIterator[None]:
+async def running(host: Host, part: Part) -> AsyncIterator[None]:
+    """The part, in the network of that host, from when it is ready."""
     ready = asyncio.Event()
     with inside(host.name):
         task = asyncio.ensure_future(part.run(ready.set))

@@ -57,7 +57,7 @@ def test_an_address_that_is_not_on_the_host_is_left_out(
 
 
 def test_without_docker_there_is_nobody_to_ask(host: Host) -> None:
-    assert steps.let_through("meshkube0") == []
+    assert steps.let_through(SETTINGS) == []
 
 
 def test_teardown_takes_half_and_nothing(host: Host) -> None:

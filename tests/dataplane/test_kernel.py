@@ -315,7 +315,7 @@ async def test_teardown_leaves_the_host_as_it_was(world: World) -> None:
     world.api.put(kinds.SERVICE, service())
     async with world.proxy():
         assert world.state() != before
-    assert len(world.teardown()) == 4
+    assert len(world.teardown()) == 6
     assert [drop_comments(text) for text in world.state()] == [drop_comments(t) for t in before]
     assert world.teardown() == []
 

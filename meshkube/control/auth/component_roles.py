@@ -71,6 +71,8 @@ _COMPONENTS: tuple[tuple[str, list[Rule], tuple[str, ...]], ...] = (
             *_SERVICES,
             rule(_FOLLOW, CORE, "endpoints"),
             rule(READ, CORE, "nodes"),
+            # By their Leases nodes know which of them can announce addresses.
+            rule(READ, "coordination.k8s.io", "leases"),
             rule(READ, CORE, "pods namespaces"),
             rule(READ, "networking.k8s.io", "networkpolicies servicecidrs"),
             _EVENTS,

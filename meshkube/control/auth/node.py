@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from meshkube.api import errors, kinds, meta
+from meshkube.api.balancing import ANNOUNCER_LEASES, announcer_lease
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -221,11 +222,19 @@ def _volumes(node: str, asked: Attributes, graph: NodeGraph) -> bool:
 
 
 def _leases(node: str, asked: Attributes, graph: NodeGraph) -> bool:
-    if asked.namespace != LEASES or asked.subresource:
+    own = _own_lease(node, asked.namespace)
+    if not own or asked.subresource:
         return False
     if asked.verb == "create":
-        return asked.name in ("", node)
-    return asked.verb in ("get", "update", "patch", "delete") and asked.name == node
+        return asked.name in ("", own)
+    return asked.verb in ("get", "update", "patch", "delete") and asked.name == own
+
+
+def _own_lease(node: str, namespace: str) -> str:
+    """The name of the one Lease there that is a node's; empty where none is."""
+    if namespace == ANNOUNCER_LEASES:
+        return announcer_lease(node)
+    return node if namespace == LEASES else ""
 
 
 def _csi_node(node: str, asked: Attributes, graph: NodeGraph) -> bool:
@@ -262,8 +271,9 @@ def restrict(
     elif kind is kinds.PERSISTENT_VOLUME:
         _restrict_volume(node, obj, old)
     elif kind is kinds.LEASE:
-        name = meta.name(obj if obj is not None else old or {})
-        if name != node:
+        lease = obj if obj is not None else old or {}
+        name = meta.name(lease)
+        if name != _own_lease(node, meta.namespace(lease)):
             raise _no(
                 kind, name, f'node "{node}" is not allowed to access leases other than its own'
             )

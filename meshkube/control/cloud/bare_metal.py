@@ -6,18 +6,17 @@ Pure but for its name. What was given out is written in the Services' statuses a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from meshkube.address_pool import Pool
 from meshkube.api import meta
+from meshkube.api.balancing import FROM_POOL, pool_addresses
 from meshkube.api.types import Object
 from meshkube.control.cloud.provider import Balancer, CloudError
 
 NODES_CLASS, POOL_CLASS = "meshkube.io/nodes", "meshkube.io/pool"
 ASK = "meshkube.io/load-balancer-ips"
 """The annotation that asks for addresses of the pool, with commas; or `spec.loadBalancerIP`."""
-FROM_POOL = "meshkube.io/AddressFromPool"
-"""The condition of a Service whose address is announced: see `dataplane.announcements`."""
 
 
 class BareMetal:
@@ -72,9 +71,9 @@ def node_addresses(nodes: Iterable[Object]) -> list[str]:
 def choose(service: Object, services: Iterable[Object], pool: Pool) -> list[str]:
     """The Service's addresses, one for each of its IP families that the pool has: those it asks
     for, else those it has, else free ones. Raises `CloudError`; what it had then stays."""
-    taken = {address: meta.key(other) for other in services for address in _held(other, FROM_POOL)}
+    taken = {address: meta.key(other) for other in services for address in pool_addresses(other)}
     asked = _asked(service)
-    held = [address for address in _held(service, FROM_POOL) if address in pool]
+    held = [address for address in pool_addresses(service) if address in pool]
     given = []
     for version in _versions(service):
         wanted = [address for address in asked if _version(address) == version]
@@ -120,15 +119,6 @@ def _asked(service: Object) -> list[str]:
     annotated = meta.annotations(service).get(ASK) or ""
     text = annotated or (service.get("spec") or {}).get("loadBalancerIP") or ""
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _held(service: Object, condition: str) -> Iterator[str]:
-    status = service.get("status") or {}
-    if not any(entry.get("type") == condition for entry in status.get("conditions") or ()):
-        return
-    for entry in (status.get("loadBalancer") or {}).get("ingress") or ():
-        if entry.get("ip"):
-            yield entry["ip"]
 
 
 def _versions(service: Object) -> list[int]:

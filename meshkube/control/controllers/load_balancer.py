@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from meshkube.api import kinds, meta
+from meshkube.api.balancing import balanced_to
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
-from meshkube.control import pods
 from meshkube.control.cloud.provider import Balancer, CloudError, LoadBalancers
 from meshkube.control.loop import Context, Controller
 
-EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 
 
@@ -27,7 +26,7 @@ def wants_balancer(service: Object, provider: LoadBalancers) -> bool:
 
 def targets(nodes: Iterable[Object]) -> list[Object]:
     """The nodes that may be sent traffic from outside."""
-    return [node for node in nodes if _ready(node) and EXCLUDED not in meta.labels(node)]
+    return [node for node in nodes if balanced_to(node)]
 
 
 def status(service: Object, balancer: Balancer | None, now: str) -> Object:
@@ -126,11 +125,6 @@ async def _set_finalizers(context: Context, service: Object, names: list[str]) -
     changed = meta.copy(service)
     changed["metadata"]["finalizers"] = names
     return await context.client.update(kinds.SERVICE, changed)
-
-
-def _ready(node: Object) -> bool:
-    entry = pods.condition(node, "Ready")
-    return entry is not None and entry.get("status") == "True"
 
 
 def _essence(node: Object | None) -> object:

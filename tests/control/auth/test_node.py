@@ -174,8 +174,20 @@ class TestRestriction:
         assert "secrets" in refused(kinds.POD, mirror, None)
 
     def test_of_leases(self) -> None:
-        assert not refused(kinds.LEASE, node(), None)
-        assert "leases other than its own" in refused(kinds.LEASE, node("n2"), None)
+        own = (
+            node(namespace="kube-node-lease"),
+            node("meshkube-announcer-n1", namespace="kube-system"),
+        )
+        for lease in own:
+            assert not refused(kinds.LEASE, lease, None)
+        others = (
+            node("n2", namespace="kube-node-lease"),
+            node("meshkube-announcer-n2", namespace="kube-system"),
+            node("meshkube", namespace="kube-system"),
+            node("n1", namespace="kube-system"),
+        )
+        for lease in others:
+            assert "leases other than its own" in refused(kinds.LEASE, lease, None)
 
     def test_others_are_not_restricted(self) -> None:
         restrict(User("alice"), kinds.NODE, node("n2"), None, "")

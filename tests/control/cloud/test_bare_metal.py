@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkube.address_pool import Pool, parse
+from meshkube.api.balancing import FROM_POOL
 from meshkube.api.types import Object
-from meshkube.control.cloud.bare_metal import ASK, FROM_POOL, NODES_CLASS, BareMetal, choose
+from meshkube.control.cloud.bare_metal import ASK, NODES_CLASS, BareMetal, choose
 from meshkube.control.cloud.provider import CloudError
 
 POOL = parse(["192.0.2.1-192.0.2.3"])

@@ -10,9 +10,10 @@ import pytest
 
 from meshkube.address_pool import parse
 from meshkube.api import kinds, meta
+from meshkube.api.balancing import FROM_POOL
 from meshkube.api.types import Object
 from meshkube.control.cloud import loading
-from meshkube.control.cloud.bare_metal import FROM_POOL, BareMetal
+from meshkube.control.cloud.bare_metal import BareMetal
 from meshkube.control.cloud.loading import CloudSettings
 from meshkube.control.cloud.provider import Route
 from meshkube.control.controllers import cloud_controllers, cloud_nodes, load_balancer, node_ipam
