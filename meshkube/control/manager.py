@@ -15,8 +15,6 @@ from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.control import indexes
-from meshkube.control.cloud.bare_metal import BareMetal
-from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.controllers import CONTROLLERS, cloud_controllers
 from meshkube.control.election import Election, Timing
 from meshkube.control.fence import Fence
@@ -79,10 +77,9 @@ class ControlPlane:
     `client` fills the caches and holds the Lease; `client_of` gives each controller, by name, and
     the scheduler the client that it writes with: as a user of its own, where that is wanted.
     `cluster_ca` is the PEM text that pods are told to trust; `pod_cidr` is shared out to nodes;
-    `cloud` is the place where the hosts run (each on its own, if not given); `custom` says which
-    kinds definitions have added; `legacy_token` signs
-    tokens for Secrets (`loop.Settings`). `fence` is what the clients of
-    `client_of` write through: it holds the term while this server leads.
+    `custom` says which kinds definitions have added; `legacy_token` signs tokens for Secrets
+    (`loop.Settings`). `fence` is what the clients of `client_of` write through: it holds the term
+    while this server leads.
     """
 
     name = "controllers"
@@ -95,7 +92,6 @@ class ControlPlane:
         clock: Clock | None = None,
         cluster_ca: str = "",
         pod_cidr: str = "",
-        cloud: CloudProvider | None = None,
         controllers: bool = True,
         scheduler: bool = True,
         settings: Settings | None = None,
@@ -115,7 +111,6 @@ class ControlPlane:
             cluster_ca=cluster_ca,
             pod_cidr=pod_cidr,
             legacy_token=legacy_token,
-            cloud=cloud or BareMetal(),
         )
         self._controllers: tuple[Controller, ...] = (
             (*CONTROLLERS, *cloud_controllers(self._settings.cloud)) if controllers else ()

@@ -216,6 +216,7 @@ def _control_plane(
         settings=Settings(
             cluster_ca=keys.ca.certificate.decode(),
             pod_cidr=config.pod_cidr,
+            cloud=_cloud(config),
             node_grace=config.node_grace,
             toleration_seconds=config.default_toleration_seconds,
             legacy_token=registry.access.issuer.issue_legacy,
