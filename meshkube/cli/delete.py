@@ -75,20 +75,14 @@ async def _delete(client: HttpClient, target: Target, *, wait: bool) -> None:
 async def _gone(client: HttpClient, target: Target, found: Object) -> None:
     """Waits until the object is deleted; asks anew where a watch ends before that."""
     kind, name, namespace = target
+    one = f"metadata.name={name}"
     while True:
-        events = client.watch(
-            kind,
-            namespace,
-            fields=f"metadata.name={name}",
-            resource_version=meta.resource_version(found),
-        )
+        # Not from the object's own version: a server that has just started knows only later ones.
+        listed = await client.list(kind, namespace, fields=one)
+        if all(meta.uid(item) != meta.uid(found) for item in listed.items):
+            return
+        events = client.watch(kind, namespace, fields=one, resource_version=listed.resource_version)
         async with contextlib.aclosing(events):
             async for event in events:
                 if event.type == "DELETED" and meta.uid(event.object) == meta.uid(found):
                     return
-        try:
-            found = await client.get(kind, name, namespace)
-        except ApiError as error:
-            if error.code == 404:
-                return
-            raise

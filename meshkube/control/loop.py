@@ -60,8 +60,6 @@ class Settings:
     it lasts longer gets that long."""
     cloud: CloudProvider = field(default_factory=BareMetal)
     """The place where the hosts run."""
-    toleration_seconds: int = 300
-    """How long a pod puts up with a node that is away, where it says nothing itself."""
     event_ttl: float = 3600.0
     legacy_token: Callable[[str, str, str, str], str] | None = None
     """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""

@@ -107,6 +107,7 @@ def _assemble(
         api_address=(address, config.listen_address[1]),
         alone=config.store == "sqlite",
         issuer=_issuer(config, keys),
+        away_seconds=config.default_toleration_seconds,
     )
     api = ApiServer(
         registry=registry,
@@ -218,7 +219,6 @@ def _control_plane(
             pod_cidr=config.pod_cidr,
             cloud=_cloud(config),
             node_grace=config.node_grace,
-            toleration_seconds=config.default_toleration_seconds,
             legacy_token=registry.access.issuer.issue_legacy,
             sign=functools.partial(_sign, keys.ca, lifetime(config)),
         ),

@@ -14,17 +14,21 @@ from meshkube.control.apiserver.lookup import Lookup
 ALWAYS_KEPT = frozenset({"default", "kube-system", "kube-public"})
 AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 AWAY_SECONDS = 300
+"""How long every pod puts up with a node that is away, where it says nothing else."""
 
 
-def admit_create(kind: Kind, obj: Object, namespace: str, lookup: Lookup) -> None:
-    """Raises `ApiError` 404 or 403."""
+def admit_create(
+    kind: Kind, obj: Object, namespace: str, lookup: Lookup, away_seconds: int = AWAY_SECONDS
+) -> None:
+    """Raises `ApiError` 404 or 403. `away_seconds`: how long a pod stays bound to a node that is
+    away, where it says nothing itself."""
     if kind.namespaced:
         _namespace(kind, meta.name(obj), namespace, lookup)
     if kind is kinds.POD:
         ranges = list(lookup.inside(kinds.LIMIT_RANGE, namespace))
         limits.fill_in(obj, ranges)
         service_accounts.admit(obj, namespace, lookup.find, lookup.all)
-        _tolerations(obj)
+        _tolerations(obj, away_seconds)
         classes.priority(obj, lookup)
         limits.check(kind, obj, ranges)
     elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
@@ -65,9 +69,9 @@ def _namespace(kind: Kind, name: str, namespace: str, lookup: Lookup) -> None:
     raise error
 
 
-def _tolerations(pod: Object) -> None:
-    """Every pod puts up with a node that is away for five minutes, where it says nothing else of
-    that (Kubernetes' DefaultTolerationSeconds)."""
+def _tolerations(pod: Object, seconds: int) -> None:
+    """Every pod puts up with a node that is away for a while (Kubernetes'
+    DefaultTolerationSeconds)."""
     spec = pod.setdefault("spec", {})
     known = spec.get("tolerations") or []
     for key in AWAY:
@@ -77,7 +81,7 @@ def _tolerations(pod: Object) -> None:
                     "key": key,
                     "operator": "Exists",
                     "effect": "NoExecute",
-                    "tolerationSeconds": AWAY_SECONDS,
+                    "tolerationSeconds": seconds,
                 }
             )
 

@@ -24,6 +24,7 @@ from meshkube.control.apiserver import (
     subresources,
 )
 from meshkube.control.apiserver.access import Access
+from meshkube.control.apiserver.admission import AWAY_SECONDS
 from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached, Change, Selection
 from meshkube.control.apiserver.catalog import Catalog
@@ -68,6 +69,7 @@ class Registry:
         api_address: tuple[str, int] | None = None,
         alone: bool = True,
         issuer: TokenIssuer | None = None,
+        away_seconds: int = AWAY_SECONDS,
     ) -> None:
         self.clock = clock
         self._store = store
@@ -79,7 +81,9 @@ class Registry:
         lookup = _Lookup(self.feed)
         self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
         beside = Beside(self.feed, lookup, self.services, clock)
-        self._writer = Writer(store, self.feed, lookup, beside, clock, self.access.guard)
+        self._writer = Writer(
+            store, self.feed, lookup, beside, clock, self.access.guard, away_seconds
+        )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Keeps the caches; makes what every cluster has. See `parts.Part`."""

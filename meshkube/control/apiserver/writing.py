@@ -45,6 +45,7 @@ class Writer:
         beside: Beside,
         clock: Clock,
         guard: Guard,
+        away_seconds: int,
     ) -> None:
         self._store = store
         self._feed = feed
@@ -52,6 +53,7 @@ class Writer:
         self._beside = beside
         self._clock = clock
         self._guard = guard
+        self._away_seconds = away_seconds
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
@@ -97,7 +99,7 @@ class Writer:
         strategy.prepare_create(kind, obj, namespace, now, _new_uid())
         # Limit ranges look at what is left after the defaults.
         rules.defaults(kind, obj)
-        admission.admit_create(kind, obj, namespace, self._lookup)
+        admission.admit_create(kind, obj, namespace, self._lookup, self._away_seconds)
         if kind is kinds.SERVICE:
             services.prepare(obj, None)
 

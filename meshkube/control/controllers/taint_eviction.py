@@ -14,26 +14,22 @@ from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import indexes, pods
-from meshkube.control.controllers.node_lifecycle import NOT_READY, UNREACHABLE
 from meshkube.control.loop import Context, Controller
 from meshkube.control.scheduler.filters import tolerates
 
 
-def leaves_in(pod: Object, taints: Iterable[Object], now: datetime, default: int) -> float | None:
-    """Seconds until the pod has to leave (0: now); None where it may stay. `default`: how many it
-    puts up with a node that is away, where it says nothing."""
-    waits = [_leaves_for(pod, taint, now, default) for taint in taints]
+def leaves_in(pod: Object, taints: Iterable[Object], now: datetime) -> float | None:
+    """Seconds until the pod has to leave (0: now); None where it may stay."""
+    waits = [_leaves_for(pod, taint, now) for taint in taints]
     return min((wait for wait in waits if wait is not None), default=None)
 
 
-def _leaves_for(pod: Object, taint: Object, now: datetime, default: int) -> float | None:
+def _leaves_for(pod: Object, taint: Object, now: datetime) -> float | None:
     tolerations = (pod.get("spec") or {}).get("tolerations") or ()
     matching = [one for one in tolerations if tolerates([one], taint)]
-    seconds = [one.get("tolerationSeconds") for one in matching]
     if not matching:
-        if taint.get("key") not in (NOT_READY, UNREACHABLE):
-            return 0.0
-        seconds = [default]
+        return 0.0
+    seconds = [one.get("tolerationSeconds") for one in matching]
     limits = [max(0, int(limit)) for limit in seconds if limit is not None]
     if not limits:
         return None
@@ -53,11 +49,10 @@ async def reconcile(context: Context, key: str) -> float | None:
         return None
     now = context.clock.now()
     waits = []
-    default = context.settings.toleration_seconds
     for pod in context.caches.of(kinds.POD).by_index(indexes.NODE, key):
         if meta.deleting(pod) or pods.finished(pod):
             continue
-        wait = leaves_in(pod, taints, now, default)
+        wait = leaves_in(pod, taints, now)
         if wait == 0:
             await _evict(context, pod)
         elif wait is not None:
