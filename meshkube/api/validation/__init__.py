@@ -15,6 +15,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import (
     autoscaling,
+    certificates,
     cluster,
     configuration,
     definitions,
@@ -82,6 +83,7 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.CSI_NODE: storage.validate_csi_node,
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.validate_definition,
+    kinds.CERTIFICATE_SIGNING_REQUEST: certificates.validate_request,
 }
 # A kind that is not here is checked on update as on creation.
 _UPDATE: Final[dict[Kind, Update]] = {
@@ -116,10 +118,12 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.CSI_DRIVER: storage.validate_csi_driver_update,
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity_update,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.validate_definition_update,
+    kinds.CERTIFICATE_SIGNING_REQUEST: certificates.validate_request_update,
 }
 
 __all__ = [
     "is_checked",
+    "validate_approval_update",
     "validate_binding",
     "validate_create",
     "validate_ephemeral_update",
@@ -158,6 +162,12 @@ def validate_ephemeral_update(pod: Object, old: Object) -> list[FieldError]:
     """Every fault of what is added to a pod through `ephemeralcontainers`."""
     faults = validate_metadata_update(kinds.POD, pod, old)
     return _unique(faults + pods.validate_ephemeral_update(pod, old))
+
+
+def validate_approval_update(request: Object, old: Object) -> list[FieldError]:
+    """Every fault of what is decided on a certificate request."""
+    faults = validate_metadata_update(kinds.CERTIFICATE_SIGNING_REQUEST, request, old)
+    return _unique(faults + certificates.validate_approval(request, old))
 
 
 def is_checked(kind: Kind) -> bool:

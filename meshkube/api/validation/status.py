@@ -11,6 +11,7 @@ from meshkube.api.types import Object
 from meshkube.api.validation import formats
 from meshkube.api.validation.addresses import validate_load_balancer_status
 from meshkube.api.validation.autoscaling import validate_autoscaler_status
+from meshkube.api.validation.certificates import validate_request_status
 from meshkube.api.validation.cluster import validate_node_update
 from meshkube.api.validation.definitions import validate_definition_status
 from meshkube.api.validation.faults import (
@@ -247,4 +248,5 @@ STATUS: Final[dict[Kind, Callable[[Object, Object], Faults]]] = {
     kinds.RESOURCE_QUOTA: validate_quota_status,
     kinds.HORIZONTAL_POD_AUTOSCALER: validate_autoscaler_status,
     kinds.CUSTOM_RESOURCE_DEFINITION: validate_definition_status,
+    kinds.CERTIFICATE_SIGNING_REQUEST: validate_request_status,
 }

@@ -251,6 +251,26 @@ def _only_conditions(obj: Object, old: Object) -> None:
         obj["status"]["conditions"] = conditions
 
 
+def date_conditions(obj: Object, old: Object, now: str) -> None:
+    """When each condition of a certificate request came to be, where that is not said."""
+    before = {one.get("type"): one for one in (old.get("status") or {}).get("conditions") or ()}
+    status = obj.get("status") or {}
+    dated = []
+    for condition in status.get("conditions") or ():
+        known = before.get(condition.get("type")) or {}
+        same = known.get("status") == condition.get("status")
+        since = known.get("lastTransitionTime") if same else now
+        dated.append(
+            {
+                **condition,
+                "lastUpdateTime": condition.get("lastUpdateTime") or now,
+                "lastTransitionTime": condition.get("lastTransitionTime") or since or now,
+            }
+        )
+    if dated:
+        obj["status"] = {**status, "conditions": dated}
+
+
 def _only_finalizers(obj: Object, old: Object) -> None:
     finalizers = (obj.get("spec") or {}).get("finalizers")
     for key in [*obj, *old]:

@@ -168,6 +168,8 @@ class Writer:
             # Before the generation is decided: leaving a default out changes nothing.
             rules.defaults(kind, new)
         strategy.prepare_update(kind, new, old, subresource)
+        if kind is kinds.CERTIFICATE_SIGNING_REQUEST and subresource:
+            strategy.date_conditions(new, old, meta.timestamp(self._clock.now()))
         if kind is kinds.SERVICE and subresource not in _NOT_SPEC:
             services.prepare(new, old)
         return new
@@ -180,6 +182,8 @@ class Writer:
             rules.validate_status(kind, new, old)
         elif subresource == "ephemeralcontainers":
             rules.validate_ephemeral(kind, new, old)
+        elif subresource == "approval":
+            rules.validate_approval(kind, new, old)
         elif subresource not in _NOT_SPEC:
             rules.validate_update(kind, new, old)
             admission.admit_update(kind, new, old, self._lookup)

@@ -245,6 +245,7 @@ _CONTROLLERS: dict[str, list[Rule]] = {
         rule("get list watch update patch delete", CORE, "secrets"),
         rule("get list watch update", CORE, "serviceaccounts"),
     ],
+    "token-cleaner": [rule("get list watch delete", CORE, "secrets")],
     "certificate-controller": [
         rule("delete get list watch", _CERTIFICATES, "certificatesigningrequests"),
         rule(
@@ -295,6 +296,7 @@ CONTROLLER_ACCOUNTS = {
     "serviceaccount": "service-account-controller",
     "serviceaccount-token": "token-controller",
     "event-ttl": "event-ttl-controller",
+    "tokencleaner": "token-cleaner",
     "csrapproving": "certificate-controller",
     "csrsigning": "certificate-controller",
     "csrcleaner": "certificate-controller",

@@ -18,6 +18,7 @@ from meshkube.control.auth.users import (
 
 _AUTHORIZATION = "authorization.k8s.io"
 _AUTHENTICATION = "authentication.k8s.io"
+_CERTIFICATES = "certificates.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
 AGGREGATE = "rbac.authorization.k8s.io/aggregate-to-"
 _HEALTH = "/healthz /livez /readyz /version /version/"
@@ -79,7 +80,26 @@ def roles() -> Iterator[Object]:
             rule("create", _AUTHORIZATION, "subjectaccessreviews"),
         ],
     )
+    yield from _for_certificates()
     yield from _for_namespaces()
+
+
+def _for_certificates() -> Iterator[Object]:
+    """Held by nobody from the start, as in Kubernetes: an administrator hands them out."""
+    requests = "certificatesigningrequests"
+    prefix = f"system:{_CERTIFICATES}:"
+    yield role("system:node-bootstrapper", [rule("create get list watch", _CERTIFICATES, requests)])
+    for what in ("nodeclient", "selfnodeclient"):
+        name = f"{prefix}{requests}:{what}"
+        yield role(name, [rule("create", _CERTIFICATES, f"{requests}/{what}")])
+    for signer in (
+        "kube-apiserver-client",
+        "kube-apiserver-client-kubelet",
+        "kubelet-serving",
+        "legacy-unknown",
+    ):
+        approves = rule("approve", _CERTIFICATES, "signers", f"kubernetes.io/{signer}")
+        yield role(f"{prefix}{signer}-approver", [approves])
 
 
 def _for_namespaces() -> Iterator[Object]:
