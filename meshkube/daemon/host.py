@@ -161,6 +161,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         runtime=runtime,
         records=agent.records,
         images=agent.images,
+        pods=agent.pods,
         node_name=config.node_name,
         tls=host.node_tls,
         port=config.node_port,

@@ -115,6 +115,10 @@ class NodeAgent:
         """What runs, for whoever serves logs and exec."""
         return self._records
 
+    def pods(self) -> list[Object]:
+        """The pods of this node, as last written or seen."""
+        return [worker.pod for worker in self._workers.values()]
+
     def _not_ready(self) -> str:
         lost = self._runtime_lost_at
         if lost is not None and self._clock.monotonic() - lost < RUNTIME_PATIENCE:

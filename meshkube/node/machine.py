@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from meshkube.node.hosts import Resolver, parse_resolver
@@ -41,6 +42,31 @@ class Pressure:
     processes: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What the whole host uses now."""
+
+    cpu_nanoseconds: int
+    """CPU time since it was booted."""
+    memory: int
+    """Bytes that could not be had for something else at once."""
+    booted: datetime
+
+
+def read_used() -> Used:
+    fields: dict[str, list[str]] = {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *values = line.split()
+        fields[name] = values
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields["cpu"][:8])
+    ticks = user + nice + system + irq + softirq + steal
+    return Used(
+        cpu_nanoseconds=ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
+        memory=max(0, _memory("MemTotal") - _memory("MemAvailable")),
+        booted=datetime.fromtimestamp(int(fields["btime"][0]), UTC),
+    )
+
+
 def read_machine(data_dir: Path) -> Machine:
     machine_id = _first_line("/etc/machine-id")
     return Machine(
@@ -54,6 +80,11 @@ def read_machine(data_dir: Path) -> Machine:
         boot_id=_first_line("/proc/sys/kernel/random/boot_id"),
         system_uuid=_first_line("/sys/class/dmi/id/product_uuid") or machine_id,
     )
+
+
+def total_memory() -> int:
+    """Bytes."""
+    return _memory("MemTotal")
 
 
 def read_pressure(data_dir: Path) -> Pressure:

@@ -70,6 +70,11 @@ class PodWorker:
         self._evicted = ""
         self._complained: set[tuple[str, int]] = set()
 
+    @property
+    def pod(self) -> Object:
+        """With its newest status; shared."""
+        return self._reporter.latest(self._pod)
+
     def look_again(self) -> None:
         self._wake.set()
 

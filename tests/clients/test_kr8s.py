@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import kr8s
@@ -71,6 +72,20 @@ def test_sync_pod_wait_logs_exec(api):
     assert pod.exec(["sh", "-c", "exit 3"], check=False).returncode == 3
     pod.delete(grace_period=0)
     pod.wait("delete", timeout=20)
+
+
+async def test_async_port_forward(here, namespace):
+    api = await async_api(kubeconfig=here.kubeconfig, namespace=namespace)
+    pod = await AsyncPod(manifests.pod("serves", SCRIPT), api=api)
+    await pod.create()
+    await pod.wait("condition=Ready", timeout=30)
+    await pod.exec(["sh", "-c", "echo inside >/tmp/index.html; httpd -p 8080 -h /tmp"])
+    async with pod.portforward(8080) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b"inside\n")
+        writer.close()
+    await pod.delete(grace_period=0)
 
 
 def test_sync_scale_and_wait(api):

@@ -9,7 +9,7 @@ import threading
 import pytest
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 from kubernetes.utils import create_from_dict
 
 from tests.lab.host import wait_for
@@ -182,6 +182,29 @@ def test_exec_stream(core, namespace, running):
     talk.write_stdin("echo said; echo wrong >&2; exit 3\n")
     talk.run_forever(timeout=10)
     assert (talk.read_stdout(), talk.read_stderr(), talk.returncode) == ("said\n", "wrong\n", 3)
+
+
+def test_port_forward_and_proxy(core, namespace, running):
+    stream(
+        core.connect_get_namespaced_pod_exec, running, namespace, stdout=True, stderr=True,
+        command=["sh", "-c", "echo inside >/tmp/index.html; httpd -p 8080 -h /tmp"],
+    )  # fmt: skip
+    forwarded = portforward(
+        core.connect_get_namespaced_pod_portforward, running, namespace, ports="8080"
+    )
+    http = forwarded.socket(8080)
+    http.setblocking(True)
+    http.sendall(b"GET / HTTP/1.0\r\n\r\n")
+    answer = b""
+    while data := http.recv(65536):
+        answer += data
+    http.close()
+    forwarded.websocket.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    assert answer.endswith(b"inside\n")
+    assert not forwarded.error(8080)
+    proxy = core.connect_get_namespaced_pod_proxy_with_path
+    assert proxy(f"{running}:8080", namespace, "index.html") == "inside\n"
 
 
 def test_create_from_dict_of_several_objects(api, core, namespace):

@@ -97,6 +97,7 @@ async def serving(host: Host, tmp_path: Path) -> AsyncIterator[Node]:
             runtime=world.runtime,
             records=world.agent.records,
             images=world.agent.images,
+            pods=world.agent.pods,
             node_name="n1",
             tls=server_tls,
             host="127.0.0.1",
@@ -266,8 +267,42 @@ def test_attach(docker_host: Host, tmp_path: Path) -> None:
                     message = await socket.receive(timeout=10)
                     if message.data[0] == 1:
                         got += message.data[1:]
-            async with node.session.get(f"{node.base}/stats/summary") as response:
-                found = await response.json()
+
+    in_host(docker_host, scenario())
+
+
+def test_what_the_node_tells_of_itself(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            await node.world.create(pod("a"))
+            await node.world.running("a")
+
+            async def get(path: str) -> str:
+                async with node.session.get(node.base + path) as response:
+                    response.raise_for_status()
+                    return await response.text()
+
+            found = orjson.loads(await get("/stats/summary"))
             assert found["node"]["nodeName"] == "n1"
+            assert found["node"]["memory"]["workingSetBytes"] > 0
+            [told] = found["pods"]
+            assert told["podRef"]["name"] == "a"
+            assert told["containers"][0]["cpu"]["usageCoreNanoSeconds"] > 0
+            assert told["cpu"]["usageCoreNanoSeconds"] > 0
+            [listed] = orjson.loads(await get("/pods"))["items"]
+            assert listed["status"]["phase"] == "Running"
+            [running] = orjson.loads(await get("/runningpods/"))["items"]
+            assert running["metadata"]["uid"] == listed["metadata"]["uid"]
+            labels = 'container="c",namespace="default",pod="a"'
+            assert f"container_cpu_usage_seconds_total{{{labels}}} " in await get(
+                "/metrics/resource"
+            )
+            assert f"container_memory_working_set_bytes{{{labels}," in await get(
+                "/metrics/cadvisor"
+            )
+            assert "process_cpu_seconds_total" in await get("/metrics")
+            run = f"{node.base}/run/default/a/c"
+            async with node.session.post(run, params={"cmd": "echo it runs"}) as response:
+                assert await response.text() == "it runs\n"
 
     in_host(docker_host, scenario())
