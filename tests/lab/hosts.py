@@ -54,9 +54,10 @@ class Hosts:
             assert node.member is not None
             node.flags = (*node.flags, f"--store={store_url(self.members, node.member)}")
         first.up()
+        if others:
+            token = self.token("server")
         for node in others:
-            node.copy_keys_from(first)
-            node.launch()
+            node.launch(f"--join=https://{first.host.address}:6443", f"--token={token}")
         for node in others:
             node.wait_ready(60)
         for node in self.nodes:
@@ -72,9 +73,12 @@ class Hosts:
 
     def join(self, node: Node) -> None:
         """Has an agent join with a token of its own."""
-        token = self.api.meshkube("token", "create").stdout.split()[-1]
         urls = ",".join(f"https://{server.host.address}:6443" for server in self.servers)
-        node.up(60, f"--server={urls}", f"--token={token}")
+        node.up(60, f"--server={urls}", f"--token={self.token('agent')}")
+
+    def token(self, role: str) -> str:
+        """A new join token."""
+        return self.api.meshkube("token", "create", "--role", role).stdout.strip()
 
     # Looks
 
@@ -168,13 +172,20 @@ class Hosts:
 def plan(
     *flags: str, servers: int, agents: int, docker: bool, tag: str = "", base: Path | None = None
 ) -> Hosts:
-    """Hosts with nothing on them yet; `flags` are for every daemon."""
+    """Hosts with nothing on them yet; `flags` are for every daemon, where it has such a one."""
     *machines, client = plug_in(servers + agents + 1, tag, base)
     nodes = [
-        Node(host, "server" if n < servers else "agent", docker=docker, flags=flags)
+        Node(host, "server", docker=docker, flags=flags)
+        if n < servers
+        else Node(host, "agent", docker=docker, flags=[flag for flag in flags if _of_host(flag)])
         for n, host in enumerate(machines)
     ]
     return Hosts(nodes, client)
+
+
+def _of_host(flag: str) -> bool:
+    """Whether a setting is one of each host; others are the cluster's, and servers say them."""
+    return flag.startswith("--node-heartbeat=")
 
 
 @contextlib.contextmanager

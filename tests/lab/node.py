@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +11,6 @@ from tests.lab.cluster import MESHKUBE, Cluster
 from tests.lab.host import Host
 from tests.lab.members import Member
 from tests.lab.shell import wait_for
-
-SHARED = ("ca.crt", "ca.key", "service-account.key")
 
 
 class Node(Cluster):
@@ -132,13 +128,3 @@ class Node(Cluster):
             "--key", str(pki / "admin.key"), f"https://127.0.0.1:6443{path}", check=False,
         )  # fmt: skip
         return json.loads(done.stdout) if done.returncode == 0 else None
-
-    def copy_keys_from(self, other: Node) -> None:
-        """The CA and the token keys of another server, as an operator would carry them over."""
-        pki = self.data_dir / "pki"
-        pki.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in SHARED:
-            shutil.copy2(other.data_dir / "pki" / name, pki / name)
-
-    def processes(self) -> list[subprocess.Popen[bytes]]:
-        return self.host.processes
