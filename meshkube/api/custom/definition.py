@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshkube.api.custom import columns, jsonpath
 from meshkube.api.custom.defaulting import default
@@ -14,6 +14,9 @@ from meshkube.api.custom.structural import Structural
 from meshkube.api.kinds import ALL_VERBS, Kind
 from meshkube.api.printing.columns import Printer
 from meshkube.api.types import Object
+
+if TYPE_CHECKING:
+    from meshkube.api.custom.rules import Rules
 
 Source = Callable[[], Object]
 """Gives the definition's own object; parsed anew each time, so that nobody has to keep it."""
@@ -49,6 +52,16 @@ class Version:
     @cached_property
     def schema(self) -> Structural:
         return Structural(self.openapi_schema(), root=True)
+
+    @cached_property
+    def rules(self) -> Rules | None:
+        """Its `x-kubernetes-validations`; None for none."""
+        if not self.schema.has_rules:
+            return None
+        # Most definitions have no rules: what reads them is loaded for the first that has.
+        from meshkube.api.custom.rules import Rules
+
+        return Rules(self.schema)
 
     @cached_property
     def printer(self) -> Printer:

@@ -83,7 +83,17 @@ def validate_update(kind: Kind, obj: Object, old: Object) -> list[FieldError]:
 
 
 def _judged(kind: Kind, obj: Object, old: JSON) -> list[FieldError]:
-    return values.validate(obj, _version(kind, obj).schema, old)
+    version = _version(kind, obj)
+    faults = values.validate(obj, version.schema, old)
+    if version.rules is None:
+        return faults
+    if faults:
+        words = (
+            "some validation rules were not checked because the object was invalid; correct the"
+            " existing errors to complete validation"
+        )
+        return [*faults, FieldError("<nil>", "FieldValueInvalid", f"Invalid value: null: {words}")]
+    return version.rules.judge(obj, old, version.schema)
 
 
 def _version(kind: Kind, obj: Object) -> Version:

@@ -48,7 +48,12 @@ def review_schema(schema: Object, path: str) -> Faults:
         faults.append(forbidden(child(path, "nullable"), "nullable cannot be true at the root"))
     _structure(schema, path, faults, root=True)
     if not faults:
-        _defaults(schema, Structural(schema, root=True), path, faults)
+        compiled = Structural(schema, root=True)
+        _defaults(schema, compiled, path, faults)
+        if compiled.has_rules:
+            from meshkube.api.custom.rule_review import review_rules
+
+            faults += review_rules(compiled, path)
     return faults[:MOST]
 
 
