@@ -17,7 +17,7 @@ from meshkube import pki
 from meshkube.api.types import Object
 from meshkube.ingress.client_hello import server_name
 
-PROTOCOLS = ["http/1.1"]
+PROTOCOLS = ["h2", "http/1.1"]
 
 
 class CertificateError(Exception):

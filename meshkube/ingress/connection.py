@@ -29,17 +29,19 @@ from meshkube.ingress.http1 import (
     parse_fields,
     parse_request_line,
 )
-from meshkube.ingress.policies import Asked, Redirect, decide
+from meshkube.ingress.http2 import Http2Connection
+from meshkube.ingress.outgoing import asked, changed, with_host
+from meshkube.ingress.policies import Redirect, decide
 from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.proxy import Proxy
-from meshkube.ingress.rewriting import rewritten
 from meshkube.ingress.routes import Miss, Route
 
 if TYPE_CHECKING:
     from meshkube.ingress.upstream import ResponseHead, Upstream
 
 # States of a connection, by what the next bytes from the client are.
-HEAD, BODY, WAIT, TUNNEL, LINGER = range(5)
+HEAD, BODY, WAIT, TUNNEL, LINGER, GONE = range(6)
+PREFACE_LINE = b"PRI * HTTP/2.0\r\n"
 
 
 @dataclass(slots=True)
@@ -280,6 +282,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _unusual(self, data: bytes) -> bytes:
         """A first line that is not `METHOD /path HTTP/1.x`."""
+        if data.startswith(PREFACE_LINE):
+            return self._switch_to_http2(data)
         if data.startswith(b"\r\n"):
             # Sent after a body by old clients (RFC 9112, section 2.2).
             return data[2:]
@@ -291,6 +295,17 @@ class Http1Connection(asyncio.Protocol):
         prepared = self._prepare(data[line.end : end + 2], line.minor, line.authority)
         out = b"%b %b HTTP/1.1\r\n" % (line.method, line.target)
         return self._begin(prepared, out, data, end + 4)
+
+    def _switch_to_http2(self, data: bytes) -> bytes:
+        """The client speaks HTTP/2 without having asked (RFC 9113, section 3.3)."""
+        self._proxy.clients.discard(self)
+        self._proxy.connections -= 1
+        self._state = GONE
+        successor = Http2Connection(self._proxy, self._port, self._scheme)
+        self.transport.set_protocol(successor)
+        successor.connection_made(self.transport)
+        successor.data_received(data)
+        return b""
 
     def _partial(self, data: bytes) -> bytes:
         if data.startswith(b"\r\n") and len(data) > 2:
@@ -309,7 +324,7 @@ class Http1Connection(asyncio.Protocol):
         kept = fields.kept
         if authority is not None and authority != host:
             host = authority
-            kept = _with_host(kept, authority)
+            kept = with_host(kept, authority)
         elif fields.host is None:
             kept += b"Host: \r\n"
         options = fields.connection
@@ -347,7 +362,9 @@ class Http1Connection(asyncio.Protocol):
         if found.policy is not None:
             if self._answered(found, found.policy, prepared):
                 return data[start:]
-            line, out = self._changed(found, found.policy, line, out)
+            if found.policy.max_body is not None:
+                self._body_limit = found.policy.max_body
+            line, out = changed(found, found.policy, self._method, self._target, line, out)
         head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
         exchange = self._exchange = Exchange(
             proxy, self, found, head, self._method, prepared.upgrade
@@ -360,18 +377,9 @@ class Http1Connection(asyncio.Protocol):
 
     def _answered(self, route: Route, policy: Policy, prepared: Prepared) -> bool:
         """Whether the policy answers the request itself."""
-        fields, peer = prepared.fields, self.peer
-        client, scheme = peer.address, peer.scheme
-        if peer.trusted:
-            client = fields.forwarded_for.partition(b",")[0].strip() or client
-            scheme = fields.forwarded_proto.lower() or scheme
-        asked = Asked(
-            client.decode("latin-1"),
-            scheme == b"https",
-            prepared.host.decode("latin-1"),
-            self._target.decode("latin-1"),
-        )
-        found = decide(policy, asked, self._proxy.https_port)
+        fields = prepared.fields
+        question = asked(self.peer, fields, prepared.host, self._target)
+        found = decide(policy, question, self._proxy.https_port)
         if found is None:
             return False
         self._state = BODY if fields.length else WAIT
@@ -383,19 +391,6 @@ class Http1Connection(asyncio.Protocol):
             route.stats.count(found.status, 0.0)
             self.fail(Problem(found.status, found.reason, route))
         return True
-
-    def _changed(
-        self, route: Route, policy: Policy, line: bytes, out: bytes
-    ) -> tuple[bytes, bytes]:
-        """The first line and the header lines for the pod as the policy wants them."""
-        if policy.max_body is not None:
-            self._body_limit = policy.max_body
-        if policy.rewrite and self._target.startswith(b"/"):
-            target = rewritten(self._target.decode("ascii"), policy.rewrite, route.captures)
-            line = b"%b %b HTTP/1.1\r\n" % (self._method, target.encode("ascii"))
-        if policy.upstream_host:
-            out = _with_host(out, policy.upstream_host.encode())
-        return line, out
 
     def _begin_body(self, exchange: Exchange, length: int, data: bytes) -> bytes:
         limit = self._body_limit
@@ -644,9 +639,3 @@ class Http1Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self.transport.abort()
-
-
-def _with_host(block: bytes, host: bytes) -> bytes:
-    """The block with this Host in place of its own."""
-    lines_ = [line for line in block.split(b"\r\n") if not line.lower().startswith(b"host:")]
-    return b"Host: " + host + b"\r\n" + b"\r\n".join(lines_)

@@ -27,8 +27,9 @@ async def listen(
     bound = port
 
     def connection() -> asyncio.Protocol:
-        inner = Http1Connection(proxy, bound, scheme)
-        return inner if certificates is None else TlsTransport(proxy, certificates, inner)
+        if certificates is None:
+            return Http1Connection(proxy, bound, scheme)
+        return TlsTransport(proxy, certificates, bound)
 
     try:
         server = await loop.create_server(connection, host, port, backlog=BACKLOG)

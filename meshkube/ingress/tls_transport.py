@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from meshkube.ingress.certificates import Certificates
 from meshkube.ingress.connection import Http1Connection
+from meshkube.ingress.http2 import Http2Connection
 from meshkube.ingress.proxy import Proxy
 
 READ_AT_ONCE = 65536
@@ -31,18 +32,20 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         "_inner",
         "_out",
         "_paused",
+        "_port",
         "_proxy",
         "_raw",
         "_tls",
     )
 
+    _inner: Http1Connection | Http2Connection
     _raw: asyncio.Transport
     _tls: ssl.SSLObject
 
-    def __init__(self, proxy: Proxy, certificates: Certificates, inner: Http1Connection) -> None:
+    def __init__(self, proxy: Proxy, certificates: Certificates, port: int) -> None:
         asyncio.Transport.__init__(self)
         self._proxy = proxy
-        self._inner = inner
+        self._port = port
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._certificates: Certificates | None = certificates
         """Until the first bytes say which of them is wanted."""
@@ -82,6 +85,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             self._inner.connection_lost(exc)
         else:
             self._proxy.gone(self)
+            return
         # The two point at each other: without this the garbage collector would have to find out.
         del self._inner
 
@@ -102,6 +106,9 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         # Also in TLS 1.3, where only the session ticket waits: held back until the first answer, it
         # would leave the client's Nagle algorithm waiting for a delayed acknowledgement, 40 ms.
         self._flush()
+        spoken = self._tls.selected_alpn_protocol()
+        kind = Http2Connection if spoken == "h2" else Http1Connection
+        self._inner = kind(self._proxy, self._port, b"https")
         self._inner.connection_made(self)
         self._proxy.clients.discard(self)
         return True
@@ -145,6 +152,9 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             self.abort()
             return
         self._raw.write(self._out.read())
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._inner = cast(Http2Connection, protocol)
 
     def pause_reading(self) -> None:
         self._paused = True

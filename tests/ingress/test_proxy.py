@@ -815,7 +815,6 @@ FAST = Settings(
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"GET /.. HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
         (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 405),
     ],

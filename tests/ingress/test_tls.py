@@ -77,7 +77,7 @@ async def test_the_server_name_chooses_the_most_exact_certificate(
     name: str, expected: str, version: ssl.TLSVersion
 ) -> None:
     context = trusting(maximum_version=version, minimum_version=version)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     async with Origin() as origin, https(loaded(), origin) as (_, port):
         async with client(port, ssl=context, server_hostname=name) as c:
             assert (await c.ask(GET)).body == b"ok"

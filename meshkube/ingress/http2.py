@@ -1,0 +1,262 @@
+"""The client's side in HTTP/2: one connection, many requests side by side (RFC 9113).
+
+h2 keeps the protocol's state; here are the streams as `Downstream`s, the flow of bytes both ways,
+and what a client may ask of one connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error, ProtocolError
+from h2.settings import SettingCodes, Settings
+
+from meshkube.ingress import http2_head
+from meshkube.ingress.forwarded import Peer
+from meshkube.ingress.http1 import HeadError
+from meshkube.ingress.http2_stream import Http2Stream
+from meshkube.ingress.problems import Problem
+from meshkube.ingress.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+STREAMS = 128
+"""Requests of one client side by side."""
+STREAM_WINDOW = 262_144
+CONNECTION_WINDOW = 4 * STREAM_WINDOW
+"""Bytes of bodies that one client may send before pods have taken them: what it can fill."""
+RESETS, RESETS_BACK = 100.0, 10.0
+"""Requests that a client may begin and reset, and how many more it earns back each second. What
+goes beyond that is the "rapid reset" attack (CVE-2023-44487)."""
+_LAST_STREAM = 2**31 - 1
+
+
+class Http2Connection(asyncio.Protocol):
+    """One client. A `ClientConnection` of the proxy."""
+
+    transport: asyncio.Transport
+    peer: Peer
+
+    def __init__(self, proxy: Proxy, port: int, scheme: bytes) -> None:
+        self.proxy = proxy
+        self._port = port
+        self._scheme = scheme
+        self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=False))
+        self.streams: dict[int, Http2Stream] = {}
+        self.deadline = 0.0
+        """While there is no request; 0: not set yet."""
+        self._resets = RESETS
+        self._resets_at = 0.0
+        self._leaving = False
+        self.write_paused = False
+
+    # The event loop's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        proxy = self.proxy
+        self.peer = proxy.peer(transport.get_extra_info("peername"), self._port, self._scheme)
+        proxy.connections += 1
+        proxy.clients.add(self)
+        self._resets_at = monotonic()
+        self.deadline = monotonic() + proxy.settings.head_timeout
+        self.h2.local_settings = Settings(client=False, initial_values=_settings(proxy))
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
+        self.flush()
+        if len(proxy.clients) > proxy.settings.max_connections:
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            events = self.h2.receive_data(data)
+            self._handle(events)
+        except ProtocolError:
+            # h2 has put the GOAWAY that says why among what is to be sent.
+            self.flush()
+            self.transport.close()
+            return
+        self.flush()
+
+    def eof_received(self) -> None:
+        """The end of the client is the end of its requests."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.proxy.gone(self)
+        streams, self.streams = self.streams, {}
+        for stream in streams.values():
+            stream.cancel()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly: nothing more is taken from it, or made for it."""
+        self.write_paused = True
+        self.transport.pause_reading()
+        for stream in self.streams.values():
+            stream.pause()
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self.transport.resume_reading()
+        for stream in tuple(self.streams.values()):
+            stream.push()
+        self.flush()
+
+    # What the client says
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, RequestReceived):
+                self._request(event)
+            elif isinstance(event, DataReceived):
+                self._data(event)
+            elif isinstance(event, StreamEnded):
+                if (stream := self.streams.get(event.stream_id)) is not None:
+                    stream.request_ended()
+            elif isinstance(event, WindowUpdated):
+                self._window(event.stream_id)
+            elif isinstance(event, StreamReset):
+                self._reset(event)
+            elif isinstance(event, ConnectionTerminated):
+                self._leaving = True
+                self._leave_when_idle()
+            elif isinstance(event, TrailersReceived):
+                pass
+
+    def _request(self, event: RequestReceived) -> None:
+        number = event.stream_id
+        stream = Http2Stream(self, number)
+        if self._leaving or self.proxy.draining:
+            self.reset(number, ErrorCodes.REFUSED_STREAM)
+            return
+        self.streams[number] = stream
+        ended = event.stream_ended is not None
+        try:
+            stream.begin(http2_head.request(event.headers, ended), ended)
+        except HeadError as error:
+            stream.fail(Problem(error.status, error.reason))
+
+    def _data(self, event: DataReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            # Refused already, and still on its way: the connection's window must not shrink.
+            self.take(event.flow_controlled_length, event.stream_id)
+            return
+        stream.body(event.data, event.flow_controlled_length)
+
+    def _window(self, number: int) -> None:
+        if number:
+            if (stream := self.streams.get(number)) is not None:
+                stream.push()
+            return
+        for stream in tuple(self.streams.values()):
+            stream.push()
+
+    def _reset(self, event: StreamReset) -> None:
+        stream = self.streams.pop(event.stream_id, None)
+        if stream is None:
+            return
+        stream.cancel()
+        now = monotonic()
+        earned = (now - self._resets_at) * RESETS_BACK
+        self._resets = min(RESETS, self._resets + earned) - 1
+        self._resets_at = now
+        if self._resets < 0:
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
+        self._leave_when_idle()
+
+    # What streams need
+
+    def flush(self) -> None:
+        """Sends what h2 has made."""
+        data = self.h2.data_to_send()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def take(self, size: int, number: int) -> None:
+        """So many bytes of a body are dealt with: the client may send as many more."""
+        if size:
+            try:
+                self.h2.acknowledge_received_data(size, number)
+            except H2Error:
+                # Of a stream that has ended meanwhile.
+                return
+
+    def reset(self, number: int, code: ErrorCodes) -> None:
+        """Ends one stream by force."""
+        try:
+            self.h2.reset_stream(number, code)
+        except H2Error:
+            return
+
+    def over(self, stream: Http2Stream) -> None:
+        """A stream has said all."""
+        self.streams.pop(stream.number, None)
+        if not self.streams:
+            # The sweep sets it anew.
+            self.deadline = 0.0
+        self._leave_when_idle()
+
+    def _leave_when_idle(self) -> None:
+        if self._leaving and not self.streams:
+            self.flush()
+            self.transport.close()
+
+    def _end(self, code: ErrorCodes) -> None:
+        self._goaway(code)
+        self.transport.close()
+
+    def _goaway(self, code: ErrorCodes) -> None:
+        # h2's own ends all streams with it; this one lets those that are under way finish.
+        last = self.h2.highest_inbound_stream_id if code else _LAST_STREAM
+        self.flush()
+        frame = b"\x00\x00\x08\x07\x00" + struct.pack("!III", 0, last, code)
+        if not self.transport.is_closing():
+            self.transport.write(frame)
+
+    # What the proxy asks
+
+    def check(self, now: float) -> None:
+        for stream in tuple(self.streams.values()):
+            stream.check(now)
+        self.flush()
+        if self.streams:
+            return
+        if not self.deadline:
+            self.deadline = now + self.proxy.settings.keep_alive_timeout
+        elif self.deadline < now:
+            self._end(ErrorCodes.NO_ERROR)
+
+    def drain(self) -> None:
+        self._leaving = True
+        self._goaway(ErrorCodes.NO_ERROR)
+        self._leave_when_idle()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+
+def _settings(proxy: Proxy) -> dict[SettingCodes, int]:
+    """What we tell every client. Set before the first frame: h2 sends later ones only as changes."""
+    return {
+        SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
+        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+        SettingCodes.MAX_HEADER_LIST_SIZE: proxy.settings.max_head,
+    }

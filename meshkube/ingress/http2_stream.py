@@ -1,0 +1,292 @@
+"""One request in HTTP/2: a `Downstream` whose bytes go through the windows of a connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from h2.errors import ErrorCodes
+from h2.exceptions import H2Error
+
+from meshkube.ingress import http2_head
+from meshkube.ingress.chunked import LAST_CHUNK, chunk
+from meshkube.ingress.exchange import Exchange
+from meshkube.ingress.forwarded import lines, sane_id
+from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
+from meshkube.ingress.http2_head import Header, Request
+from meshkube.ingress.outgoing import asked, changed
+from meshkube.ingress.policies import Redirect, decide
+from meshkube.ingress.problems import Problem, render
+from meshkube.ingress.routes import Miss
+
+if TYPE_CHECKING:
+    from meshkube.ingress.http2 import Http2Connection
+    from meshkube.ingress.routes import Route
+    from meshkube.ingress.upstream import ResponseHead, Upstream
+
+AHEAD = 262_144
+"""Bytes of a response that may wait for the client's window before the pod is held back."""
+
+
+class Http2Stream:
+    """One request and its response."""
+
+    takes_chunks = False
+
+    def __init__(self, connection: Http2Connection, number: int) -> None:
+        self.number = number
+        self._connection = connection
+        self._exchange: Exchange | None = None
+        self._request: Request | None = None
+        self._request_id = b""
+        # The request's body
+        self._chunked = False
+        self._done = False
+        """Its last byte is there."""
+        self._seen = self._limit = 0
+        self._held = 0
+        """Bytes that the pod has not made room for: the client's window stays as much smaller."""
+        self._paused = False
+        # The response's
+        self._answering = False
+        self._waiting: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._holding = False
+
+    # The request
+
+    def begin(self, request: Request, ended: bool) -> None:
+        """Starts the exchange. Raises `HeadError`."""
+        proxy = self._connection.proxy
+        self._request = request
+        self._done = ended
+        self._request_id = sane_id(request.fields.request_id) or proxy.new_id()
+        found = proxy.lookup(request.host, request.target)
+        if isinstance(found, Miss):
+            self.fail(Problem(404, found.reason))
+            return
+        self._limit = proxy.settings.max_body
+        line = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
+        out = self._lines(request)
+        policy = found.policy
+        if policy is not None:
+            if self._answered(found, request):
+                return
+            if policy.max_body is not None:
+                self._limit = policy.max_body
+            line, out = changed(found, policy, request.method, request.target, line, out)
+        if self._limit and request.length > self._limit:
+            raise HeadError(413, f"the body is larger than {self._limit} bytes")
+        head = b"%b%bX-Request-Id: %b\r\n\r\n" % (line, out, self._request_id)
+        self._exchange = exchange = Exchange(proxy, self, found, head, request.method, b"")
+        exchange.start(b"", ended)
+
+    def _lines(self, request: Request) -> bytes:
+        """The header lines for the pod, but the request's id."""
+        fields = request.fields
+        framing = b""
+        self._chunked = request.length == CHUNKED
+        if self._chunked:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        if fields.expects_continue:
+            framing += b"Expect: 100-continue\r\n"
+        return fields.kept + framing + lines(self._connection.peer, fields, request.host)
+
+    def _answered(self, route: Route, request: Request) -> bool:
+        """Whether the policy answers the request itself."""
+        assert route.policy is not None
+        peer = self._connection.peer
+        question = asked(peer, request.fields, request.host, request.target)
+        found = decide(route.policy, question, self._connection.proxy.https_port)
+        if found is None:
+            return False
+        if isinstance(found, Redirect):
+            route.stats.count(found.status, 0.0)
+            location = found.location.encode("latin-1", "replace")
+            self._answer(found.status, [(b"location", location)], b"")
+        else:
+            route.stats.count(found.status, 0.0)
+            self.fail(Problem(found.status, found.reason, route))
+        return True
+
+    def body(self, data: bytes, size: int) -> None:
+        """Some of the body; `size` is what it takes of the window."""
+        exchange = self._exchange
+        self._seen += len(data)
+        if self._limit and self._seen > self._limit:
+            self._connection.take(size, self.number)
+            if exchange is not None:
+                exchange.refuse(413, f"the body is larger than {self._limit} bytes")
+            return
+        if exchange is not None and data:
+            exchange.more(chunk(data) if self._chunked else data, False)
+        if self._paused:
+            self._held += size
+        else:
+            self._connection.take(size, self.number)
+
+    def request_ended(self) -> None:
+        """The body's last byte is there."""
+        if self._done:
+            return
+        self._done = True
+        if self._exchange is not None:
+            self._exchange.more(LAST_CHUNK if self._chunked else b"", True)
+
+    def pause_body(self) -> None:
+        self._paused = True
+
+    def resume_body(self) -> None:
+        self._paused = False
+        held, self._held = self._held, 0
+        if held:
+            self._connection.take(held, self.number)
+            self._connection.flush()
+
+    # The response
+
+    def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
+        self._headers(http2_head.response(head.status, head.kept), False)
+        self._send(data[start:], end)
+
+    def respond_whole(self, head: ResponseHead, data: bytes) -> None:
+        self.respond(head, head.body, data, head.size, True)
+
+    def more(self, data: bytes, end: bool) -> None:
+        self._send(data, end)
+
+    def interim(self, head: ResponseHead) -> None:
+        self._headers(http2_head.response(head.status, head.kept), False, interim=True)
+        self._connection.flush()
+
+    def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
+        """Cannot happen: an upgrade is a thing of HTTP/1, and none was asked for."""
+        raise AssertionError("an upgrade in HTTP/2")
+
+    def fail(self, problem: Problem) -> None:
+        self._exchange = None
+        connection = self._connection
+        request_id = self._id()
+        connection.proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
+        accept = field_value(self._request.fields.kept, b"accept") if self._request else b""
+        kind, body = render(problem, request_id, accept)
+        headers = [
+            (b"content-type", kind),
+            (b"cache-control", b"no-store"),
+            (b"x-request-id", request_id.encode("latin-1")),
+        ]
+        self._answer(problem.status, headers, body)
+
+    def _answer(self, status: int, headers: list[Header], body: bytes) -> None:
+        """A response of our own."""
+        head = [(b":status", b"%d" % status), *headers, (b"content-length", b"%d" % len(body))]
+        if self._request is not None and self._request.method == b"HEAD":
+            body = b""
+        self._headers(head, False)
+        self._send(body, True)
+
+    def broken(self, problem: Problem) -> None:
+        """A reset tells the client that something is missing."""
+        self._exchange = None
+        facts = {"request_id": self._id(), **self.describe()}
+        self._connection.proxy.note_problem(problem, facts)
+        self._connection.reset(self.number, ErrorCodes.INTERNAL_ERROR)
+        self._connection.over(self)
+        self._connection.flush()
+
+    def _headers(self, headers: list[Header], end: bool, *, interim: bool = False) -> None:
+        self._answering = self._answering or not interim
+        try:
+            self._connection.h2.send_headers(self.number, headers, end_stream=end)
+        except H2Error:
+            # The client has reset the stream, or the pod's head is nothing for HTTP/2.
+            self.cancel()
+            self._connection.reset(self.number, ErrorCodes.INTERNAL_ERROR)
+            self._connection.over(self)
+
+    def _send(self, data: bytes, end: bool) -> None:
+        if end:
+            self._exchange = None
+            self._ended = True
+        if data:
+            self._waiting.append(data)
+            self._size += len(data)
+        self.push()
+        self._connection.flush()
+
+    def push(self) -> None:
+        """Hands over as much of the response as the windows let through."""
+        if not self._answering or self._connection.write_paused:
+            self._balance()
+            return
+        try:
+            self._fill_windows()
+        except H2Error:
+            self.cancel()
+            self._connection.over(self)
+            return
+        self._balance()
+
+    def _fill_windows(self) -> None:
+        h2, number = self._connection.h2, self.number
+        while self._waiting:
+            room = min(h2.local_flow_control_window(number), h2.max_outbound_frame_size)
+            if room <= 0:
+                return
+            data = self._waiting.popleft()
+            if len(data) > room:
+                self._waiting.appendleft(data[room:])
+                data = data[:room]
+            self._size -= len(data)
+            h2.send_data(number, data)
+        if self._ended:
+            h2.end_stream(number)
+            if not self._done:
+                # The rest of the request is of no use to anybody (RFC 9113, section 8.1).
+                self._connection.reset(number, ErrorCodes.NO_ERROR)
+            self._connection.over(self)
+
+    def _balance(self) -> None:
+        """Holds the pod back while the client does not keep up."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._size > AHEAD and not self._holding:
+            self._holding = True
+            exchange.pause_response()
+        elif self._holding and self._size <= AHEAD // 2 and not self._connection.write_paused:
+            self._holding = False
+            exchange.resume_response()
+
+    def pause(self) -> None:
+        """The client's socket is full."""
+        if self._exchange is not None and not self._holding:
+            self._holding = True
+            self._exchange.pause_response()
+
+    # The end
+
+    def cancel(self) -> None:
+        """The client is gone, or wants no answer any more."""
+        exchange, self._exchange = self._exchange, None
+        self._waiting.clear()
+        self._size = 0
+        if exchange is not None:
+            exchange.cancel()
+
+    def check(self, now: float) -> None:
+        """Acts on the deadline where it has passed."""
+        if self._exchange is not None and self._exchange.deadline < now:
+            self._exchange.expire()
+
+    def _id(self) -> str:
+        return (self._request_id or self._connection.proxy.new_id()).decode("latin-1")
+
+    def describe(self) -> dict[str, str]:
+        request = self._request
+        return {
+            "client": self._connection.peer.address.decode(),
+            "host": request.host.decode("latin-1") if request else "",
+            "path": request.target.decode("latin-1") if request else "",
+        }

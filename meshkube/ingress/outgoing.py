@@ -1,0 +1,42 @@
+"""What a policy makes of the head of a request, whatever version of HTTP it came in. Pure."""
+
+from __future__ import annotations
+
+from meshkube.ingress.annotations import Policy
+from meshkube.ingress.forwarded import Peer
+from meshkube.ingress.http1 import Fields
+from meshkube.ingress.policies import Asked
+from meshkube.ingress.rewriting import rewritten
+from meshkube.ingress.routes import Route
+
+
+def asked(peer: Peer, fields: Fields, host: bytes, target: bytes) -> Asked:
+    """The request as policies see it: a trusted proxy's word counts for its client."""
+    client, scheme = peer.address, peer.scheme
+    if peer.trusted:
+        client = fields.forwarded_for.partition(b",")[0].strip() or client
+        scheme = fields.forwarded_proto.lower() or scheme
+    return Asked(
+        client.decode("latin-1"),
+        scheme == b"https",
+        host.decode("latin-1"),
+        target.decode("latin-1"),
+    )
+
+
+def changed(
+    route: Route, policy: Policy, method: bytes, target: bytes, line: bytes, out: bytes
+) -> tuple[bytes, bytes]:
+    """The first line and the header lines for the pod as the policy wants them."""
+    if policy.rewrite and target.startswith(b"/"):
+        new = rewritten(target.decode("ascii"), policy.rewrite, route.captures)
+        line = b"%b %b HTTP/1.1\r\n" % (method, new.encode("ascii"))
+    if policy.upstream_host:
+        out = with_host(out, policy.upstream_host.encode())
+    return line, out
+
+
+def with_host(block: bytes, host: bytes) -> bytes:
+    """The block with this Host in place of its own."""
+    lines = [line for line in block.split(b"\r\n") if not line.lower().startswith(b"host:")]
+    return b"Host: " + host + b"\r\n" + b"\r\n".join(lines)
