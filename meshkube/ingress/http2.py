@@ -254,7 +254,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 def _settings(proxy: Proxy) -> dict[SettingCodes, int]:
-    """What we tell every client. Set before the first frame: h2 sends later ones only as changes."""
+    """What we tell every client, before the first frame: h2 sends later ones only as changes."""
     return {
         SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
