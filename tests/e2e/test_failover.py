@@ -89,6 +89,13 @@ def test_without_quorum_nothing_is_lost_and_all_goes_on_afterwards(hosts: Hosts)
     assert {"before", "after"} <= {item["metadata"]["name"] for item in found}
 
 
+def test_of_all_these_leaders_no_two_ever_wrote_at_once(hosts: Hosts):
+    found = hosts.leaders_history()
+    assert found["violations"] == []
+    assert found["terms"]
+    assert found["leader_writes"] > 0
+
+
 def test_pods_of_a_dead_host_run_elsewhere_and_no_identity_runs_twice(hosts: Hosts):
     hosts.apply(workload("Deployment", "web", 3), workload("StatefulSet", "db", 3))
     wait_for(lambda: spread(hosts, "web") == spread(hosts, "db") == 3, 60, "pods on every host")

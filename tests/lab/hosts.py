@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,6 +134,14 @@ class Hosts:
         listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
         file.write_text(json.dumps(listed))
         self.api.meshkube("apply", "-f", str(file))
+
+    def leaders_history(self) -> Any:
+        """What etcd's own history says of the leaders' writes: `tests.support.leaders.Report`."""
+        node = next(node for node in self.servers if node.on)
+        assert node.member is not None
+        url = store_url(self.members, node.member)
+        check = (sys.executable, "-m", "tests.support.leaders", url)
+        return json.loads(node.host.run(*check, check=False).stdout)
 
     # Bad days
 
