@@ -28,6 +28,12 @@ from pathlib import Path
 import uvloop
 
 from bench import harness
+from meshkube.api import kinds
+from meshkube.api.types import Object
+from meshkube.clock import SystemClock
+from meshkube.control.apiserver.local import LocalClient
+from meshkube.control.apiserver.registry import Registry
+from meshkube.control.fence import Fence
 from meshkube.store import Store
 from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
@@ -67,6 +73,8 @@ def main() -> int:
                 cluster = clusters.enter_context(etcd.etcd(size, base=Path(directory)))
                 urls[name] = cluster.url
         runner.run(measure(Path(directory), urls))
+        for name, url in urls.items():
+            runner.run(across(name, url))
         if "--check-perf" in sys.argv:
             check_perf(urls)
     return 0
@@ -115,6 +123,81 @@ async def delays(peer: Peer) -> None:
             [f"{ROWS_READ} keys read", *centiles(page)],
         ],
     )
+
+
+async def across(name: str, url: str) -> None:
+    """Two servers of the API on one etcd, in this process: what is written through one, seen at
+    the other; and what claims and terms cost."""
+    async with contextlib.AsyncExitStack() as stack:
+        registries = []
+        for _ in range(2):
+            store = await EtcdStore.open(f"{url}/api")
+            stack.push_async_callback(store.aclose)
+            registries.append(Registry(store=store, clock=SystemClock()))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks = []
+        for registry in registries:
+            ready = asyncio.Event()
+            tasks.append(group.create_task(registry.run(ready.set)))
+            await ready.wait()
+        await _table_across(name, [LocalClient(registry) for registry in registries], registries)
+        for task in tasks:
+            task.cancel()
+
+
+async def _table_across(name: str, clients: list[LocalClient], registries: list[Registry]) -> None:
+    one, other = clients
+    rows: list[list[object]] = []
+    for what, watcher in (("same", one), ("other", other)):
+        seen = await seen_at(one, watcher, what)
+        rows.append([f"write asked for to seen by a watch, {what} server", *centiles(seen)])
+    read = [await _timed_ms(read_back(one, other, number)) for number in range(WATCHED)]
+    rows.append(["write at one server, then read at the other", *centiles(read)])
+    lease = {"metadata": {"name": "bench", "namespace": "kube-system"}, "spec": {}}
+    fence = Fence()
+    fence.hold(await one.create(kinds.LEASE, lease))
+    leading = LocalClient(registries[0], fence=fence)
+    for what, client, kind in (
+        ("a ConfigMap created", one, kinds.CONFIG_MAP),
+        ("the same in a leader's term", leading, kinds.CONFIG_MAP),
+        ("a Service created, with its claims", one, kinds.SERVICE),
+    ):
+        times = []
+        for number in range(WATCHED):
+            unique = f"{kind.singular}-{client is leading}-{number}".lower()
+            obj: Object = {"metadata": {"name": unique, "namespace": "default"}}
+            if kind is kinds.SERVICE:
+                obj["spec"] = {"type": "NodePort", "ports": [{"port": 80}]}
+            times.append(await _timed_ms(client.create(kind, obj)))
+        rows.append([what, *centiles(times)])
+    harness.print_table(f"two servers on {name}", ["", "ms", "p99"], rows)
+
+
+async def seen_at(writer: LocalClient, watcher: LocalClient, name: str) -> list[float]:
+    """Milliseconds from the call of a create until a watch, there, tells of it."""
+    found = []
+    start = (await watcher.list(kinds.CONFIG_MAP, "default")).resource_version
+    watch = watcher.watch(kinds.CONFIG_MAP, "default", resource_version=start)
+    async with contextlib.aclosing(watch) as events:
+        for number in range(WATCHED):
+            obj = {"metadata": {"name": f"{name}-{number}", "namespace": "default"}}
+            started = time.perf_counter()
+            writing = asyncio.ensure_future(writer.create(kinds.CONFIG_MAP, obj))
+            await anext(events)
+            found.append((time.perf_counter() - started) * 1000)
+            await writing
+    return found
+
+
+async def read_back(writer: LocalClient, reader: LocalClient, number: int) -> None:
+    obj = {"metadata": {"name": f"back-{number}", "namespace": "default"}}
+    await writer.create(kinds.CONFIG_MAP, obj)
+    await reader.get(kinds.CONFIG_MAP, f"back-{number}", "default")
+
+
+async def _timed_ms(work: Awaitable[object]) -> float:
+    started = time.perf_counter()
+    return (await timed(work) - started) * 1000
 
 
 def check_perf(urls: dict[str, str]) -> None:
