@@ -13,6 +13,7 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
+from meshkube.dataplane.health_ports import HealthPorts
 from meshkube.dataplane.kernel import Kernel, KernelError
 from meshkube.dataplane.network_plan import node_addresses, peers
 from meshkube.dataplane.rules import NODES, Table, is_class, of_nodes, service_of
@@ -86,6 +87,9 @@ class ServiceProxy:
             skip=frozenset(skip),
         )
         self._table = Table()
+        self._health = HealthPorts(lambda: self._in_step)
+        self._in_step = False
+        """Whether the kernel took the last change."""
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._informers = Informers(client)
@@ -105,6 +109,7 @@ class ServiceProxy:
             await self._kernel.open(self._settings, self._node_ip)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._informers.run())
+                group.create_task(self._health.run())
                 # Until both are known, the rules of an earlier run serve on.
                 await self._informers.wait_synced()
                 await self._compile()
@@ -182,7 +187,9 @@ class ServiceProxy:
                     continue
                 service = services.get(key)
                 pieces = slices.by_index(_INDEX, key)
-                self._table.put(key, self._frontends(key, service, pieces))
+                fronts = self._frontends(key, service, pieces)
+                self._health.put(key, fronts.health)
+                self._table.put(key, fronts)
             if self._dirty:
                 await asyncio.sleep(0)
 
@@ -205,10 +212,12 @@ class ServiceProxy:
             self._table.take()
             try:
                 await self._kernel.load(self._table.ruleset)
+                self._in_step = True
                 self._count()
                 return
             except KernelError as error:
                 FAILURES.inc()
+                self._in_step = False
                 log.error("rules refused: tries again", extra={"reason": str(error)})
             await self._clock.sleep(RETRY_AFTER)
             await self._compile()

@@ -223,12 +223,16 @@ def _left(front: Front, old: Frontend | None, new: Frontend | None) -> set[Stale
 
 
 def _elements(frontend: Frontend) -> Iterator[tuple[tuple[str, str], str]]:
-    family, address, protocol, port = frontend.front
-    kind = "services" if address else "nodeports"
+    family, address, protocol, port, outside = frontend.front
+    kind = ("outside_" if outside else "") + ("services" if address else "nodeports")
     key = f"{address} . {protocol} . {port}" if address else f"{protocol} . {port}"
     count = len(frontend.backends)
     if not count:
-        yield (f"refused_{kind}{family}", key), ""
+        # From outside there is another node to try: whoever balances between nodes tries again.
+        if outside:
+            yield (f"{kind}{family}", key), "drop"
+        else:
+            yield (f"refused_{kind}{family}", key), ""
         return
     how = "sticky" if frontend.sticky else "spread"
     yield (f"{kind}{family}", key), f"goto {how}_{kind}{family}_{count}"

@@ -18,7 +18,7 @@ _IP: dict[Family, str] = {4: "ip", 6: "ip6"}
 _LOOPBACK: dict[Family, str] = {4: "127.0.0.0/8", 6: "::1"}
 
 # Before Docker's own address translation (-100) and filters (0): see docs/dataplane.md.
-_NAT, _FILTER = -105, -10
+_NAT, _FILTER, _GUARD = -105, -10, -110
 
 
 def load(ruleset: Ruleset, settings: Settings) -> str:
@@ -27,7 +27,8 @@ def load(ruleset: Ruleset, settings: Settings) -> str:
     lines = [f"add table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
     for family in families:
         lines += _sets(family)
-    lines += _translation(families)
+    lines += _guarding(families)
+    lines += _translation(settings)
     lines += _refusals(settings)
     lines += ["chain postrouting {", "type nat hook postrouting priority 100;"]
     lines += ['oifname "lo" return']
@@ -61,8 +62,10 @@ def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
     """How many rules each chain of the loaded table has: what a repair compares with."""
     families = settings.families
     rules = {
-        "prerouting": 1,
+        "sources": 1 + len(families),
+        "prerouting": 2,
         "output": 1,
+        "outside": 3 * len(families),
         "services": 2 * len(families),
         "input": 1,
         "forward": 1,
@@ -89,6 +92,10 @@ def _sets(family: Family) -> Iterator[str]:
     port = "inet_proto . inet_service"
     yield f"map services{family} {{ type {front} : verdict; }}"
     yield f"map nodeports{family} {{ type {port} : verdict; }}"
+    yield f"map outside_services{family} {{ type {front} : verdict; }}"
+    yield f"map outside_nodeports{family} {{ type {port} : verdict; }}"
+    yield f"set guarded{family} {{ type {front}; }}"
+    yield f"set allowed{family} {{ type {front} . {address}; flags interval; }}"
     yield f"set refused_services{family} {{ type {front}; }}"
     yield f"set refused_nodeports{family} {{ type {port}; }}"
     yield f"set hairpins{family} {{ type {address} . {address}; }}"
@@ -96,11 +103,28 @@ def _sets(family: Family) -> Iterator[str]:
     yield f"set nodes{family} {{ type {address}; }}"
 
 
-def _translation(families: Iterable[Family]) -> Iterator[str]:
-    yield f"chain prerouting {{ type nat hook prerouting priority {_NAT}; jump services; }}"
-    yield f"chain output {{ type nat hook output priority {_NAT}; jump services; }}"
-    yield "chain services {"
+def _guarding(families: Iterable[Family]) -> Iterator[str]:
+    yield "chain sources {"
+    yield f"type filter hook prerouting priority {_GUARD}; ct state != new return"
     for family in families:
+        front = _front(family)
+        source = f"{_IP[family]} saddr"
+        yield f"{front} @guarded{family} {front} . {source} != @allowed{family} drop"
+    yield "}"
+
+
+def _translation(settings: Settings) -> Iterator[str]:
+    hook = f"type nat hook prerouting priority {_NAT};"
+    yield f"chain prerouting {{ {hook} jump outside; jump services; }}"
+    yield f"chain output {{ type nat hook output priority {_NAT}; jump services; }}"
+    yield "chain outside {"
+    for family in settings.families:
+        yield f"{_IP[family]} saddr {_cidrs(settings.pod_cidrs, family)} return"
+        yield f"{_front(family)} vmap @outside_services{family}"
+        yield f"{_this_host(family)} {_port()} vmap @outside_nodeports{family}"
+    yield "}"
+    yield "chain services {"
+    for family in settings.families:
         yield f"{_front(family)} vmap @services{family}"
         yield f"{_this_host(family)} {_port()} vmap @nodeports{family}"
     yield "}"
@@ -153,7 +177,7 @@ def _class(name: str) -> Iterator[str]:
     kind, _, count = name.rpartition("_")
     family: Family = 6 if kind.endswith("6") else 4
     ip = _IP[family]
-    front = _port() if kind.startswith("nodeports") else _front(family)
+    front = _port() if "nodeports" in kind else _front(family)
     random = f"numgen random mod {count}"
     yield f"add map {TABLE} {name} {{ typeof {front} . {random} : {ip} daddr . th dport; }}"
     spread, sticky = _chains(name)

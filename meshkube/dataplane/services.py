@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from meshkube.api.types import Object
 
 Family = Literal[4, 6]
+Reach = Literal["all", "node", "outside node"]
+"""Any endpoint; those of this node; those of this node for clients outside the cluster."""
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 """By IP protocol number: a host may have no /etc/protocols for `nft` to look names up in."""
@@ -27,6 +29,8 @@ class Front(NamedTuple):
     """Empty: every address of this host (a node port)."""
     protocol: int
     port: int
+    outside: bool = False
+    """Only what comes from outside the cluster: it keeps to endpoints of this node."""
 
 
 class Backend(NamedTuple):
@@ -54,6 +58,14 @@ class Frontend:
     """A client keeps its backend for as long as the set of backends stays the same."""
 
 
+class Health(NamedTuple):
+    """What a balancer in front of the cluster asks each node for (`healthCheckNodePort`)."""
+
+    port: int
+    endpoints: int
+    """Ready ones on this node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frontends:
     """All of one Service."""
@@ -62,9 +74,11 @@ class Frontends:
     members: frozenset[tuple[str, str]] = frozenset()
     """`(set, element)` that its backends need, shared with other Services: `hairpins` for those on
     this node (each may reach itself through the Service), `outsiders` for those with addresses
-    outside the pod CIDRs (pods on a host's network, machines outside the cluster)."""
+    outside the pod CIDRs (pods on a host's network, machines outside the cluster), `guarded` for
+    fronts that only certain sources may reach and `allowed` for those."""
     rank: tuple[str, str] = ("", "")
     """Where two Services claim one front, the lower rank (the older Service) has it."""
+    health: Health | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,22 +152,71 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
                 continue
             endpoints = list(_endpoints(slices, port, family))
             members |= set(_members(endpoints, family, settings))
-            for front, local in fronts:
-                backends = _choose(endpoints, settings.node_name if local else None)
-                found.setdefault(front, Frontend(front, backends, sticky))
-    return Frontends(tuple(found.values()), frozenset(members), rank)
+            for front, reach in fronts:
+                for made in _reached(front, reach, endpoints, settings.node_name):
+                    found.setdefault(made.front, replace(made, sticky=sticky))
+            members |= set(_guards(service, port, family))
+    health = _health(spec, slices, settings.node_name)
+    return Frontends(tuple(found.values()), frozenset(members), rank, health)
+
+
+def _reached(
+    front: Front, reach: Reach, endpoints: list[_Endpoint], node: str
+) -> Iterator[Frontend]:
+    """One front by its traffic policy. Clients inside the cluster are not bound to a node by the
+    policy for those outside."""
+    everywhere = _choose(endpoints, None)
+    if reach == "node":
+        yield Frontend(front, _choose(endpoints, node))
+        return
+    yield Frontend(front, everywhere)
+    if reach == "outside node" and everywhere:
+        yield Frontend(front._replace(outside=True), _choose(endpoints, node))
+
+
+def _health(spec: Mapping[str, Any], slices: Iterable[Object], node: str) -> Health | None:
+    port = spec.get("healthCheckNodePort")
+    if not port or spec.get("externalTrafficPolicy") != "Local":
+        return None
+    here = {
+        (endpoint.get("targetRef") or {}).get("uid") or endpoint["addresses"][0]
+        for piece in slices
+        for endpoint in piece.get("endpoints") or ()
+        if endpoint.get("nodeName") == node
+        and endpoint.get("addresses")
+        and (endpoint.get("conditions") or {}).get("ready") is not False
+    }
+    return Health(int(port), len(here))
+
+
+def _guards(service: Object, port: Mapping[str, Any], family: Family) -> Iterator[tuple[str, str]]:
+    """`loadBalancerSourceRanges`: who may reach the balancer's addresses."""
+    protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
+    ranges = (service["spec"]).get("loadBalancerSourceRanges") or ()
+    allowed = [net for text in ranges if (net := _network(text.strip())).version == family]
+    if not allowed or any(network.prefixlen == 0 for network in allowed):
+        return
+    for address in _balancer_addresses(service):
+        if family_of(address) != family:
+            continue
+        front = f"{address} . {protocol} . {port['port']}"
+        yield f"guarded{family}", front
+        # Ranges within others would be refused by the kernel as overlapping.
+        for network in ipaddress.collapse_addresses(allowed):  # type: ignore[type-var]
+            alone = network.prefixlen == network.max_prefixlen
+            yield f"allowed{family}", f"{front} . {network.network_address if alone else network}"
 
 
 def _fronts(
     service: Object, port: Mapping[str, Any], family: Family, settings: Settings
-) -> Iterator[tuple[Front, bool]]:
-    """Each front of one port, and whether only backends on this node may answer it."""
+) -> Iterator[tuple[Front, Reach]]:
+    """Each front of one port, and which backends may answer it."""
     spec = service["spec"]
     protocol = PROTOCOLS.get(port.get("protocol") or "TCP")
     if protocol is None or not port.get("port"):
         return
-    inside = spec.get("internalTrafficPolicy") == "Local"
-    outside = spec.get("externalTrafficPolicy") == "Local"
+    inside: Reach = "node" if spec.get("internalTrafficPolicy") == "Local" else "all"
+    outside: Reach = "outside node" if spec.get("externalTrafficPolicy") == "Local" else "all"
     for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
         if _usable(address, family, settings):
             yield Front(family, address, protocol, port["port"]), inside
@@ -168,7 +231,11 @@ def _fronts(
 def _external_addresses(service: Object) -> Iterator[str]:
     spec = service["spec"]
     yield from spec.get("externalIPs") or ()
-    if spec.get("type") == "LoadBalancer":
+    yield from _balancer_addresses(service)
+
+
+def _balancer_addresses(service: Object) -> Iterator[str]:
+    if service["spec"].get("type") == "LoadBalancer":
         status = (service.get("status") or {}).get("loadBalancer") or {}
         for ingress in status.get("ingress") or ():
             # ipMode Proxy: the balancer wants its traffic back, even from inside the cluster.

@@ -53,10 +53,14 @@ def _key(key: Any) -> str:
 
 
 def _word(part: Any) -> str:
+    if isinstance(part, dict) and "prefix" in part:
+        return f"{part['prefix']['addr']}/{part['prefix']['len']}"
     return _NUMBERS.get(part, str(part))
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict) and "goto" in value:
         return f"goto {value['goto']['target']}"
+    if isinstance(value, dict) and "drop" in value:
+        return "drop"
     return _key(value)

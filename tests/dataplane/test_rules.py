@@ -25,6 +25,7 @@ _fronts = st.builds(
     st.sampled_from(["", "10.43.0.1", "10.43.0.2"]),
     st.sampled_from([6, 17]),
     st.integers(1, 3),
+    st.booleans(),
 )
 _backends = st.lists(
     st.builds(Backend, st.sampled_from(["10.42.0.2", "10.42.0.3", "10.42.0.4"]), st.just(80)),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshkube.api.types import Object
-from meshkube.dataplane.services import Backend, Front, Frontends, Settings, frontends
+from meshkube.dataplane.services import Backend, Front, Frontends, Health, Settings, frontends
 
 SETTINGS = Settings(
     node_name="h1",
@@ -130,14 +130,65 @@ def test_a_service_without_an_address_of_ours_has_no_front(spec: Object) -> None
     assert found(service(**spec), piece(endpoint("10.42.0.2"))) == {}
 
 
-def test_local_policies_keep_to_endpoints_of_this_node() -> None:
+OUTSIDE = Front(4, "", TCP, 30080, outside=True)
+
+
+def test_a_local_policy_for_outside_binds_only_clients_from_there() -> None:
     port = {"port": 80, "nodePort": 30080}
     slices = piece(endpoint("10.42.0.2", "h1"), endpoint("10.42.1.2", "h2"))
     result = found(service(port, type="NodePort", externalTrafficPolicy="Local"), slices)
-    assert [b.address for b in result[Front(4, "", TCP, 30080)]] == ["10.42.0.2"]
+    assert [b.address for b in result[OUTSIDE]] == ["10.42.0.2"]
+    assert len(result[Front(4, "", TCP, 30080)]) == 2
     assert len(result[Front(4, "10.43.0.80", TCP, 80)]) == 2
-    result = found(service(port, internalTrafficPolicy="Local"), slices)
+
+
+def test_a_local_policy_without_endpoints_here_or_anywhere() -> None:
+    port = {"port": 80, "nodePort": 30080}
+    local = service(port, type="NodePort", externalTrafficPolicy="Local")
+    assert found(local, piece(endpoint("10.42.1.2", "h2")))[OUTSIDE] == ()
+    # Nobody answers anywhere: that is refused, to whoever asks.
+    nowhere = found(local, piece())
+    assert OUTSIDE not in nowhere
+    assert nowhere[Front(4, "", TCP, 30080)] == ()
+
+
+def test_a_local_policy_for_inside_binds_everybody() -> None:
+    slices = piece(endpoint("10.42.0.2", "h1"), endpoint("10.42.1.2", "h2"))
+    result = found(service(internalTrafficPolicy="Local"), slices)
     assert [b.address for b in result[Front(4, "10.43.0.80", TCP, 80)]] == ["10.42.0.2"]
+
+
+def test_the_health_check_counts_ready_endpoints_of_this_node() -> None:
+    local = service(type="LoadBalancer", externalTrafficPolicy="Local", healthCheckNodePort=32000)
+    both = [{"name": name, "port": 8080, "protocol": "TCP"} for name in ("", "other")]
+    slices = piece(
+        endpoint("10.42.0.2", "h1"),
+        endpoint("10.42.0.3", "h1", ready=False),
+        endpoint("10.42.1.2", "h2"),
+        ports=both,
+    )
+    assert frontends(local, [slices], SETTINGS).health == Health(32000, 1)
+    assert frontends(service(), [slices], SETTINGS).health is None
+
+
+@pytest.mark.parametrize(
+    ("ranges", "expected"),
+    [
+        ([], set()),
+        (["0.0.0.0/0", "192.0.2.0/24"], set()),
+        (["2001:db8::/32"], set()),
+        (["192.0.2.0/24", " 192.0.2.128/25", "203.0.113.7/32"], {"192.0.2.0/24", "203.0.113.7"}),
+    ],
+)
+def test_source_ranges_guard_the_balancers_addresses(ranges: list[str], expected: set[str]) -> None:
+    balancer = service(type="LoadBalancer", loadBalancerSourceRanges=ranges)
+    balancer["status"] = {"loadBalancer": {"ingress": [{"ip": "198.51.100.9"}]}}
+    members = frontends(balancer, [piece(endpoint("10.42.0.2"))], SETTINGS).members
+    front = "198.51.100.9 . 6 . 80"
+    guarded = {value for name, value in members if name == "guarded4"}
+    assert guarded == ({front} if expected else set())
+    allowed = {value for name, value in members if name == "allowed4"}
+    assert allowed == {f"{front} . {source}" for source in expected}
 
 
 def test_both_families_get_their_own_fronts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -154,3 +155,16 @@ def test_load_balancers_have_addresses_of_their_own_on_the_link(hosts: Hosts):
     answers = {tuple(outside(hosts, f"http://{second}/cgi-bin/who")) for _ in range(10)}
     assert {client for _, client in answers} == {hosts.client.address}
     assert len(answers) == 1
+
+
+def test_every_node_says_whether_it_has_endpoints(hosts: Hosts):
+    found = hosts.read("/api/v1/namespaces/default/services/near")
+    port = found["spec"]["healthCheckNodePort"]
+    for node in hosts.nodes:
+        url = f"http://{node.host.address}:{port}/healthz"
+        done = hosts.client.run("curl", "-sS", "-m", "5", "--noproxy", "*", url)
+        assert json.loads(done.stdout) == {
+            "service": {"namespace": "default", "name": "near"},
+            "localEndpoints": 1,
+            "serviceProxyHealthy": True,
+        }
