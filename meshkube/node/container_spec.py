@@ -66,6 +66,8 @@ class Resolved:
     mounts: tuple[Mount, ...]
     sandbox: Record
     memory_capacity: int
+    target: str = ""
+    """The id of the container that `targetContainerName` names."""
 
 
 def container_spec(
@@ -95,6 +97,7 @@ def container_spec(
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),
         share_pid=bool(spec.get("shareProcessNamespace")),
+        pid_of=resolved.target,
         stop_signal=str((container.get("lifecycle") or {}).get("stopSignal") or ""),
         spec_hash=spec_hash(container),
         backoff=backoff,

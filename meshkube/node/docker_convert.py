@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from meshkube.node.runtime import SANDBOX, ContainerSpec, PodRef, Record, SandboxSpec
+from meshkube.node.runtime import SANDBOX, ContainerSpec, Mount, PodRef, Record, SandboxSpec
 
 NETWORK = "meshkube"
 BRIDGE = "meshkube0"
@@ -126,7 +126,7 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
                 "Source": mount.source,
                 "Target": mount.target,
                 "ReadOnly": mount.read_only,
-                "BindOptions": {"Propagation": mount.propagation},
+                **_propagation(mount),
             }
             for mount in spec.mounts
         ],
@@ -141,6 +141,8 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
         host["PidMode"] = "host"
     elif spec.share_pid:
         host["PidMode"] = joined
+    elif spec.pid_of:
+        host["PidMode"] = f"container:{spec.pid_of}"
     if limits.cpu_quota:
         host["CpuQuota"], host["CpuPeriod"] = limits.cpu_quota, limits.cpu_period
     if limits.memory:
@@ -158,6 +160,14 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
     if options:
         host["SecurityOpt"] = options
     return host
+
+
+def _propagation(mount: Mount) -> dict[str, Any]:
+    """Without a word Docker takes `rprivate`, or `rslave` for what holds its own directory, such
+    as `/`; told `rprivate`, it would refuse that."""
+    if mount.propagation == "rprivate":
+        return {}
+    return {"BindOptions": {"Propagation": mount.propagation}}
 
 
 def _pod_labels(pod: PodRef, name: str, attempt: int) -> dict[str, str]:

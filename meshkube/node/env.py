@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from meshkube.api import meta, quantities
 from meshkube.api.types import Object
+from meshkube.node.view import all_containers
 
 SourceKind = Literal["ConfigMap", "Secret"]
 Lookup = Callable[[SourceKind, str], Object | None]
@@ -162,8 +163,7 @@ def resource_value(reference: Object, container: Object, context: Context) -> st
     """The value of a `resourceFieldRef`, in its divisor, rounded up."""
     name = reference.get("containerName")
     if name and name != container.get("name"):
-        spec = context.pod["spec"]
-        everyone = [*(spec.get("initContainers") or ()), *spec["containers"]]
+        everyone = all_containers(context.pod)
         container = next((c for c in everyone if c["name"] == name), {})
         if not container:
             raise ConfigError(f"container {name} not found")

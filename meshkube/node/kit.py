@@ -47,8 +47,10 @@ def container_event(
     kit: Kit, pod: Object, name: str, type: Type, reason: str, message: str
 ) -> None:
     """Records an Event about one container of a pod."""
-    inits = {container["name"] for container in pod["spec"].get("initContainers") or ()}
-    part = "initContainers" if name in inits else "containers"
+    part = "containers"
+    for field in ("initContainers", "ephemeralContainers"):
+        if any(container["name"] == name for container in pod["spec"].get(field) or ()):
+            part = field
     reference = {"apiVersion": "v1", "kind": "Pod", **pod}
     kit.recorder.event(reference, type, reason, message, field_path=f"spec.{part}{{{name}}}")
 

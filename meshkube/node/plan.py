@@ -79,7 +79,7 @@ def plan(view: PodView) -> Plan:
     if not view.sandbox_running:
         return _join([Plan(wake_at=view.deadline), _without_sandbox(view)])
     until = Plan(wake_at=view.deadline)
-    return _join([until, _old_records(view), _init(view), _apps(view)])
+    return _join([until, _old_records(view), _ephemeral(view), _init(view), _apps(view)])
 
 
 def _join(plans: list[Plan]) -> Plan:
@@ -149,6 +149,11 @@ def _without_sandbox(view: PodView) -> Plan:
         return Plan(wake_at=trouble.retry_at)
     attempt = view.sandbox.attempt + 1 if view.sandbox is not None else 0
     return Plan((CreateSandbox(attempt),))
+
+
+def _ephemeral(view: PodView) -> Plan:
+    """They wait for nothing: an init container that fails may be what is looked into."""
+    return _join([_keep(view, container) for container in view.ephemeral])
 
 
 def _init(view: PodView) -> Plan:

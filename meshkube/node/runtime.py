@@ -166,6 +166,8 @@ class ContainerSpec:
     host_pid: bool = False
     host_ipc: bool = False
     share_pid: bool = False
+    pid_of: str = ""
+    """The id of a container whose processes it sees and may trace; empty: its own."""
     stop_signal: str = ""
     spec_hash: str = ""
     backoff: float = 0.0

@@ -106,8 +106,19 @@ class Starter:
             mounts=mounts,
             sandbox=sandbox,
             memory_capacity=self._kit.memory_capacity,
+            target=self._target(pod, container),
         )
         return container_spec(pod, container, step.attempt, step.backoff, resolved)
+
+    def _target(self, pod: Object, container: Object) -> str:
+        """The id of the container that an ephemeral one is to look into. Raises `ConfigError`."""
+        name = container.get("targetContainerName")
+        if not name:
+            return ""
+        for record in self._kit.records.of(meta.uid(pod)):
+            if record.name == name and record.state == "running":
+                return record.id
+        raise ConfigError(f'target container "{name}" does not run')
 
     async def _image(self, pod: Object, container: Object) -> Image:
         reference = container["image"]

@@ -47,6 +47,10 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     }
     if init:
         status["initContainerStatuses"] = init
+    if view.ephemeral:
+        status["ephemeralContainerStatuses"] = [
+            _container_status(view, container, facts) for container in view.ephemeral
+        ]
     if phase == "Failed" and view.overdue:
         status["reason"] = "DeadlineExceeded"
         status["message"] = "Pod was active on the node longer than the specified deadline"
@@ -77,7 +81,10 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
     state, last_state = _states(view, container, facts)
     probe = view.probe(container)
     running = "running" in state
-    if container.role == "init":
+    if container.role == "ephemeral":
+        # Nobody waits for it.
+        started, ready = running, False
+    elif container.role == "init":
         started = running
         ready = container.exit_code == 0 and not container.vanished
     else:
@@ -173,7 +180,7 @@ def _waiting(view: PodView, container: ContainerView) -> Object:
         return _reasoned(trouble.reason, trouble.message)
     if container.role == "app" and view.init and not view.initialized:
         return {"reason": "PodInitializing"}
-    if container.role != "app":
+    if container.role not in ("app", "ephemeral"):
         return {"reason": "PodInitializing"}
     return {"reason": "ContainerCreating"}
 
@@ -304,7 +311,8 @@ def status_patch(old: Mapping[str, Any], new: Object) -> Object:
     Conditions merge by type: those of others stay as they are."""
     patch: Object = {}
     for key in ("phase", "hostIP", "hostIPs", "podIP", "podIPs", "startTime", "qosClass",
-                "containerStatuses", "initContainerStatuses", "reason", "message"):  # fmt: skip
+                "containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses",
+                "reason", "message"):  # fmt: skip
         if old.get(key) != new.get(key) and (old.get(key) or new.get(key)):
             patch[key] = new.get(key)
     known = {condition["type"]: condition for condition in old.get("conditions") or ()}

@@ -14,7 +14,7 @@ from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node.runtime import SANDBOX, Record
 
-Role = Literal["init", "sidecar", "app"]
+Role = Literal["init", "sidecar", "app", "ephemeral"]
 RestartPolicy = Literal["Always", "OnFailure", "Never"]
 
 
@@ -109,6 +109,8 @@ class PodView:
     """The newest one."""
     init: tuple[ContainerView, ...]
     apps: tuple[ContainerView, ...]
+    ephemeral: tuple[ContainerView, ...] = ()
+    """What somebody looks into the running pod with: started once, and no part of its life."""
 
     @property
     def containers(self) -> tuple[ContainerView, ...]:
@@ -140,6 +142,8 @@ class PodView:
         code = container.exit_code
         if code is None:
             return True
+        if container.role == "ephemeral":
+            return False
         if container.role == "init":
             return code != 0 and self.restart_policy != "Never"
         return self.restart_policy == "Always" or (self.restart_policy == "OnFailure" and code != 0)
@@ -224,7 +228,15 @@ def look(pod: Object, seen: Seen) -> PodView:
         sandboxes[-1] if sandboxes else None,
         views("initContainers", "initContainerStatuses"),
         views("containers", "containerStatuses"),
+        views("ephemeralContainers", "ephemeralContainerStatuses"),
     )
+
+
+def all_containers(pod: Object) -> list[Object]:
+    """Those of every kind, in the order in which they are started."""
+    spec = pod["spec"]
+    fields = ("initContainers", "containers", "ephemeralContainers")
+    return [container for field in fields for container in spec.get(field) or ()]
 
 
 def _nth(records: Sequence[Record] | None, from_end: int) -> Record | None:
@@ -234,6 +246,8 @@ def _nth(records: Sequence[Record] | None, from_end: int) -> Record | None:
 def _role(field: str, container: Object) -> Role:
     if field == "containers":
         return "app"
+    if field == "ephemeralContainers":
+        return "ephemeral"
     return "sidecar" if container.get("restartPolicy") == "Always" else "init"
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from meshkube.api.types import Object
 from meshkube.node import env
 from meshkube.node.env import ConfigError, Context, SourceKind, contents
+from meshkube.node.view import all_containers
 
 DEFAULT_MODE = 0o644
 TOKEN_SECONDS = 3600
@@ -46,8 +47,7 @@ def references(pod: Object) -> set[tuple[SourceKind, str]]:
             if "secret" in source:
                 secret = source["secret"]
                 found.add(("Secret", secret.get("secretName") or secret.get("name", "")))
-    spec = pod["spec"]
-    for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
+    for container in all_containers(pod):
         found |= _env_references(container)
     return {reference for reference in found if reference[1]}
 

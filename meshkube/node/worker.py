@@ -36,7 +36,7 @@ from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
 from meshkube.node.troubles import OF_IMAGES, Troubles, back_off_message
-from meshkube.node.view import PodView, Seen, deletion_grace, look
+from meshkube.node.view import PodView, Seen, all_containers, deletion_grace, look
 from meshkube.node.volumes import VolumeError
 
 log = logging.getLogger(__name__)
@@ -301,8 +301,7 @@ class PodWorker:
         return following
 
     def _containers(self) -> list[Object]:
-        spec = self._pod["spec"]
-        return [*(spec.get("initContainers") or ()), *spec["containers"]]
+        return all_containers(self._pod)
 
     def _spec_of(self, name: str) -> Object | None:
         return next((c for c in self._containers() if c["name"] == name), None)

@@ -205,6 +205,40 @@ def test_run_with_a_terminal_leaves_nothing(cluster: Cluster) -> None:
         terminal.wait_for('pod "once" deleted')
 
 
+def test_debug_looks_into_a_running_container(cluster: Cluster) -> None:
+    """It sees the processes of its target, and shares the pod's network."""
+    look = "ps; wget -qO- http://127.0.0.1:8080/; exit 4"
+    command = ("debug", "web", "-it", f"--image={IMAGE}", "--container=look", "--target=main")
+    with Terminal(
+        Typed(cluster, True).command(*command, "--", "sh", "-c", f"sleep 2; {look}")
+    ) as shown:
+        shown.wait_for("inside")
+        shown.exit_code()
+    assert " httpd -p 9090 -h /w" in shown.shown
+
+    def ended() -> int:
+        statuses = cluster.get("pod", "web")["status"].get("ephemeralContainerStatuses", [])
+        found = [one["state"].get("terminated") for one in statuses if one["name"] == "look"]
+        return found[0]["exitCode"] if found and found[0] else -1
+
+    wait_for(lambda: ended() == 4, 15, "the end of the ephemeral container in the status")
+    assert cluster.kubectl("logs", "web", "-c", "look").stdout.endswith("inside\n")
+    assert cluster.get("pod", "web")["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
+def test_debug_by_a_copy_and_on_a_node(cluster: Cluster) -> None:
+    quiet = ("--attach=false", f"--image={IMAGE}")
+    cluster.kubectl(
+        "debug", "web", "--copy-to=copy", "--share-processes", *quiet, "--", "sleep", "99"
+    )
+    cluster.kubectl("wait", "--for=condition=Ready", "pod/copy", "--timeout=30s")
+    made = cluster.kubectl("debug", f"node/{cluster.host.name}", *quiet, "--", "sleep", "99").stdout
+    name = next(word for word in made.split() if word.startswith("node-debugger-"))
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
+    assert cluster.kubectl("exec", name, "--", "ls", "/host/etc/hostname").returncode == 0
+    cluster.kubectl("delete", "pod", "copy", name, "--now")
+
+
 def raw(cluster: Cluster, path: str) -> str:
     return cluster.kubectl("get", "--raw", path).stdout
 

@@ -301,3 +301,30 @@ def test_no_plan_ever_touches_what_is_busy_or_starts_what_runs(
                 assert not (running - {SANDBOX})
     starting = [a.name for a in found.actions if isinstance(a, StartContainer)]
     assert len(starting) == len(set(starting))
+
+
+DEBUGGER = {"name": "debug", "image": "i", "targetContainerName": "c"}
+
+
+def ephemeral(*records: Record, **spec: Any) -> Plan:
+    return plan(look(pod(ephemeralContainers=[DEBUGGER], **spec), Seen(records=records, now=NOW)))
+
+
+def test_an_ephemeral_container_is_started_beside_whatever_runs() -> None:
+    assert ephemeral(BOX, record()).actions == (StartContainer("debug", 0, 0.0),)
+    failing = [{"name": "first", "image": "i"}]
+    broken = record("first", "exited", exit_code=1, backoff=300.0)
+    assert ephemeral(BOX, broken, init=tuple(failing)).actions == (StartContainer("debug", 0, 0.0),)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_ephemeral_container_runs_once(code: int) -> None:
+    ended = record("debug", "exited", exit_code=code)
+    assert ephemeral(BOX, record(), ended).actions == ()
+    status = {"ephemeralContainerStatuses": [{"name": "debug", "containerID": "docker://x"}]}
+    assert ephemeral(BOX, record(), status=status).actions == ()
+
+
+def test_an_ephemeral_container_does_not_keep_a_pod_alive() -> None:
+    found = ephemeral(BOX, record(state="exited"), record("debug"), restartPolicy="Never")
+    assert [type(action) for action in found.actions] == [KillContainer]

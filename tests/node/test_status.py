@@ -157,3 +157,15 @@ def test_messages_of_the_termination_log() -> None:
     view = look(pod(restartPolicy="Never"), Seen(records=(BOX, ended), now=NOW))
     [entry] = pod_status(view, facts)["containerStatuses"]
     assert entry["state"]["terminated"]["message"] == "bye"
+
+
+def test_an_ephemeral_container_is_told_and_waited_for_by_nobody() -> None:
+    debugged = pod(ephemeralContainers=[{"name": "debug", "image": "i"}])
+    status = written(debugged, BOX, record())
+    [entry] = status["ephemeralContainerStatuses"]
+    assert entry["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert conditions(status)["Ready"] == "True"
+    status = written(debugged, BOX, record(), record("debug", "exited", exit_code=3))
+    [entry] = status["ephemeralContainerStatuses"]
+    assert entry["state"]["terminated"]["exitCode"] == 3
+    assert (status["phase"], conditions(status)["Ready"]) == ("Running", "True")
