@@ -1,211 +1,189 @@
-"""CPU of the API server per request, beside the plain aiohttp server it stands on: one run.
+"""CPU of the API server per request: ours, plain aiohttp, kube-apiserver with etcd.
 
-Both serve TLS with client certificates in a process of their own on one core; the load comes from
-another process. What counts is the CPU of the server's process, so the load's own speed does not.
-`bench/api.py` also says what the watch cache costs in memory, and what aiohttp alone costs when it
-answers the same bytes from a dict: no API server on aiohttp can be below that.
+One run, the same objects and requests for all, TLS with client certificates, servers in processes
+of their own. What counts is the CPU of the servers' processes (etcd's with kube-apiserver's), so
+the load's own speed does not. `hold` is the longest that one callback kept our loop, in ms of CPU.
+`python -m bench.api --no-peer` leaves kube-apiserver out, which is built once and takes minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import aiohttp
+import orjson
 import uvloop
-from aiohttp import web
 
-from bench import harness
-from meshkube import credentials
+from bench import api_servers, harness
+from bench.api_objects import pod
+from bench.api_servers import Target
 from meshkube.api.types import Object
-from meshkube.clock import SystemClock
-from meshkube.control.apiserver.registry import Registry
-from meshkube.control.apiserver.server import ApiServer
-from meshkube.store.sqlite import SqliteStore
 
 PODS = 10_000
-GETS = 10_000
-CREATES = 2_000
+GETS = 5_000
+WRITES = 2_000
 LISTS = 10
 WATCHERS = 500
 CHANGES = 100
 CONNECTIONS = 16
-
-
-def pod(number: int) -> Object:
-    """A pod of a usual size, with a status as a node writes it (2.5 kB)."""
-    name = f"web-{number:05d}"
-    state = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
-    container = {
-        "name": "app",
-        "image": "registry.example/shop/app:1.2.3",
-        "ports": [{"containerPort": 8080, "name": "http"}],
-        "env": [{"name": f"VARIABLE_{n}", "value": f"value-{n}"} for n in range(8)],
-        "resources": {
-            "requests": {"cpu": "100m", "memory": "64Mi"},
-            "limits": {"cpu": "500m", "memory": "128Mi"},
-        },
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}},
-    }
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "namespace": "default",
-            "labels": {"app": f"app-{number % 100}", "pod-template-hash": "5d4f8c7b9"},
-        },
-        "spec": {"containers": [container], "nodeName": f"node-{number % 50}"},
-        "status": {
-            "phase": "Running",
-            "podIP": f"10.42.{number // 250}.{number % 250 + 1}",
-            "conditions": [
-                {"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-                for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-            ],
-            "containerStatuses": [
-                {
-                    "name": "app",
-                    "image": container["image"],
-                    "imageID": "sha256:0",
-                    "ready": True,
-                    "restartCount": 0,
-                    "state": state,
-                }
-            ],
-        },
-    }
-
-
-async def serve(directory: Path) -> None:
-    """The API server and, on another port, plain aiohttp; until it is ended."""
-    keys = _keys(directory)
-    tls = keys.server_context("api-server", require_client=False)
-    store = await SqliteStore.open(directory / "store.db")
-    registry = Registry(store=store, clock=SystemClock())
-    api = ApiServer(registry=registry, listen=("127.0.0.1", 0), tls=tls)
-    loaded, ready = asyncio.Event(), asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(registry.run(loaded.set))
-        await loaded.wait()
-        group.create_task(api.run(ready.set))
-        await ready.wait()
-        plain = await _plain(tls)
-        print(api.port, plain, flush=True)
-
-
-async def _plain(tls: ssl.SSLContext) -> int:
-    """aiohttp at its barest: what was posted to a path is what a GET of it answers."""
-    bodies: dict[str, bytes] = {}
-    headers = {"Content-Type": "application/json"}
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        path = request.raw_path
-        if request.method == "POST":
-            bodies[path] = await request.read()
-            return web.Response(status=201, headers=headers)
-        if request.method == "PUT":  # so many bytes: a list is above aiohttp's limit of a body
-            bodies[path] = bytes(int(await request.read()))
-            return web.Response(status=201, headers=headers)
-        return web.Response(body=bodies[path], headers=headers)
-
-    runner = web.ServerRunner(web.Server(handle, access_log=None))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-    await site.start()
-    return int(runner.addresses[0][1])
-
-
-def _keys(directory: Path) -> credentials.Credentials:
-    return credentials.ensure(
-        directory / "pki", node_name="bench", addresses=[], domain="cluster.local"
-    )
-
-
-class Bench(NamedTuple):
-    """The server under load and a session to it."""
-
-    pid: int
-    api: str
-    plain: str
-    session: aiohttp.ClientSession
-
-    async def post(self, url: str, body: Object) -> None:
-        async with self.session.post(url, json=body) as response:
-            await response.read()
-            assert response.status == 201, await response.text()
-
-    async def get(self, url: str) -> int:
-        """The size of the answer."""
-        async with self.session.get(url) as response:
-            assert response.status == 200
-            return len(await response.read())
+MANY = 50_000
+PATH = "/api/v1/namespaces/default/pods"
+APPLY = {"Content-Type": "application/apply-patch+yaml"}
+MERGE = {"Content-Type": "application/merge-patch+json"}
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 class Cost(NamedTuple):
-    """What a number of requests took."""
+    """What one kind of request took."""
 
     micros: float
-    """CPU of the server for each."""
+    """CPU of the servers for each."""
     rate: float
     """Requests a second, as the load saw it."""
+    hold: float | None
 
 
-async def measured(bench: Bench, count: int, request: Callable[[int], Awaitable[object]]) -> Cost:
+Request = Callable[[Target, int], Awaitable[object]]
+Results = dict[str, dict[str, Cost]]
+"""By row, then by target."""
+
+
+async def ask(
+    target: Target, method: str, path: str, body: Object | None = None, **headers: Any
+) -> bytes:
+    """The body of an answer that must be good."""
+    data = orjson.dumps(body) if body is not None else None
+    headers = {"Content-Type": "application/json", **headers}
+    async with target.client.request(
+        method, target.url + path, data=data, headers=headers
+    ) as response:
+        content = await response.read()
+        assert response.status < 300, content[:1000]
+        return content
+
+
+async def measured(target: Target, count: int, request: Request) -> Cost:
     """`count` requests, several at a time."""
     numbers = iter(range(count))
 
     async def worker() -> None:
         for number in numbers:
-            await request(number)
+            await request(target, number)
 
-    before, started = harness.cpu_seconds(bench.pid), time.perf_counter()
+    target.hold()
+    before, started = target.cpu(), time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(min(CONNECTIONS, count)):
             group.create_task(worker())
     seconds = time.perf_counter() - started
-    return Cost((harness.cpu_seconds(bench.pid) - before) / count * 1e6, count / seconds)
+    return Cost((target.cpu() - before) / count * 1e6, count / seconds, target.hold())
 
 
-async def run(bench: Bench) -> list[list[object]]:
-    """The rows of the table."""
-    pods = f"{bench.api}/api/v1/namespaces/default/pods"
-    rows = []
-    empty = harness.resident_megabytes(bench.pid)
-    ours = await measured(bench, PODS, lambda n: bench.post(pods, pod(n)))
-    plain = await measured(bench, CREATES, lambda n: bench.post(f"{bench.plain}/{n}", pod(n)))
-    rows.append(_row("create a pod", ours, plain))
-    grown = harness.resident_megabytes(bench.pid) - empty
-    ours = await measured(bench, GETS, lambda n: bench.get(f"{pods}/web-{n % PODS:05d}"))
-    plain = await measured(bench, GETS, lambda n: bench.get(f"{bench.plain}/{n % CREATES}"))
-    rows.append(_row("get a pod", ours, plain))
-    size = await bench.get(pods)
-    ours = await measured(bench, LISTS, lambda n: bench.get(pods))
-    async with bench.session.put(f"{bench.plain}/list", data=str(size)) as response:
-        assert response.status == 201
-    plain = await measured(bench, LISTS, lambda n: bench.get(f"{bench.plain}/list"))
-    rows.append(_row(f"list {PODS:,} pods ({size / 1e6:.0f} MB)", ours, plain))
-    rows.append(await _fan_out(bench, pods))
-    print(f"memory for {PODS:,} pods: {grown:.0f} MB ({size / 1e6:.0f} MB of JSON)")
-    return rows
+def name(number: int) -> str:
+    return f"{PATH}/web-{number:05d}"
 
 
-async def _fan_out(bench: Bench, pods: str) -> list[object]:
+async def create(target: Target, number: int) -> None:
+    path = PATH if target.name != "aiohttp" else name(number)
+    await ask(target, "POST", path, pod(number))
+
+
+async def get(target: Target, number: int) -> None:
+    await ask(target, "GET", name(number % WRITES))
+
+
+async def update(target: Target, number: int) -> None:
+    obj = pod(number)
+    obj["metadata"]["labels"]["changed"] = "yes"
+    obj["spec"] = {**FILLED[target.name], "nodeName": obj["spec"]["nodeName"]}
+    await ask(target, "PUT", name(number), obj)
+
+
+async def apply(target: Target, number: int) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"web-{number:05d}", "labels": {"applied": "yes"}},
+    }
+    await ask(target, "PATCH", f"{name(number)}?fieldManager=bench&force=true", config, **APPLY)
+
+
+FILLED: dict[str, Object] = {"aiohttp": pod(0)["spec"]}
+"""A pod's spec as each server filled it in: an update must repeat that."""
+
+
+async def _learn(target: Target) -> None:
+    FILLED[target.name] = orjson.loads(await ask(target, "GET", name(0)))["spec"]
+
+
+def listed(path: str, accept: str = "application/json") -> Request:
+    async def request(target: Target, number: int) -> None:
+        await ask(target, "GET", path, Accept=accept)
+
+    return request
+
+
+LISTED: dict[str, Request] = {
+    f"list {PODS:,} pods": listed(PATH),
+    "list 100 of them by a label": listed(f"{PATH}?labelSelector=app%3Dapp-7"),
+    "list 200 of them by their node": listed(f"{PATH}?fieldSelector=spec.nodeName%3Dnode-7"),
+    "list 500 as a table (kubectl's page)": listed(f"{PATH}?limit=500", TABLE),
+    "list all as a table": listed(PATH, TABLE),
+}
+
+
+async def run(target: Target, results: Results) -> None:
+    """Every row of one API server."""
+    steps: list[tuple[str, int, Request]] = [
+        ("create a pod", PODS, create),
+        ("get a pod", GETS, get),
+        ("update a pod", WRITES, update),
+        ("server-side apply of a label", WRITES, apply),
+        *((row, LISTS, request) for row, request in LISTED.items()),
+    ]
+    empty = target.megabytes()
+    for row, count, request in steps:
+        if request is get:
+            await _learn(target)
+        results.setdefault(row, {})[target.name] = await measured(target, count, request)
+        if request is create:
+            size = len(await ask(target, "GET", PATH))
+            grown = target.megabytes() - empty
+            print(
+                f"{target.name}: {grown / PODS * 1e3:.1f} kB of memory for each pod of "
+                f"{size / PODS / 1e3:.1f} kB"
+            )
+    row = f"an event to one of {WATCHERS} watchers"
+    results.setdefault(row, {})[target.name] = await _fan_out(target)
+
+
+async def run_plain(target: Target, results: Results, list_bytes: int) -> None:
+    """The rows that aiohttp alone can answer."""
+    for row, count, request in (
+        ("create a pod", WRITES, create),
+        ("get a pod", GETS, get),
+        ("update a pod", WRITES, update),
+        ("server-side apply of a label", WRITES, apply),
+        (f"list {PODS:,} pods", LISTS, listed(f"/bytes/{list_bytes}")),
+    ):
+        results[row][target.name] = await measured(target, count, request)
+
+
+async def _fan_out(target: Target) -> Cost:
     """One change seen by every watcher: the CPU of one delivered event."""
-    seen = 0
+    seen = started = 0
     done, all_open = asyncio.Event(), asyncio.Event()
-    started = 0
+    url = f"{target.url}{PATH}?watch=1&fieldSelector=metadata.name%3Dbeat"
 
     async def watch() -> None:
         nonlocal seen, started
-        async with bench.session.get(f"{pods}?watch=1&fieldSelector=metadata.name%3Dbeat") as got:
+        async with target.client.get(url) as got:
             started += 1
             if started == WATCHERS:
                 all_open.set()
@@ -216,61 +194,94 @@ async def _fan_out(bench: Bench, pods: str) -> list[object]:
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(watch()) for _ in range(WATCHERS)]
-        await all_open.wait()
-        before, at = harness.cpu_seconds(bench.pid), time.perf_counter()
+        await asyncio.sleep(1)  # kube-apiserver sends no head before the first event
+        if target.name == "meshkube":
+            await all_open.wait()
+        else:
+            await asyncio.sleep(5)
+        target.hold()
+        before, at = target.cpu(), time.perf_counter()
         beat = pod(0)
         beat["metadata"]["name"] = "beat"
-        await bench.post(pods, beat)
+        await ask(target, "POST", PATH, beat)
         for number in range(CHANGES - 1):
             patch = {"metadata": {"annotations": {"beat": str(number)}}}
-            headers = {"Content-Type": "application/merge-patch+json"}
-            url = f"{pods}/beat"
-            async with bench.session.patch(url, json=patch, headers=headers) as response:
-                assert response.status == 200
+            await ask(target, "PATCH", f"{PATH}/beat", patch, **MERGE)
         await done.wait()
         events = WATCHERS * CHANGES
-        cost = Cost(
-            (harness.cpu_seconds(bench.pid) - before) / events * 1e6,
-            events / (time.perf_counter() - at),
-        )
+        rate = events / (time.perf_counter() - at)
+        cost = Cost((target.cpu() - before) / events * 1e6, rate, target.hold())
         for task in tasks:
             task.cancel()
-    return [f"an event to one of {WATCHERS} watchers", cost.micros, "", round(cost.rate)]
+    return cost
 
 
-def _row(name: str, ours: Cost, plain: Cost) -> list[object]:
-    return [name, ours.micros, plain.micros, round(ours.rate)]
+async def _start_with_many(directory: Path) -> None:
+    """How long a server takes to serve what a full store holds."""
+    async with api_servers.session(directory) as client:
+        with api_servers.ours(directory, client) as (target, _):
+            for start in range(PODS, MANY, 1000):
+                numbers = iter(range(start, start + 1000))
+
+                async def worker(numbers: Any = numbers) -> None:
+                    for number in numbers:
+                        await create(target, number)
+
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(CONNECTIONS):
+                        group.create_task(worker())
+    started = time.perf_counter()
+    async with api_servers.session(directory) as client:
+        with api_servers.ours(directory, client) as (target, _):
+            await ask(target, "GET", name(0))
+            seconds = time.perf_counter() - started
+            print(
+                f"start with {MANY:,} pods in the store: {seconds:.1f} s to the first answer, "
+                f"{target.megabytes():.0f} MB resident, loop held {target.hold():.0f} ms"
+            )
 
 
-async def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        keys = await asyncio.to_thread(_keys, directory)
-        server = subprocess.Popen(  # noqa: ASYNC220
-            [sys.executable, "-m", "bench.api", "serve", name], stdout=subprocess.PIPE
+def _rows(results: Results) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for row, costs in results.items():
+        own, plain, peer = (costs.get(n) for n in ("meshkube", "aiohttp", "kube-apiserver"))
+        assert own is not None
+        rows.append(
+            [
+                row,
+                round(own.micros),
+                round(plain.micros) if plain else "",
+                round(peer.micros) if peer else "",
+                f"{peer.micros / own.micros:.2f} x" if peer else "",
+                round(own.rate),
+                f"{own.hold:.0f} ms" if own.hold is not None else "",
+            ]
         )
-        try:
-            assert server.stdout is not None
-            line = await asyncio.to_thread(server.stdout.readline)
-            api, plain = line.split()
-            connector = aiohttp.TCPConnector(ssl=keys.client_context("admin"), limit=0)
-            async with aiohttp.ClientSession(connector=connector) as session:
-                bench = Bench(
-                    server.pid,
-                    f"https://127.0.0.1:{int(api)}",
-                    f"https://127.0.0.1:{int(plain)}",
-                    session,
-                )
-                rows = await run(bench)
-        finally:
-            server.terminate()
-            server.wait()
-    header = ["", "µs of CPU", "plain aiohttp", "a second"]
-    harness.print_table("API server: CPU of one request, TLS, one core", header, rows)
+    return rows
+
+
+async def main(*, peer: bool, many: bool) -> None:
+    """Prints the table."""
+    results: Results = {}
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        await asyncio.to_thread(api_servers.keys, directory)
+        client = await stack.enter_async_context(api_servers.session(directory))
+        with api_servers.ours(directory, client) as (own, plain):
+            await run(own, results)
+            size = len(await ask(own, "GET", PATH))
+            await run_plain(plain, results, size)
+        why = "left out" if not peer else await asyncio.to_thread(api_servers.why_no_peer)
+        if why:
+            print(f"kube-apiserver is not measured: {why}")
+        else:
+            async with api_servers.kube_apiserver(directory, client) as other:
+                await run(other, results)
+        if many:
+            await _start_with_many(directory)
+    header = ["", "µs of CPU", "aiohttp", "kube-apiserver", "its CPU to ours", "a second", "hold"]
+    harness.print_table("API server: CPU of one request, TLS", header, _rows(results))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        uvloop.run(serve(Path(sys.argv[2])))
-    else:
-        uvloop.run(main())
+    uvloop.run(main(peer="--no-peer" not in sys.argv, many="--no-many" not in sys.argv))

@@ -14,10 +14,12 @@ from pathlib import Path
 import uvloop
 
 from bench.holds import Holds
+from meshkube import garbage
 from tests.support.api import serving_api
 
 
 async def main(directory: Path) -> None:
+    garbage.tame()
     logging.basicConfig(filename=directory / "api.log", level=logging.INFO)
     lines = asyncio.StreamReader()
     protocol = asyncio.StreamReaderProtocol(lines)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
@@ -14,16 +14,23 @@ from aiohttp import web
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
-from meshkube.control.apiserver.negotiation import to_yaml
+from meshkube.api.types import JSON as Document
+from meshkube.client.base import PatchType
+from meshkube.control.apiserver import negotiation
 from meshkube.control.apiserver.routing import Route
 from meshkube.control.auth.users import User
 
+T = TypeVar("T")
 JSON = "application/json"
 LARGEST_BODY = 3 * 1024 * 1024
 BODY_SECONDS = 60.0
 GZIP_FROM = 128 * 1024
 """Bytes from which an answer is worth compressing (as in kube-apiserver)."""
 _THREAD_FROM = 1024 * 1024
+_LONG_TEXT = 32 * 1024
+"""Bytes of YAML or protobuf from which reading it takes so long that others go on meanwhile."""
+PIECE = 256 * 1024
+"""Bytes that are written at a time."""
 WARNING_CUT, WARNINGS_CUT = 256, 4096
 
 
@@ -68,6 +75,20 @@ class Call:
                 f"query parameter {name}: {value!r} is not a whole number"
             ) from None
 
+    async def decoded(self) -> Document:
+        """The body of a create or an update. Raises `ApiError` 400, 413, 415 or 504."""
+        return await self._read_as(negotiation.body)
+
+    async def patch(self) -> tuple[PatchType, Document]:
+        """Raises `ApiError` 400, 413, 415 or 504."""
+        return await self._read_as(negotiation.patch_body)
+
+    async def _read_as(self, read: Callable[[bytes, str], T]) -> T:
+        content, media = await self.body(), self.header("Content-Type")
+        if "json" in media or len(content) < _LONG_TEXT:
+            return read(content, media)
+        return await asyncio.to_thread(read, content, media)
+
     async def body(self) -> bytes:
         """Raises `ApiError` 413 or 504."""
         try:
@@ -97,26 +118,57 @@ def all_values(target: str, key: str) -> list[str]:
 
 async def answer(
     call: Call,
-    body: bytes,
+    body: bytes | Sequence[bytes],
     status: int = 200,
     content_type: str = JSON,
     headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    """A whole body, compressed where it is big and the client can read that."""
+) -> web.StreamResponse:
+    """A whole body, or its parts in order; compressed where it is big and the client can read
+    that, and sent in turns where it is big."""
+    parts = [body] if isinstance(body, bytes) else body
+    size = sum(map(len, parts))
     sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private", **(headers or {})}
-    response = web.Response(body=body, status=status, headers=sent)
-    if call.age is not None:
-        response.headers["Age"] = str(call.age)
+    if size >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):
+        if size >= _THREAD_FROM:
+            parts = [await asyncio.to_thread(_compressed, parts)]
+        else:
+            parts = [_compressed(parts)]
+        size = len(parts[0])
+        sent |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    response: web.StreamResponse
+    if size < PIECE:
+        response = web.Response(body=b"".join(parts), status=status, headers=sent)
+    else:
+        response = web.StreamResponse(status=status, headers=sent)
+        response.content_length = size
     for warning in _warnings(call.warnings):
         response.headers.add("Warning", warning)
-    if len(body) >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):
-        if len(body) >= _THREAD_FROM:
-            response.body = await asyncio.to_thread(gzip.compress, body, 1)
-        else:
-            response.body = gzip.compress(body, 1)
-        response.headers["Content-Encoding"] = "gzip"
-        response.headers["Vary"] = "Accept-Encoding"
+    if size >= PIECE:
+        await _send(call, response, parts)
     return response
+
+
+def _compressed(parts: Sequence[bytes]) -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return b"".join([*map(packer.compress, parts), packer.flush()])
+
+
+async def _send(call: Call, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+    """Piece by piece: encrypting 30 MB at once would keep the loop for 100 ms."""
+    await response.prepare(call.request)
+    call.started = True
+    waiting: list[bytes] = []
+    size = 0
+    for part in parts:
+        for start in range(0, len(part), PIECE):
+            waiting.append(part[start : start + PIECE])
+            size += len(waiting[-1])
+            if size >= PIECE:
+                await response.write(b"".join(waiting))
+                await asyncio.sleep(0)
+                waiting, size = [], 0
+    await response.write(b"".join(waiting))
+    await response.write_eof()
 
 
 async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
@@ -132,10 +184,10 @@ async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
 
 async def document(
     call: Call, content: Any, status: int = 200, *, yaml: bool = False
-) -> web.Response:
+) -> web.StreamResponse:
     """Any JSON document."""
     if yaml:
-        return await answer(call, to_yaml(content), status, "application/yaml")
+        return await answer(call, negotiation.to_yaml(content), status, "application/yaml")
     return await answer(call, orjson.dumps(content) + b"\n", status)
 
 

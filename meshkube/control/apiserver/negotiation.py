@@ -16,6 +16,10 @@ from meshkube.control.apiserver import protobuf
 
 Form = Literal["object", "table", "metadata", "discovery"]
 
+SHALLOW_BYTES = 4096
+"""A text this short cannot be so deep that reading it does harm."""
+DEEPEST = 500
+MOST_ALIASED = 100_000
 _JSON_TYPES = ("application/json", "application/*", "*/*")
 _YAML = "application/yaml"
 _FORMS: dict[tuple[str, str], Form] = {
@@ -125,10 +129,44 @@ def from_yaml(content: bytes) -> JSON:
         except orjson.JSONDecodeError:
             pass
     try:
-        return yaml.load(content, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        if len(content) > SHALLOW_BYTES:
+            _check_depth(content)
+        document: JSON = yaml.load(content, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise errors.bad_request(f"couldn't read the body as YAML: {reason}") from None
+    if b"&" in content and b"*" in content:
+        _check_aliases(document)
+    return document
+
+
+def _check_depth(content: bytes) -> None:
+    """libyaml builds documents by recursion in C, where too deep a one ends the process. Raises
+    `ValueError`."""
+    depth = 0
+    for event in yaml.parse(content, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise ValueError(f"nested deeper than {DEEPEST} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _check_aliases(document: JSON) -> None:
+    """A few aliases of aliases stand for billions of values. Raises `ApiError` 400."""
+    waiting, count = [document], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > MOST_ALIASED:
+            raise errors.bad_request(
+                f"couldn't read the body as YAML: its aliases stand for over {MOST_ALIASED} values"
+            )
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 class _Loader(yaml.CSafeLoader):

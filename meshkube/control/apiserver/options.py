@@ -30,6 +30,8 @@ class WriteOptions:
     """Who writes; None: the server itself."""
     fence: Fence | None = None
     """The term that this is written in, where a leader writes."""
+    long: bool = False
+    """The body is so big that checking it takes long: it is done aside from the loop."""
 
 
 @dataclass(frozen=True, slots=True)

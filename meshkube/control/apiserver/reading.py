@@ -24,6 +24,7 @@ from meshkube.control.apiserver import faults, subresources
 from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.turns import chosen
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.store import Compacted, Store
 
@@ -107,7 +108,7 @@ class Reader:
         if exact and int(query.resource_version) != revision:
             return await self._past(query, selection, int(query.resource_version), "")
         found = self._feed.cache(query.kind.storage).select(selection)
-        return _page(query, selection, found, revision)
+        return await _page(query, selection, found, revision)
 
     async def _wait(self, asked: str) -> None:
         version = parse_version(asked)
@@ -128,7 +129,8 @@ class Reader:
         if revision < 0:
             await self._feed.fresh()
             found = self._feed.cache(query.kind.storage).select(selection, start)
-            return _page(query, selection, found, self._feed.revision)
+            revision = self._feed.revision
+            return await _page(query, selection, found, revision)
         return await self._past(query, selection, revision, start)
 
     async def _past(self, query: Query, selection: Selection, revision: int, start: str) -> Listing:
@@ -150,7 +152,7 @@ class Reader:
             ) from None
         kind = query.kind.storage
         found = [cached(kind, kv) for kv in result.kvs]
-        return _page(query, selection, found, revision, result.remaining)
+        return await _page(query, selection, found, revision, result.remaining)
 
     async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
         """Starts to watch after `query.resource_version`; without one, or with `initial`, the
@@ -185,12 +187,12 @@ def _state(cache: ResourceCache, selection: Selection) -> Iterable[Notice]:
             yield Notice("ADDED", item)
 
 
-def _page(
+async def _page(
     query: Query, selection: Selection, found: list[Cached], revision: int, more: int = 0
 ) -> Listing:
     """Cuts `found` to the limit. `more`: how many follow `found` in the store."""
     if not selection.everything:
-        found = [item for item in found if selection.matches(item)]
+        found = await chosen(found, selection.matches)
     limit = query.limit
     page, token, remaining = found, "", None
     if limit and (len(found) > limit or more):

@@ -36,6 +36,7 @@ from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
 from meshkube.control.apiserver.services import ServiceAllocator
+from meshkube.control.apiserver.turns import aside
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.control.apiserver.writing import Writer
 from meshkube.control.auth.tokens import TokenIssuer, temporary_issuer
@@ -137,7 +138,7 @@ class Registry:
             raise errors.method_not_allowed(why)
         if meta.resource_version(obj):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
-        rules.shape(kind, obj, options)
+        await aside(options.long, rules.shape, kind, obj, options)
         if kind is kinds.POD:
             await self._account_made(obj, namespace)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
@@ -165,7 +166,7 @@ class Registry:
         kind = self.catalog.current(kind)
         if subresource != "scale":
             check_type(kind, obj)
-            rules.shape(kind, obj, options)
+            await aside(options.long, rules.shape, kind, obj, options)
         _check_place(kind, obj, namespace, name)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
 
@@ -220,7 +221,7 @@ class Registry:
         check_type(kind, config)
         config["metadata"].setdefault("name", name)
         _check_place(kind, config, namespace, name)
-        rules.shape(kind, config, options)
+        await aside(options.long, rules.shape, kind, config, options)
         options.applied = True
         stored, config = kind.storage, conversion.to_stored(kind, config)
 
@@ -247,7 +248,8 @@ class Registry:
             try:
                 # The right to patch is not that to create.
                 self.access.may_create(kind, namespace, name, options.user)
-                made = await self._writer.create(stored, make(None), namespace, options)
+                new = await aside(options.long, make, None)
+                made = await self._writer.create(stored, new, namespace, options)
                 return shown(kind, made), True
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists":

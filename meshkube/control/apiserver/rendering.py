@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
@@ -27,12 +28,22 @@ def list_metadata(listing: Listing) -> Object:
 
 def list_body(kind: Kind, listing: Listing) -> bytes:
     """The whole list: a join of the objects' bytes."""
-    return b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[%b]}\n' % (
+    return b"".join(list_parts(kind, listing))
+
+
+def list_parts(kind: Kind, listing: Listing) -> list[bytes]:
+    """The list as parts to be joined, or sent one after the other; the objects' own bytes."""
+    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         kind.list_kind.encode(),
         kind.api_version.encode(),
         orjson.dumps(list_metadata(listing)),
-        b",".join([item.raw for item in listing.items]),
     )
+    parts = [head]
+    for item in listing.items:
+        parts += (item.raw, b",")
+    if listing.items:
+        parts.pop()
+    return [*parts, b"]}\n"]
 
 
 def metadata_of(item: Cached, version: str) -> Object:
@@ -88,7 +99,7 @@ class Lines:
         self._include = include
         self._first = True
 
-    def of(self, notices: list[Notice], now: datetime) -> bytes:
+    def of(self, notices: Sequence[Notice], now: datetime) -> bytes:
         if self._accepted.form == "object":
             return b"".join([notice.frame for notice in notices])
         return b"".join([self._line(notice, now) for notice in notices])

@@ -21,8 +21,12 @@ from meshkube.control.apiserver.options import DeleteOptions, FieldValidation, W
 from meshkube.control.apiserver.reading import Listing, Match, Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.apiserver.turns import in_turns
+from meshkube.control.apiserver.writing import LONG_BYTES
 
 T = TypeVar("T")
+TABLE_ROWS = 16
+"""Rows that are made at a time."""
 _STREAMS = ("log", "exec", "attach", "portforward", "proxy")
 
 
@@ -136,10 +140,35 @@ class Resources:
         else:
             listing = await self._newest(call, "", read)
         if accepted == Accepted():
-            return await answer(call, rendering.list_body(route.kind, listing))
+            return await answer(call, rendering.list_parts(route.kind, listing))
+        if accepted.form == "table" and not accepted.yaml:
+            return await answer(call, await self._table(call, route, listing, accepted.version))
         return await document(
             call, self._listed(call, route, listing, accepted), yaml=accepted.yaml
         )
+
+    async def _table(self, call: Call, route: Route, listing: Listing, version: str) -> list[bytes]:
+        """A table as the parts of its JSON: rows are made and encoded in turns."""
+        now = self._registry.clock.now()
+        carried = include(call)
+        whole = table(
+            route.kind, (), now, metadata=rendering.list_metadata(listing), version=version
+        )
+        del whole["rows"]
+        parts = [orjson.dumps(whole)[:-1], b',"rows":[']
+        async for items in in_turns(listing.items, TABLE_ROWS):
+            some = table(
+                route.kind,
+                [item.object for item in items],
+                now,
+                include_object=carried,
+                headers=False,
+                version=version,
+            )
+            parts += (orjson.dumps(some["rows"])[1:-1], b",")
+        if listing.items:
+            parts.pop()
+        return [*parts, b"]}\n"]
 
     def _listed(self, call: Call, route: Route, listing: Listing, accepted: Accepted) -> Object:
         if accepted.form == "table":
@@ -158,7 +187,7 @@ class Resources:
 
     async def _create(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
-        obj = negotiation.body(await call.body(), call.header("Content-Type"))
+        obj = await call.decoded()
         if not isinstance(obj, dict):
             raise errors.bad_request("the object provided is not a JSON object")
         options = write_options(call)
@@ -182,7 +211,7 @@ class Resources:
 
     async def _update(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
-        obj = negotiation.body(await call.body(), call.header("Content-Type"))
+        obj = await call.decoded()
         if not isinstance(obj, dict):
             raise errors.bad_request("the object provided is not a JSON object")
         done = await self._registry.update(
@@ -192,7 +221,7 @@ class Resources:
 
     async def _patch(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
-        type_, patch = negotiation.patch_body(await call.body(), call.header("Content-Type"))
+        type_, patch = await call.patch()
         options = write_options(call)
         if call.flag("force") and type_ != "apply":
             raise errors.bad_request("force may only be set on an apply patch")
@@ -289,6 +318,7 @@ def write_options(call: Call) -> WriteOptions:
         force=call.flag("force"),
         warnings=call.warnings,
         user=call.user,
+        long=(call.request.content_length or LONG_BYTES) >= LONG_BYTES,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from meshkube.api import errors
@@ -134,6 +135,11 @@ class ApiServer:
             return await self._answer(call)
         except (ConnectionError, asyncio.CancelledError):
             raise
+        except (RecursionError, orjson.JSONEncodeError) as error:
+            # Nested too deeply, or with values that no JSON has.
+            if call.started:
+                raise ConnectionAbortedError(str(error)) from error
+            return failure(errors.bad_request(f"the object cannot be written as JSON: {error}"))
         except Exception as error:
             if not isinstance(error, ApiError):
                 log.exception("request failed", extra={"method": call.method, "path": call.path})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import replace
+from datetime import datetime
 
 import orjson
 from aiohttp import web
@@ -11,15 +13,19 @@ from aiohttp import web
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import negotiation
+from meshkube.control.apiserver.cache import Notice
 from meshkube.control.apiserver.http import Call, stream
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.rendering import Lines
 from meshkube.control.apiserver.resources import include, query_of
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.apiserver.watching import Watcher
 
 BOOKMARK_SECONDS = 60.0
+AT_ONCE = 64
+"""Events that are encoded and written at a time."""
 LEAST_SECONDS = 1800.0
 """A watch that names no timeout ends after this long to twice this long."""
 
@@ -59,6 +65,7 @@ class Streams:
                 raise
             return await _expired(call, error)
         self._watchers.add(watcher)
+        watcher.on_overrun = functools.partial(_cut_off, call, watcher)
         try:
             response = await stream(call)
             await self._run(call, query, watcher, lines, response, initial)
@@ -84,17 +91,36 @@ class Streams:
         seconds = asked if asked else random.uniform(LEAST_SECONDS, 2 * LEAST_SECONDS)
         end = clock.monotonic() + seconds
         if initial and bookmarks:
-            first = lines.of(await watcher.take(0), clock.now())
-            await response.write(first + lines.bookmark(feed.revision, initial_end=True))
+            await _write(response, lines, await watcher.take(0), clock.now())
+            await response.write(lines.bookmark(feed.revision, initial_end=True))
         while not watcher.ended or watcher.waiting:
             left = end - clock.monotonic()
             if left <= 0:
                 break
             notices = await watcher.take(min(left, BOOKMARK_SECONDS))
             if notices:
-                await response.write(lines.of(notices, clock.now()))
+                await _write(response, lines, notices, clock.now())
             elif bookmarks and not watcher.ended:
                 await response.write(lines.bookmark(feed.revision))
+
+
+async def _write(
+    response: web.StreamResponse, lines: Lines, notices: list[Notice], now: datetime
+) -> None:
+    """All of them; the objects that a watch starts with, in turns."""
+    if len(notices) <= AT_ONCE:
+        await response.write(lines.of(notices, now))
+        return
+    async for some in in_turns(notices, AT_ONCE):
+        await response.write(lines.of(some, now))
+
+
+def _cut_off(call: Call, watcher: Watcher) -> None:
+    """Who does not read: what waits here and in the connection's buffers is forgotten."""
+    watcher.close()
+    transport = call.request.transport
+    if transport is not None:
+        transport.abort()
 
 
 async def _expired(call: Call, error: ApiError) -> web.StreamResponse:

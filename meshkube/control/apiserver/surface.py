@@ -207,7 +207,7 @@ class Surface:
             raise errors.method_not_allowed(
                 "the server does not allow this method on the requested resource"
             )
-        body = negotiation.body(await call.body(), call.header("Content-Type"))
+        body = await call.decoded()
         if not isinstance(body, dict):
             raise errors.bad_request("the object provided is not a JSON object")
         content = reviews.answer(kind, body, call.user, self._access, namespace)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from meshkube.control.apiserver.cache import Cached, Change, Notice, ResourceCache, Selection
 
 BACKLOG = 16_384
-"""Notices that may wait for a slow watcher before it is cut off: it then resumes or lists again."""
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""What may wait for a slow watcher beside what it started with. Beyond it is cut off: it resumes
+from where it was, or lists again."""
 
 View = Callable[[Cached], Cached]
 
@@ -27,23 +29,35 @@ class Watcher:
         self._selection = selection
         self._view = view
         self._backlog: list[Notice] = []
+        self._bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
+        self.on_overrun: Callable[[], None] | None = None
+        """Called when the watcher is cut off for being too slow."""
         for notice in first:
             self._add(notice)
+        self._room = len(self._backlog) + BACKLOG
+        self._bytes = 0
         cache.watchers[id(self)] = self
 
     def tell(self, change: Change) -> None:
         notice = self._selection.notice(change)
-        if notice is not None:
-            self._add(notice)
+        if notice is None:
+            return
+        self._add(notice)
+        if len(self._backlog) > self._room or self._bytes > BACKLOG_BYTES:
+            self._overrun()
+
+    def _overrun(self) -> None:
+        self.end()
+        if self.on_overrun is not None:
+            self.on_overrun()
 
     def _add(self, notice: Notice) -> None:
         if self._view is not None:
             notice = Notice(notice.type, self._view(notice.cached))
         self._backlog.append(notice)
-        if len(self._backlog) > BACKLOG and id(self) in self._cache.watchers:
-            self.end()
+        self._bytes += len(notice.cached.raw)
         self._wake()
 
     def _wake(self) -> None:
@@ -69,6 +83,7 @@ class Watcher:
                 if timer is not None:
                     timer.cancel()
         taken, self._backlog = self._backlog, []
+        self._bytes, self._room = 0, BACKLOG
         return taken
 
     def end(self) -> None:

@@ -19,12 +19,15 @@ from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
+from meshkube.control.apiserver.turns import aside
 from meshkube.control.auth.users import User
 from meshkube.control.fence import Fence
 from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUnavailable, Write
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
+LONG_BYTES = 64 * 1024
+"""From here on an object takes longer to judge than others should wait."""
 _NOT_SPEC = frozenset({"status", "binding", "finalize", "approval"})
 _CHARGED_ON_UPDATE = frozenset({kinds.SERVICE, kinds.PERSISTENT_VOLUME_CLAIM})
 
@@ -135,11 +138,13 @@ class Writer:
         stale: dict[str, int] = {}
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
-            new = self._changed(kind, current, make(current.object), subresource)
+            long = options.long = options.long or len(current.raw) > LONG_BYTES
+            made = await aside(long, make, current.object)
+            new = self._changed(kind, current, made, subresource)
             try:
                 # What a Service is allotted is part of what is validated.
                 with self._beside.allotted(kind, new, dry_run=options.dry_run):
-                    self._judge(kind, new, current.object, options, subresource)
+                    await self._judge(kind, new, current.object, options, subresource)
                     if _same(new, current.object):
                         return current
                     charged = kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC
@@ -174,21 +179,22 @@ class Writer:
             services.prepare(new, old)
         return new
 
-    def _judge(
+    async def _judge(
         self, kind: Kind, new: Object, old: Object, options: WriteOptions, subresource: str
     ) -> None:
         self._guard(kind, new, old, options.user, subresource)
         if subresource == "status":
-            rules.validate_status(kind, new, old)
+            await aside(options.long, rules.validate_status, kind, new, old)
         elif subresource == "ephemeralcontainers":
             rules.validate_ephemeral(kind, new, old)
         elif subresource == "approval":
             rules.validate_approval(kind, new, old)
         elif subresource not in _NOT_SPEC:
-            rules.validate_update(kind, new, old)
+            await aside(options.long, rules.validate_update, kind, new, old)
             admission.admit_update(kind, new, old, self._lookup)
             self._settle(kind, new)
-        rules.record_manager(kind, new, old, options, self._clock.now(), subresource)
+        now = self._clock.now()
+        await aside(options.long, rules.record_manager, kind, new, old, options, now, subresource)
 
     def _settle(self, kind: Kind, obj: Object) -> None:
         """Grants a definition its names at once: who made it may use it in the next breath."""
