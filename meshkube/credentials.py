@@ -1,7 +1,7 @@
 """The keys and certificates of one server, kept in `<data-dir>/pki`, and the admin kubeconfig.
 
-Made on the first start. A certificate is made again when it nears its end or when the host's names
-change; the CA stays, so clients keep trusting the cluster.
+Made on the first start. A certificate is made again when most of its life is over or when the
+host's names change; the CA stays, so clients keep trusting the cluster.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import itertools
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
 
 from meshkube import pki
+from meshkube.config import ConfigError
 
-RENEW_BEFORE = timedelta(days=30)
+RENEW_WITH = 0.3
+"""Of its life: with no more than that left, a certificate is made again."""
 ADMIN_GROUP = "system:masters"
 CA = "ca.crt"
 
@@ -44,12 +46,24 @@ class Credentials:
     def ca_file(self) -> Path:
         return self.directory / CA
 
+    def renew_at(self) -> datetime:
+        """When the first of the certificates is due to be made again."""
+        return min(_due(pair) for pair in self.own())
+
+    def own(self) -> tuple[pki.Pair, ...]:
+        """What the CA signed for this host."""
+        return self.api_server, self.api_client, self.node_server, self.admin
+
+    def load_into(self, context: ssl.SSLContext, name: str) -> None:
+        """Has a context show the pair `name` as it is now, from the next connection on."""
+        context.load_cert_chain(self.directory / f"{name}.crt", self.directory / f"{name}.key")
+
     def server_context(self, name: str, *, require_client: bool) -> ssl.SSLContext:
         """TLS for a listener with the pair `name`; clients may (or must) show a certificate of the
         cluster CA."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.directory / f"{name}.crt", self.directory / f"{name}.key")
+        self.load_into(context, name)
         context.load_verify_locations(self.ca_file)
         context.verify_mode = ssl.CERT_REQUIRED if require_client else ssl.CERT_OPTIONAL
         return context
@@ -57,7 +71,7 @@ class Credentials:
     def client_context(self, name: str) -> ssl.SSLContext:
         """TLS for a client that trusts the cluster CA and shows the pair `name`."""
         context = ssl.create_default_context(cafile=str(self.ca_file))
-        context.load_cert_chain(self.directory / f"{name}.crt", self.directory / f"{name}.key")
+        self.load_into(context, name)
         return context
 
 
@@ -65,12 +79,29 @@ def authority(directory: Path) -> pki.Pair:
     """The cluster's CA in `directory`; a new one where there is none."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
-    return _kept(directory / "ca", frozenset(), lambda: pki.new_authority("meshkube-ca"))
+    try:
+        return pki.load(directory / "ca")
+    except FileNotFoundError:
+        if (directory / CA).exists():
+            raise ConfigError(
+                f"--data-dir: {directory.parent} belongs to a host that has joined a cluster: give"
+                " another one, or --join and a server's token, or `meshkube reset` it"
+            ) from None
+    made = pki.new_authority("meshkube-ca")
+    pki.save(made, directory / "ca")
+    return made
 
 
-def ensure(directory: Path, *, node_name: str, addresses: list[str], domain: str) -> Credentials:
+def ensure(
+    directory: Path,
+    *,
+    node_name: str,
+    addresses: list[str],
+    domain: str,
+    life: timedelta = pki.LIFE,
+) -> Credentials:
     """The credentials in `directory`, made or renewed where needed. `addresses` are those by which
-    clients reach this host, and the Service address of the API."""
+    clients reach this host, and the Service address of the API; `life` is that of new ones."""
     ca = authority(directory)
     api_names = [
         "localhost",
@@ -86,9 +117,11 @@ def ensure(directory: Path, *, node_name: str, addresses: list[str], domain: str
 
     def pair(name: str, user: str, group: str, names: list[str]) -> pki.Pair:
         def make() -> pki.Pair:
-            return pki.issue(ca, user, organizations=[group] if group else [], names=names)
+            return pki.issue(
+                ca, user, organizations=[group] if group else [], names=names, life=life
+            )
 
-        return _kept(directory / name, frozenset(names), make)
+        return _kept(directory / name, frozenset(names), make, life)
 
     return Credentials(
         directory=directory,
@@ -137,11 +170,22 @@ def rotate_token_key(directory: Path) -> None:
     pki.write_private(path, pki.new_key())
 
 
-def _kept(stem: Path, names: frozenset[str], make: Callable[[], pki.Pair]) -> pki.Pair:
+def _due(pair: pki.Pair) -> datetime:
+    start, end = pki.validity(pair.certificate)
+    return end - (end - start) * RENEW_WITH
+
+
+def _kept(
+    stem: Path, names: frozenset[str], make: Callable[[], pki.Pair], life: timedelta
+) -> pki.Pair:
     try:
         pair = pki.load(stem)
         good_for = pki.alternative_names(pair.certificate)
-        if pki.remaining(pair.certificate) > RENEW_BEFORE and names <= good_for:
+        fresh = datetime.now(UTC) < _due(pair) and (
+            pki.remaining(pair.certificate) > life * RENEW_WITH
+        )
+        # They are two files: a crash may have left the key of one pair beside the other's.
+        if fresh and names <= good_for and pki.belong_together(pair):
             return pair
     except FileNotFoundError:
         pass

@@ -157,11 +157,13 @@ def sign(
         .not_valid_before(now - min(pki.BACKDATE, life))
         .not_valid_after(min(now + life, issuer.not_valid_after_utc.astimezone(UTC)))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(**used), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
         )
     )
+    if any(used.values()):
+        # Without any bit it would be a certificate for nothing, which OpenSSL refuses to load.
+        builder = builder.add_extension(x509.KeyUsage(**used), critical=True)
     if extended:
         builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
     try:

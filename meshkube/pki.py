@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_YEARS = 10
-CERTIFICATE_DAYS = 365
+LIFE = timedelta(days=365)
 # Clocks differ a little between hosts.
 BACKDATE = timedelta(minutes=5)
 
@@ -55,7 +55,7 @@ def issue(
     *,
     organizations: Iterable[str] = (),
     names: Iterable[str] = (),
-    days: int = CERTIFICATE_DAYS,
+    life: timedelta = LIFE,
 ) -> Pair:
     """A certificate signed by `authority`: for a server where `names` (DNS names or addresses) are
     given, and for a client always. `organizations` become its user's groups."""
@@ -74,8 +74,8 @@ def issue(
         .issuer_name(issuer.subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(now - min(BACKDATE, life))
+        .not_valid_after(now + life)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -106,6 +106,15 @@ def public_key(key: bytes) -> bytes:
 def fingerprint(certificate: bytes) -> str:
     """SHA-256 of the DER of the first certificate in a PEM text, in hex."""
     return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex()
+
+
+def belong_together(pair: Pair) -> bool:
+    """Whether the key is that of the certificate."""
+    public = x509.load_pem_x509_certificate(pair.certificate).public_key()
+    encoded = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded == public_key(pair.key)
 
 
 def remaining(certificate: bytes) -> timedelta:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import ssl
 import stat
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ import yaml
 
 from meshkube import credentials, pki
 from meshkube.client import kubeconfig
+from meshkube.config import ConfigError
 
 
-def ensure(directory: Path, addresses=("127.0.0.1",)) -> credentials.Credentials:
+def ensure(
+    directory: Path, addresses=("127.0.0.1",), life: timedelta = pki.LIFE
+) -> credentials.Credentials:
     return credentials.ensure(
-        directory, node_name="n1", addresses=list(addresses), domain="cluster.local"
+        directory, node_name="n1", addresses=list(addresses), domain="cluster.local", life=life
     )
 
 
@@ -33,12 +37,33 @@ def test_a_new_address_makes_new_certificates_of_the_same_authority(tmp_path: Pa
     assert "192.0.2.9" in pki.alternative_names(after.api_server.certificate)
 
 
-def test_a_certificate_near_its_end_is_made_again(tmp_path: Path, monkeypatch):
-    before = ensure(tmp_path)
-    monkeypatch.setattr(credentials, "RENEW_BEFORE", timedelta(days=366))
+def test_a_certificate_near_its_end_is_made_again(tmp_path: Path):
+    before = ensure(tmp_path, life=timedelta(days=100))
     after = ensure(tmp_path)
     assert before.admin != after.admin
     assert before.ca == after.ca
+
+
+def test_a_key_that_a_crash_left_beside_another_certificate_is_replaced(tmp_path: Path):
+    ensure(tmp_path)
+    (tmp_path / "api-server.key").write_bytes(pki.new_key())
+    assert pki.belong_together(ensure(tmp_path).api_server)
+
+
+def test_what_is_due_is_made_again_at_that_moment_and_not_before(tmp_path: Path):
+    made = ensure(tmp_path, life=timedelta(seconds=4))
+    wait = (made.renew_at() - datetime.now(UTC)).total_seconds()
+    assert ensure(tmp_path, life=timedelta(seconds=4)) == made
+    time.sleep(max(wait, 0) + 0.01)
+    after = ensure(tmp_path, life=timedelta(seconds=4))
+    assert not set(after.own()) & set(made.own())
+
+
+def test_a_host_that_has_joined_does_not_become_a_cluster_of_its_own(tmp_path: Path):
+    ensure(tmp_path / "pki")
+    (tmp_path / "pki/ca.key").unlink()
+    with pytest.raises(ConfigError, match="belongs to a host that has joined a cluster"):
+        ensure(tmp_path / "pki")
 
 
 def test_only_the_owner_reads_keys_and_kubeconfig(tmp_path: Path):

@@ -40,11 +40,14 @@ from meshkube.control.server_entry import ServerEntry
 from meshkube.credentials import Credentials
 from meshkube.csr import NODE_KEY
 from meshkube.daemon import host, membership
+from meshkube.daemon.renewal import OwnCertificates
 from meshkube.joining import bundle
 from meshkube.parts import Part, Supervisor
 from meshkube.store import Store
 
 log = logging.getLogger(__name__)
+
+KUBECONFIG = "kubeconfig.yaml"
 
 
 async def serve(config: Config) -> None:
@@ -61,17 +64,15 @@ async def serve(config: Config) -> None:
         keys = await to_thread(_credentials, config, address)
         with side_loop("traffic") as traffic:
             supervisor = _assemble(config, address, keys, store, traffic)
-            kubeconfig = config.data_dir / "kubeconfig.yaml"
-            api_url = f"https://{_reachable_at(config)}:{config.listen_address[1]}"
-            credentials.write_kubeconfig(kubeconfig, keys, api_url)
+            _write_kubeconfig(config, keys)
             log.info(
                 "starting",
                 extra={
                     "version": __version__,
                     "node": config.node_name,
                     "address": address,
-                    "api": api_url,
-                    "kubeconfig": str(kubeconfig),
+                    "api": _api_url(config),
+                    "kubeconfig": str(config.data_dir / KUBECONFIG),
                     "assembled_in_ms": round((time.monotonic() - started) * 1000),
                 },
             )
@@ -84,6 +85,14 @@ def _reachable_at(config: Config) -> str:
     return "127.0.0.1" if listen in ("0.0.0.0", "::") else listen
 
 
+def _api_url(config: Config) -> str:
+    return f"https://{_reachable_at(config)}:{config.listen_address[1]}"
+
+
+def _write_kubeconfig(config: Config, keys: Credentials) -> None:
+    credentials.write_kubeconfig(config.data_dir / KUBECONFIG, keys, _api_url(config))
+
+
 def _credentials(config: Config, address: str) -> Credentials:
     service_address = str(ip_network(config.service_cidr)[1])
     return credentials.ensure(
@@ -91,6 +100,7 @@ def _credentials(config: Config, address: str) -> Credentials:
         node_name=config.node_name,
         addresses=sorted({address, service_address, _reachable_at(config), *config.tls_san}),
         domain=config.cluster_domain,
+        life=min(lifetime(config), pki.LIFE),
     )
 
 
@@ -109,11 +119,17 @@ def _assemble(
         issuer=_issuer(config, keys),
         away_seconds=config.default_toleration_seconds,
     )
+    shown = {
+        "api-server": keys.server_context("api-server", require_client=False),
+        "api-client": keys.client_context("api-client"),
+        "node-server": keys.server_context("node-server", require_client=True),
+    }
+    peer_tls = keys.client_context("node-server")
     api = ApiServer(
         registry=registry,
         listen=config.listen_address,
-        tls=keys.server_context("api-server", require_client=False),
-        node_tls=keys.client_context("api-client"),
+        tls=shown["api-server"],
+        node_tls=shown["api-client"],
         health=lambda: supervisor.health,
         listeners=_listeners(config),
         joining=joining_service(config, keys, registry),
@@ -121,13 +137,21 @@ def _assemble(
     here = host.Host(
         address=address,
         client_of=functools.partial(LocalClient, registry),
-        node_tls=keys.server_context("node-server", require_client=True),
-        peer_tls=keys.client_context("node-server"),
+        node_tls=shown["node-server"],
+        peer_tls=peer_tls,
         traffic=traffic,
         roles=["control-plane"],
         annotations={NODE_KEY: csr.key_of_certificate(keys.node_server.certificate)},
     )
+    certificates = OwnCertificates(
+        credentials=keys,
+        make=functools.partial(_credentials, config, address),
+        contexts=[*shown.items(), ("node-server", peer_tls)],
+        told=functools.partial(_write_kubeconfig, config),
+        clock=clock,
+    )
     parts = [
+        certificates,
         *_entry(config, address, registry, clock),
         *_control_plane(config, keys, registry, clock),
         *host.parts(config, here, clock),

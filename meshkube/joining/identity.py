@@ -24,7 +24,7 @@ class Identity:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        pki.write_private(directory / CA, ca)
+        self._ca = ca
         if not self._key_file.exists():
             pki.write_private(self._key_file, pki.new_key())
         self.key = self._key_file.read_bytes()
@@ -55,7 +55,9 @@ class Identity:
             return b""
 
     def take(self, name: str, certificate: bytes) -> None:
-        """Keeps a new certificate, and shows it from now on."""
+        """Keeps a new certificate, and shows it from now on. With the first one this host has
+        joined: from then on it trusts this CA."""
+        pki.write_private(self.directory / CA, self._ca)
         pki.write_private(self.directory / f"{name}.crt", certificate)
         self._load(name)
 

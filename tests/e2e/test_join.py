@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -91,3 +92,86 @@ def test_it_starts_again_without_a_token(pair: Pair, agent: Agent):
     agent.start()
     wait_for(lambda: "ingress listens" in agent.log_since_start, 20, "the agent's parts")
     assert "joined the cluster" not in agent.log_since_start
+
+
+def test_a_token_that_is_worth_nothing_ends_the_agent_with_one_line(pair: Pair):
+    token = pair.token()
+    pair.cluster.meshkube("token", "delete", token)
+    stranger = Agent(pair.other, pair.cluster.host.address, "--runtime=hollow", name="stranger")
+    stranger.data_dir = pair.other.directory / "stranger"
+    assert "--token: is not valid (unknown, deleted or expired)" in stranger.refused(token)
+    assert "stranger" not in pair.cluster.meshkube("get", "nodes").stdout
+
+
+def test_a_token_of_another_cluster_is_not_even_sent(pair: Pair):
+    own = pair.token()
+    other = own.replace(own.split(".")[1], "0" * 64)
+    stranger = Agent(pair.other, pair.cluster.host.address, "--runtime=hollow", name="stranger")
+    stranger.data_dir = pair.other.directory / "stranger"
+    said = stranger.refused(other)
+    assert "is of another cluster than the token" in said
+    assert "the token was not sent" in said
+
+
+def test_the_name_of_a_living_node_is_refused_until_that_is_gone(pair: Pair, agent: Agent):
+    twin = Agent(pair.other, pair.cluster.host.address, "--runtime=hollow", name=agent.name)
+    twin.data_dir = pair.other.directory / "twin"
+    said = twin.refused(pair.token())
+    assert f"a node named {agent.name} is alive, with another key" in said
+    assert f"kubectl delete node {agent.name}" in said
+
+
+def test_a_host_that_was_wiped_joins_again_once_its_node_is_deleted(pair: Pair, agent: Agent):
+    agent.stop()
+    old = (agent.pki / "node.key").read_bytes()
+    shutil.rmtree(agent.data_dir)
+    pair.cluster.meshkube("delete", "node", agent.name)
+    agent.start(pair.token())
+    wait_for(lambda: pair.condition(agent.name) == "True", 20, "the node, again")
+    assert (agent.pki / "node.key").read_bytes() != old
+
+
+def test_a_node_reads_what_is_its_own_and_nothing_else(pair: Pair, agent: Agent):
+    """With its certificate and a plain HTTP client, as who has broken into the host would."""
+
+    def code(path: str, *flags: str) -> str:
+        done = pair.other.run(
+            "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *flags,
+            "--cacert", str(agent.pki / "ca.crt"), "--cert", str(agent.pki / "node-client.crt"),
+            "--key", str(agent.pki / "node.key"),
+            f"https://{pair.cluster.host.address}:6443{path}", check=False,
+        )  # fmt: skip
+        return done.stdout
+
+    mine, other = agent.name, pair.cluster.host.name
+    allowed = [
+        f"/api/v1/nodes/{mine}",
+        f"/api/v1/pods?fieldSelector=spec.nodeName%3D{mine}",
+        "/api/v1/services",
+        f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{mine}",
+        "/meshkube/v1/cluster",
+    ]
+    denied = [
+        f"/api/v1/nodes/{other}",
+        "/api/v1/pods",
+        f"/api/v1/pods?fieldSelector=spec.nodeName%3D{other}",
+        "/api/v1/secrets",
+        "/api/v1/namespaces/kube-system/secrets",
+        "/api/v1/namespaces/default/configmaps",
+        f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{other}",
+        "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/meshkube",
+        "/meshkube/v1/server",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        f"/api/v1/nodes/{other}/proxy/stats/summary",
+    ]
+    assert {path: code(path) for path in allowed} == dict.fromkeys(allowed, "200")
+    assert {path: code(path) for path in denied} == dict.fromkeys(denied, "403")
+    # It may act as the traffic's parts, and as nobody else.
+    slices = "/apis/discovery.k8s.io/v1/endpointslices"
+    assert code(slices, "-H", "Impersonate-User: system:kube-proxy") == "200"
+    for user in ("system:admin", f"system:node:{other}", "system:kube-controller-manager"):
+        assert code(slices, "-H", f"Impersonate-User: {user}") == "403"
+    node = f"/api/v1/nodes/{other}"
+    for method in ("DELETE", "PATCH"):
+        assert code(node, "-X", method, "-H", "Content-Type: application/merge-patch+json",
+                    "-d", '{"metadata":{"labels":{"a":"b"}}}') == "403"  # fmt: skip

@@ -77,7 +77,7 @@ class Access:
         self, headers: CIMultiDictProxy[str], certificate: Mapping[str, Any] | None
     ) -> User:
         """Who a request is from, after impersonation. Raises `ApiError` 400, 401 or 403."""
-        user = identity.of_certificate(certificate)
+        user = identity.of_certificate(certificate, self.clock.now().timestamp())
         if user is ANONYMOUS:
             token = identity.bearer(headers)
             if token is not None:

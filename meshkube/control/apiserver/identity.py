@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Callable, Iterable, Mapping
+from ssl import cert_time_to_seconds
 from typing import Any
 from urllib.parse import unquote
 
@@ -28,10 +30,13 @@ _AS_EXTRA = "impersonate-extra-"
 Headers = Iterable[tuple[str, str]]
 
 
-def of_certificate(certificate: Mapping[str, Any] | None) -> User:
-    """The user of a verified certificate (as `ssl` describes one): CN is the name, O the groups."""
+def of_certificate(certificate: Mapping[str, Any] | None, now: float) -> User:
+    """The user of a verified certificate (as `ssl` describes one): CN is the name, O the groups.
+    `now` is in seconds since the epoch. Raises `ApiError` 401 for one that has ended since."""
     if not certificate:
         return ANONYMOUS
+    if now > _ends(certificate.get("notAfter") or ""):
+        raise errors.unauthorized()
     name, groups = "", []
     for attributes in certificate.get("subject", ()):
         for key, value in attributes:
@@ -42,6 +47,11 @@ def of_certificate(certificate: Mapping[str, Any] | None) -> User:
     if not name:
         return ANONYMOUS
     return User(name, (*groups, AUTHENTICATED))
+
+
+@functools.lru_cache(1024)
+def _ends(moment: str) -> float:
+    return cert_time_to_seconds(moment) if moment else float("inf")
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
