@@ -177,6 +177,7 @@ class NodeAgent:
             node_name=self._name,
             node_ip=self._address,
             pods_directory=self._data_dir / "pods",
+            seccomp_directory=self._data_dir / "seccomp",
             cluster_dns=self._cluster[0],
             cluster_domain=self._cluster[1],
             host_resolver=host_resolver,

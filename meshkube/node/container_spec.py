@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ def grace_period(pod: Object) -> int:
     return int(pod["spec"].get("terminationGracePeriodSeconds", 30))
 
 
-def sandbox_spec(pod: Object, attempt: int, hostname: str) -> SandboxSpec:
+def sandbox_spec(pod: Object, attempt: int, hostname: str, handler: str = "") -> SandboxSpec:
     spec = pod["spec"]
     sysctls = (spec.get("securityContext") or {}).get("sysctls") or ()
     return SandboxSpec(
@@ -42,6 +43,7 @@ def sandbox_spec(pod: Object, attempt: int, hostname: str) -> SandboxSpec:
         host_network=is_host_network(pod),
         host_pid=bool(spec.get("hostPID")),
         host_ipc=bool(spec.get("hostIPC")),
+        handler=handler,
         sysctls={entry["name"]: str(entry["value"]) for entry in sysctls},
         ports=tuple(
             HostPort(
@@ -65,6 +67,7 @@ class Resolved:
     env: tuple[tuple[str, str], ...]
     mounts: tuple[Mount, ...]
     sandbox: Record
+    handler: str
     memory_capacity: int
     target: str = ""
     """The id of the container that `targetContainerName` names."""
@@ -81,6 +84,7 @@ def container_spec(
         name=container["name"],
         attempt=attempt,
         sandbox_id=resolved.sandbox.id,
+        handler=resolved.handler,
         image=container["image"],
         image_id=resolved.image.id,
         command=tuple(expand(word, env) for word in command) if command else None,
@@ -127,7 +131,12 @@ def security(pod: Object, container: Object, image: Image) -> Security:
         drop_capabilities=tuple(capabilities.get("drop") or ()),
         read_only_root=bool(inner.get("readOnlyRootFilesystem")),
         no_new_privileges=inner.get("allowPrivilegeEscalation") is False,
-        options=_options(either("seccompProfile") or {}, privileged),
+        options=(
+            *_seccomp(either("seccompProfile") or {}, privileged),
+            *_apparmor(either("appArmorProfile") or {}, privileged),
+            *_selinux(either("seLinuxOptions") or {}),
+        ),
+        seccomp_file=_seccomp_file(either("seccompProfile") or {}, privileged),
     )
 
 
@@ -145,11 +154,33 @@ def _groups(outer: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(group) for group in dict.fromkeys(groups))
 
 
-def _options(profile: Mapping[str, Any], privileged: bool) -> tuple[str, ...]:
-    # As in Kubernetes without a default profile: no seccomp unless the runtime's own is asked for.
-    if privileged or profile.get("type") == "RuntimeDefault":
-        return ()
-    return ("seccomp=unconfined",) if profile.get("type") == "Unconfined" else ()
+def _seccomp(profile: Mapping[str, Any], privileged: bool) -> tuple[str, ...]:
+    """Without a profile Docker's own holds: stricter than Kubernetes, where there is none then."""
+    return ("seccomp=unconfined",) if profile.get("type") == "Unconfined" and not privileged else ()
+
+
+def _seccomp_file(profile: Mapping[str, Any], privileged: bool) -> str:
+    """A profile among the node's files, by its path there; empty for the others."""
+    if privileged or profile.get("type") != "Localhost":
+        return ""
+    path = posixpath.normpath(str(profile.get("localhostProfile") or ""))
+    if path.startswith(("/", "..")) or path == ".":
+        raise ConfigError(f"localhostProfile {path!r} is not a path below the node's profiles")
+    return path
+
+
+def _apparmor(profile: Mapping[str, Any], privileged: bool) -> tuple[str, ...]:
+    match profile.get("type"):
+        case "Unconfined":
+            return ("apparmor=unconfined",) if not privileged else ()
+        case "Localhost":
+            return (f"apparmor={profile.get('localhostProfile') or ''}",)
+    return ()
+
+
+def _selinux(options: Mapping[str, Any]) -> tuple[str, ...]:
+    parts = ("user", "role", "type", "level")
+    return tuple(f"label={part}:{options[part]}" for part in parts if options.get(part))
 
 
 def _check_not_root(user: Any, image: Image, pod: str, container: str) -> None:

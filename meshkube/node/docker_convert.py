@@ -57,6 +57,8 @@ def sandbox_body(spec: SandboxSpec, image: str, lowest_oom_score: int = -1000) -
     }
     if spec.host_pid:
         host["PidMode"] = "host"
+    if spec.handler:
+        host["Runtime"] = spec.handler
     if spec.sysctls:
         host["Sysctls"] = dict(spec.sysctls)
     body: dict[str, Any] = {
@@ -137,6 +139,8 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only_root,
     }
+    if spec.handler:
+        host["Runtime"] = spec.handler
     if spec.host_pid:
         host["PidMode"] = "host"
     elif spec.share_pid:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from meshkube.api import meta
 from meshkube.api.types import Object
+from meshkube.node.env import ConfigError
 
 MAX_NAMESERVERS = 3
 MAX_SEARCH = 32
+MAX_HOSTNAME = 64
 
 
 def hostname(pod: Object, node_name: str) -> str:
@@ -21,6 +23,19 @@ def hostname(pod: Object, node_name: str) -> str:
         return node_name
     name = pod["spec"].get("hostname") or meta.name(pod)
     return str(name)[:63].rstrip("-.")
+
+
+def kernel_hostname(pod: Object, node_name: str, domain: str) -> str:
+    """What `hostname` prints in the pod: with `setHostnameAsFQDN` the whole name. Raises
+    `ConfigError` for one that is longer than the kernel takes."""
+    short = hostname(pod, node_name)
+    full = full_name(pod, node_name, domain) if pod["spec"].get("setHostnameAsFQDN") else ""
+    if len(full) > MAX_HOSTNAME:
+        raise ConfigError(
+            f"Failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too"
+            f" long ({MAX_HOSTNAME} characters is the max, {len(full)} characters requested)"
+        )
+    return full or short
 
 
 def full_name(pod: Object, node_name: str, domain: str) -> str:

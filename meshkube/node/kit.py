@@ -35,6 +35,7 @@ class Kit:
     node_name: str
     node_ip: str
     pods_directory: Path
+    seccomp_directory: Path
     cluster_dns: str
     cluster_domain: str
     host_resolver: Callable[[], Resolver]

@@ -64,8 +64,10 @@ class PodDirectory:
 
     def empty_dir(self, name: str, source: Object, group: int | None) -> Path:
         """Makes an emptyDir volume, on disk or in memory. Raises `VolumeError`."""
-        path = self.volume_path(name)
-        if source.get("medium") == "Memory":
+        path, medium = self.volume_path(name), source.get("medium") or ""
+        if medium not in ("", "Memory"):
+            raise VolumeError(f"emptyDir volumes of medium {medium} are not supported")
+        if medium == "Memory":
             if not os.path.ismount(path):
                 path.mkdir(parents=True, exist_ok=True)
                 _mount_tmpfs(path, source.get("sizeLimit"))

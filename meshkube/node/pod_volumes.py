@@ -83,6 +83,17 @@ class PodVolumes:
         except VolumeError as error:
             raise _named(_token_volume(pod), error) from error
 
+    async def handler(self, pod: Object) -> str:
+        """The handler of the pod's RuntimeClass; empty without one. Raises `ConfigError`."""
+        name = pod["spec"].get("runtimeClassName")
+        if not name:
+            return ""
+        await self._kit.references.hold(self._uid, [("RuntimeClass", "", name)], self._changed)
+        found = self._kit.references.get("RuntimeClass", "", name)
+        if found is None:
+            raise ConfigError(f'RuntimeClass "{name}" not found')
+        return str(found.get("handler") or "")
+
     async def ensure(self, pod: Object, *, again: bool = False) -> None:
         """Makes what is missing; with `again`, writes projections anew where they differ.
         Raises `VolumeError` with the volume's name in its message."""

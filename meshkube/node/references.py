@@ -14,15 +14,18 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.informer import Informer
 
-HeldKind = Literal["ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume"]
+HeldKind = Literal[
+    "ConfigMap", "Secret", "PersistentVolumeClaim", "PersistentVolume", "RuntimeClass"
+]
 Key = tuple[HeldKind, str, str]
-"""Kind, namespace (empty for a PersistentVolume), name."""
+"""Kind, namespace (empty for a cluster-scoped kind), name."""
 
 _KINDS: dict[HeldKind, Kind] = {
     "ConfigMap": kinds.CONFIG_MAP,
     "Secret": kinds.SECRET,
     "PersistentVolumeClaim": kinds.PERSISTENT_VOLUME_CLAIM,
     "PersistentVolume": kinds.PERSISTENT_VOLUME,
+    "RuntimeClass": kinds.RUNTIME_CLASS,
 }
 
 

@@ -98,6 +98,8 @@ class SandboxSpec:
     host_ipc: bool = False
     sysctls: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[HostPort, ...] = ()
+    handler: str = ""
+    """Of the pod's RuntimeClass; empty: the runtime's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Security:
     no_new_privileges: bool = False
     options: tuple[str, ...] = ()
     """Further security options in Docker's words, such as `seccomp=unconfined`."""
+    seccomp_file: str = ""
+    """A profile in the node's own directory of profiles; its text goes into `options`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,8 @@ class ContainerSpec:
     spec_hash: str = ""
     backoff: float = 0.0
     grace_period: int = 30
+    handler: str = ""
+    """Of the pod's RuntimeClass; empty: the runtime's default."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node import env
@@ -105,10 +110,12 @@ class Starter:
             env=values,
             mounts=mounts,
             sandbox=sandbox,
+            handler=await self._volumes.handler(pod),
             memory_capacity=self._kit.memory_capacity,
             target=self._target(pod, container),
         )
-        return container_spec(pod, container, step.attempt, step.backoff, resolved)
+        spec = container_spec(pod, container, step.attempt, step.backoff, resolved)
+        return await asyncio.to_thread(with_seccomp_profile, spec, self._kit.seccomp_directory)
 
     def _target(self, pod: Object, container: Object) -> str:
         """The id of the container that an ephemeral one is to look into. Raises `ConfigError`."""
@@ -150,6 +157,20 @@ class Starter:
 
     def _failed(self, pod: Object, container: Object, why: str) -> None:
         container_event(self._kit, pod, container["name"], "Warning", "Failed", f"Error: {why}")
+
+
+def with_seccomp_profile(spec: ContainerSpec, directory: Path) -> ContainerSpec:
+    """Reads the profile that the container names. Raises `ConfigError`."""
+    name = spec.security.seccomp_file
+    if not name:
+        return spec
+    try:
+        text = (directory / name).read_text()
+        profile = json.dumps(json.loads(text))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load seccomp profile {directory / name}: {error}") from error
+    options = (*spec.security.options, f"seccomp={profile}")
+    return replace(spec, security=replace(spec.security, options=options))
 
 
 def _pulled(reference: str, fetched: Fetched) -> str:

@@ -54,8 +54,8 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     if phase == "Failed" and view.overdue:
         status["reason"] = "DeadlineExceeded"
         status["message"] = "Pod was active on the node longer than the specified deadline"
-    elif view.seen.evicted:
-        status["reason"], status["message"] = "Evicted", view.seen.evicted
+    elif view.seen.ending is not None:
+        status["reason"], status["message"] = view.seen.ending
     elif old.get("reason"):
         # Of whoever ended the pod.
         status["reason"], status["message"] = old["reason"], old.get("message")
@@ -213,7 +213,7 @@ def _reasoned(reason: str, message: str) -> Object:
 def _phase(view: PodView, init: list[Object], apps: list[Object]) -> str:
     finished = view.finished
     still = any("running" in status["state"] for status in init + apps)
-    if finished and (not still or view.seen.evicted):
+    if finished and (not still or view.seen.ending):
         return finished
     if view.phase in ("Succeeded", "Failed"):
         return view.phase

@@ -12,6 +12,7 @@ import orjson
 
 from meshkube.api import meta
 from meshkube.api.types import Object
+from meshkube.node.refusals import Ending
 from meshkube.node.runtime import SANDBOX, Record
 
 Role = Literal["init", "sidecar", "app", "ephemeral"]
@@ -53,8 +54,8 @@ class Seen:
     now: datetime
     network: bool = True
     """False while the pods' network cannot be made yet."""
-    evicted: str = ""
-    """Why the node puts an end to the pod; empty: it does not."""
+    ending: Ending | None = None
+    """Why the node puts an end to the pod, where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class PodView:
         """The phase the pod has come to its end with, were nothing more to run."""
         if self.phase in ("Succeeded", "Failed"):
             return self.phase  # type: ignore[return-value]
-        if self.init_failed or self.overdue or self.seen.evicted:
+        if self.init_failed or self.overdue or self.seen.ending:
             return "Failed"
         codes = [c.exit_code for c in self.apps if not self.restarts(c)]
         if len(codes) < len(self.apps) or not codes:

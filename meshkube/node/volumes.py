@@ -99,6 +99,8 @@ def _projected(source: Object, context: Context) -> Files:
             files |= _downward({"defaultMode": mode, **part["downwardAPI"]}, context)
         elif "serviceAccountToken" in part:
             files |= _token(part["serviceAccountToken"], mode, context)
+        else:
+            raise VolumeError(f"projected sources of kind {', '.join(part)} are not supported")
     return files
 
 

@@ -8,6 +8,7 @@ container with an operation under way alone. So one slow image holds up nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine
 from datetime import datetime
@@ -17,6 +18,7 @@ from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node import hosts, usage
 from meshkube.node.container_spec import grace_period, sandbox_spec
+from meshkube.node.env import ConfigError
 from meshkube.node.kit import Kit, container_event, pod_event
 from meshkube.node.plan import (
     Action,
@@ -30,8 +32,9 @@ from meshkube.node.plan import (
 )
 from meshkube.node.pod_volumes import PodVolumes
 from meshkube.node.prober import PodProber
+from meshkube.node.refusals import Ending, refusal
 from meshkube.node.reporter import Reporter
-from meshkube.node.runtime import SANDBOX, Record, RuntimeFailure
+from meshkube.node.runtime import SANDBOX, LogOptions, Record, RuntimeFailure
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
@@ -44,6 +47,8 @@ log = logging.getLogger(__name__)
 VOLUMES = "VOLUMES"
 FINISH = "FINISH"
 UNMOUNT_RETRY = 5.0
+# What of a log becomes a termination message, as in the kubelet.
+LOG_LINES, LOG_BYTES = 80, 2048
 
 
 class PodWorker:
@@ -67,7 +72,7 @@ class PodWorker:
         self._group: asyncio.TaskGroup
         self._prober: PodProber
         self._stale_projections = False
-        self._evicted = ""
+        self._ending: Ending | None = None
         self._complained: set[tuple[str, int]] = set()
 
     @property
@@ -193,7 +198,7 @@ class PodWorker:
             probes=self._prober.views(),
             now=self._kit.clock.now(),
             network=self._kit.network_ready(),
-            evicted=self._evicted,
+            ending=self._ending or self._refused(),
         )
         return look(self._reporter.latest(self._pod), seen)
 
@@ -216,9 +221,23 @@ class PodWorker:
     def _read_messages(self, view: PodView) -> None:
         for record in view.seen.records:
             if record.state == "exited" and record.id not in self._messages:
-                self._messages[record.id] = self._volumes.directory.termination_message(
-                    record.name, record.attempt
-                )
+                found = self._volumes.directory.termination_message(record.name, record.attempt)
+                self._messages[record.id] = found
+                if not found and self._explained_by_logs(record):
+                    self._group.create_task(self._read_logs(record), name="last words")
+
+    def _explained_by_logs(self, record: Record) -> bool:
+        spec = self._spec_of(record.name) or {}
+        policy = spec.get("terminationMessagePolicy")
+        return policy == "FallbackToLogsOnError" and bool(record.exit_code or record.error)
+
+    async def _read_logs(self, record: Record) -> None:
+        """The end of a failed container's log stands in for its message."""
+        with contextlib.suppress(RuntimeFailure):
+            pieces = self._kit.runtime.logs(record.id, LogOptions(tail=LOG_LINES))
+            text = b"".join([piece.data async for piece in pieces])
+            self._messages[record.id] = text[-LOG_BYTES:].decode(errors="replace")
+            self._wake.set()
 
     def _complain(self, pod: Object, status: Object) -> None:
         """Says once for each attempt that it waits for its back-off."""
@@ -316,9 +335,17 @@ class PodWorker:
         except VolumeError as error:
             pod_event(self._kit, pod, "Warning", "FailedMount", str(error))
             raise StartProblem("FailedMount", str(error)) from error
-        name = hosts.hostname(pod, self._kit.node_name)
         try:
-            id = await self._kit.runtime.create_sandbox(sandbox_spec(pod, step.attempt, name))
+            name = hosts.kernel_hostname(pod, self._kit.node_name, self._kit.cluster_domain)
+            handler = await self._volumes.handler(pod)
+        except ConfigError as error:
+            message = f"Failed to create pod sandbox: {error}"
+            pod_event(self._kit, pod, "Warning", "FailedCreatePodSandBox", message)
+            raise StartProblem("FailedCreatePodSandBox", message) from error
+        try:
+            id = await self._kit.runtime.create_sandbox(
+                sandbox_spec(pod, step.attempt, name, handler)
+            )
             await self._kit.runtime.start(id)
         except RuntimeFailure as failure:
             message = f"Failed to create pod sandbox: {failure}"
@@ -372,8 +399,19 @@ class PodWorker:
     def _evict(self, message: str) -> None:
         if not meta.deleting(self._pod):
             pod_event(self._kit, self._pod, "Warning", "Evicted", message)
-            self._evicted = message
+            self._ending = Ending("Evicted", message)
             self._wake.set()
+
+    def _refused(self) -> Ending | None:
+        """A pod of which nothing has run yet may be more than this node can do."""
+        phase = (self._pod.get("status") or {}).get("phase") or "Pending"
+        if phase != "Pending" or self._kit.records.of(self.uid):
+            return None
+        found = refusal(self._pod)
+        if found is not None:
+            pod_event(self._kit, self._pod, "Warning", *found)
+            self._ending = found
+        return found
 
     def _unhealthy(self, name: str, message: str) -> None:
         container_event(self._kit, self._pod, name, "Warning", "Unhealthy", message)

@@ -30,6 +30,7 @@ def admit_create(
         service_accounts.admit(obj, namespace, lookup.find, lookup.all)
         _tolerations(obj, away_seconds)
         classes.priority(obj, lookup)
+        classes.runtime_class(obj, lookup)
         limits.check(kind, obj, ranges)
     elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
         classes.storage_class(obj, lookup)

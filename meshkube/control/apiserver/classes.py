@@ -76,6 +76,38 @@ def only_one_default(class_: Object, lookup: Lookup) -> None:
         raise errors.forbidden(kind.group, kind.plural, meta.name(class_), why)
 
 
+def runtime_class(pod: Object, lookup: Lookup) -> None:
+    """Gives a new pod the overhead and the places of its RuntimeClass. Raises `ApiError` 403."""
+    spec = pod["spec"]
+    name = spec.get("runtimeClassName")
+    if not name:
+        return
+    class_ = lookup.find(kinds.RUNTIME_CLASS, name)
+    if class_ is None:
+        raise _refused(pod, f'pod rejected: RuntimeClass "{name}" not found')
+    overhead = (class_.get("overhead") or {}).get("podFixed") or {}
+    if spec.get("overhead") and spec["overhead"] != overhead:
+        why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead"
+        raise _refused(pod, why)
+    if overhead:
+        spec["overhead"] = dict(overhead)
+    places = class_.get("scheduling") or {}
+    selector = dict(spec.get("nodeSelector") or {})
+    for key, value in (places.get("nodeSelector") or {}).items():
+        if selector.setdefault(key, value) != value:
+            why = (
+                f"pod rejected: conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value};"
+                f" pod.spec.nodeSelector[{key}] = {selector[key]}"
+            )
+            raise _refused(pod, why)
+    if selector:
+        spec["nodeSelector"] = selector
+    known = spec.get("tolerations") or []
+    extra = [each for each in places.get("tolerations") or () if each not in known]
+    if extra:
+        spec["tolerations"] = [*known, *extra]
+
+
 def storage_class(claim: Object, lookup: Lookup) -> None:
     """Gives a claim that names no class the default one; an empty name stands for none."""
     spec = claim.setdefault("spec", {})
