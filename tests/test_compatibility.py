@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from meshkube.api import kinds
+from meshkube.api import kinds, schemas
+from scripts import pod_fields
 from tests.support import client_rows
 
 ROOT = Path(__file__).parent.parent
@@ -16,6 +17,24 @@ def test_the_page_is_current() -> None:
     script = ROOT / "scripts/compatibility"
     checked = subprocess.run([sys.executable, str(script), "--check"], check=False)
     assert checked.returncode == 0, "run scripts/compatibility"
+
+
+def _fields(path: str) -> set[str]:
+    node = schemas.schema_for(kinds.POD).field("spec")
+    for step in path.split(".") if path else ():
+        node = node.field(step.removesuffix("[]"))
+        node = node.items if step.endswith("[]") else node
+    return {f"{path}.{name}" if path else name for name in node.fields}
+
+
+def test_no_field_of_a_pod_is_forgotten_or_made_up() -> None:
+    rows = [path for path, _, _ in pod_fields.ROWS]
+    assert len(rows) == len(set(rows))
+    for path in pod_fields.SPELLED_OUT:
+        assert _fields(path) - set(rows) == set(), path
+    for path in rows:
+        parent = path.rpartition(".")[0]
+        assert path in _fields(parent), path
 
 
 def test_every_kind_has_a_row() -> None:
