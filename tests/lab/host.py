@@ -46,10 +46,10 @@ class Host:
         return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 60
+        self, *command: str, check: bool = True, timeout: float = 60, cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside this host's network, to its end."""
-        return run(*self.command(*command), check=check, timeout=timeout)
+        return run(*self.command(*command), check=check, timeout=timeout, cwd=cwd)
 
     def feed(self, text: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Runs a command inside this host's network with `text` as its standard input."""

@@ -88,10 +88,10 @@ class Hosts:
         """A server that answers, where there is one."""
         return next(node for node in self.servers if node.serves)
 
-    def read(self, path: str) -> Any:
-        """A GET at the first server that answers; None where none does."""
+    def read(self, path: str, limit: int = 5) -> Any:
+        """A GET at the first server that answers within `limit` seconds; None where none does."""
         for node in self.servers:
-            if node.serves and (found := node.read(path)) is not None:
+            if node.serves and (found := node.read(path, limit)) is not None:
                 return found
         return None
 
@@ -100,7 +100,8 @@ class Hosts:
 
     def leader(self) -> Node | None:
         """Who holds the Lease and could act on it; None while nobody does."""
-        lease = self.read(LEASE) or {}
+        # A server that is cut off holds up the question; the others know.
+        lease = self.read(LEASE, limit=1) or {}
         node = self.named((lease.get("spec") or {}).get("holderIdentity") or "")
         return node if node is not None and node.serves else None
 

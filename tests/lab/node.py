@@ -36,10 +36,10 @@ class Node(Cluster):
     def name(self) -> str:
         return self.host.name
 
-    def launch(self, *flags: str) -> None:
+    def launch(self, *flags: str, env: dict[str, str] | None = None) -> None:
         """Starts the daemon, and does not wait for it."""
         self.command = (MESHKUBE, self.kind, *self.flags, *flags)
-        self.server = self.host.start(*self.command, log="meshkube.log")
+        self.server = self.host.start(*self.command, log="meshkube.log", env=env)
         self.started = True
 
     def up(self, timeout: float = 60, *flags: str) -> None:
@@ -121,10 +121,20 @@ class Node(Cluster):
 
     def read(self, path: str, limit: int = 5) -> Any:
         """The API's answer at this host to a GET by the admin, or None."""
+        return self._ask("GET", path, limit=limit)
+
+    def write(self, method: str, path: str, body: dict[str, Any], limit: int = 5) -> Any:
+        """What this host's API has stored, or None where it acknowledges nothing."""
+        kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
+        header = f"Content-Type: {kind}"
+        return self._ask(method, path, "-H", header, "-d", json.dumps(body), limit=limit)
+
+    def _ask(self, method: str, path: str, *arguments: str, limit: int) -> Any:
         pki = self.data_dir / "pki"
         done = self.host.run(
-            "curl", "-sS", "-f", "-m", str(limit), "--noproxy", "*",
+            "curl", "-sS", "-f", "-m", str(limit), "--noproxy", "*", "-X", method,
             "--cacert", str(pki / "ca.crt"), "--cert", str(pki / "admin.crt"),
-            "--key", str(pki / "admin.key"), f"https://127.0.0.1:6443{path}", check=False,
+            "--key", str(pki / "admin.key"), *arguments, f"https://127.0.0.1:6443{path}",
+            check=False,
         )  # fmt: skip
         return json.loads(done.stdout) if done.returncode == 0 else None

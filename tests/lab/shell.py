@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import time
+from pathlib import Path
 
 
 def run(
-    *command: str, check: bool = True, timeout: float = 60, stdin: str | None = None
+    *command: str,
+    check: bool = True,
+    timeout: float = 60,
+    stdin: str | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end; a failure raises with what it printed."""
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, check=False, input=stdin
+        command, capture_output=True, text=True, timeout=timeout, check=False, input=stdin, cwd=cwd
     )
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
