@@ -6,6 +6,8 @@ Delays per key grow from 5 ms to 1000 s while it fails, as in Kubernetes' workqu
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 
 FIRST_DELAY = 0.005
 LONGEST_DELAY = 1000.0
@@ -20,8 +22,11 @@ def retry_delay(failures: int) -> float:
 class WorkQueue:
     """Keys to reconcile. One event loop; not for threads."""
 
-    def __init__(self) -> None:
-        self._ready: asyncio.Queue[str] = asyncio.Queue()
+    def __init__(self, rank: Callable[[str], int] | None = None) -> None:
+        """With `rank`, the key of the least rank comes first, and of equal ones the oldest."""
+        self._rank = rank or (lambda key: 0)
+        self._numbers = itertools.count()
+        self._ready: asyncio.PriorityQueue[tuple[int, int, str]] = asyncio.PriorityQueue()
         self._waiting: set[str] = set()
         self._working: set[str] = set()
         self._again: set[str] = set()
@@ -38,7 +43,7 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.put_nowait(key)
+            self._ready.put_nowait((self._rank(key), next(self._numbers), key))
 
     def add_after(self, key: str, seconds: float) -> None:
         """Queues the key once that time has passed; of several times the earliest counts."""
@@ -60,7 +65,7 @@ class WorkQueue:
 
     async def get(self) -> str:
         """The next key, now marked as worked on: `done` must follow."""
-        key = await self._ready.get()
+        _, _, key = await self._ready.get()
         self._waiting.discard(key)
         self._working.add(key)
         return key

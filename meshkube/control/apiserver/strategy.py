@@ -78,6 +78,17 @@ def prepare_create(kind: Kind, obj: Object, namespace: str, now: str, uid: str) 
 
 def _new_pod(obj: Object) -> None:
     obj["status"] = {"phase": "Pending"}
+    if (obj.get("spec") or {}).get("schedulingGates"):
+        obj["status"]["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": None,
+                "lastTransitionTime": obj["metadata"]["creationTimestamp"],
+            }
+        ]
 
 
 def _new_namespace(obj: Object) -> None:

@@ -138,10 +138,13 @@ def _clash(one: Port, other: Port) -> bool:
 def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     """Enough is left of each resource, and of places for pods."""
     short: list[str] = []
-    if len(node.pods) + 1 > node.allocatable.get("pods", 0):
+    first = [one for one in node.nominees.values() if one.priority >= pod.priority]
+    first = [one for one in first if one.uid != pod.uid]
+    if len(node.pods) + len(first) + 1 > node.allocatable.get("pods", 0):
         short.append("Too many pods")
     for name, count in pod.requests.items():
         left = node.allocatable.get(name, 0) - node.requested.get(name, 0)
+        left -= sum(one.requests.get(name, 0) for one in first)
         if count > max(left, 0):
             short.append(f"Insufficient {name}")
     # As Kubernetes 1.33 words it also where the whole node is too small.

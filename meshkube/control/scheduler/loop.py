@@ -22,6 +22,8 @@ from meshkube.control.queue import WorkQueue
 from meshkube.control.scheduler.binding import Held, VolumeBinding
 from meshkube.control.scheduler.filters import grants
 from meshkube.control.scheduler.model import PodInfo, Snapshot, place_all
+from meshkube.control.scheduler.preemption import Nomination
+from meshkube.control.scheduler.preemptor import Preemptor
 from meshkube.control.scheduler.schedule import schedule
 from meshkube.control.scheduler.volumes import Grant
 from meshkube.metrics import REGISTRY
@@ -55,6 +57,8 @@ class Outcome(NamedTuple):
     message: str = ""
     grants: Sequence[Grant] = ()
     """What its claims get before it is bound."""
+    nomination: Nomination | None = None
+    """Which pods are ended for it."""
 
 
 class Scheduler:
@@ -67,13 +71,16 @@ class Scheduler:
         self._client = client
         self._pods = caches.of(kinds.POD)
         self._nodes = caches.of(kinds.NODE)
+        self._namespaces = caches.of(kinds.NAMESPACE)
         self._events = events.named(NAME)
         self._clock = clock
+        self._preemptor = Preemptor(client, caches, self._events, clock)
         self._active = False
         self._volumes = VolumeBinding(client, caches)
         self._reset()
         self._pods.subscribe(self._pod_changed)
         self._nodes.subscribe(self._node_changed)
+        self._namespaces.subscribe(self._namespace_changed)
         caches.of(kinds.PERSISTENT_VOLUME_CLAIM).subscribe(self._claim_changed)
         for kind in (kinds.PERSISTENT_VOLUME, kinds.STORAGE_CLASS):
             caches.of(kind).subscribe(self._storage_changed)
@@ -81,7 +88,7 @@ class Scheduler:
     def _reset(self) -> None:
         self._snapshot = Snapshot()
         self._known = self._snapshot.known()
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(self._rank)
         self._unschedulable: dict[str, int] = {}
         """How often each pod has fitted nowhere."""
         self._parked: set[str] = set()
@@ -95,6 +102,8 @@ class Scheduler:
         live = [pod for pod in self._pods.list() if not pods.finished(pod)]
         place_all(self._snapshot, self._nodes.list(), live)
         self._known = self._snapshot.known()
+        for space in self._namespaces.list():
+            self._snapshot.namespaces[meta.name(space)] = meta.labels(space)
         PENDING.set_function(lambda: len(self._queue) + len(self._parked))
         self._active = True
         for pod in live:
@@ -110,7 +119,20 @@ class Scheduler:
             self._active = False
             self._queue.close()
 
+    def _rank(self, key: str) -> int:
+        """The important ones first."""
+        return -int(((self._pods.get(key) or {}).get("spec") or {}).get("priority") or 0)
+
     # What changes around it.
+
+    def _namespace_changed(self, old: Object | None, new: Object | None) -> None:
+        if not self._active:
+            return
+        if new is None:
+            self._snapshot.namespaces.pop(meta.name(old or {}), None)
+        elif self._snapshot.namespaces.get(meta.name(new)) != meta.labels(new):
+            self._snapshot.namespaces[meta.name(new)] = meta.labels(new)
+            self._wake()
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if not self._active:
@@ -219,7 +241,13 @@ class Scheduler:
         began = perf_counter()
         info = PodInfo.of(pod)
         info.volumes = self._volumes.look(pod)
-        decision = schedule(info, self._known, self._start)
+        decision = schedule(
+            info,
+            self._known,
+            self._start,
+            namespaces=self._snapshot.namespaces,
+            budgets=self._preemptor.budgets,
+        )
         if self._known:
             self._start = (self._start + decision.looked_at) % len(self._known)
         if decision.node:
@@ -230,7 +258,11 @@ class Scheduler:
         else:
             self._unschedulable[key] = self._unschedulable.get(key, 0) + 1
             self._parked.add(key)
-            self._outbox.put_nowait(Outcome(pod, "", decision.message))
+            if decision.nomination is not None:
+                self._snapshot.nominate(info, decision.nomination.node)
+            self._outbox.put_nowait(
+                Outcome(pod, "", decision.message, nomination=decision.nomination)
+            )
         RESULTS.labels("scheduled" if decision.node else "unschedulable").inc()
         SECONDS.observe(perf_counter() - began)
 
@@ -238,10 +270,12 @@ class Scheduler:
 
     async def _deliver(self) -> None:
         while True:
-            pod, node, message, given = await self._outbox.get()
+            pod, node, message, given, nomination = await self._outbox.get()
             try:
                 if not node:
-                    await self._explain(pod, message)
+                    await self._explain(pod, message, nomination)
+                    if nomination is not None:
+                        await self._preemptor.carry_out(pod, nomination)
                 elif not given or await self._granted(pod, node, given):
                     await self._bind(pod, node)
             except Exception:
@@ -289,10 +323,12 @@ class Scheduler:
             self._snapshot.remove_pod(meta.uid(pod))
             self._queue.add_after(key, FIRST_BACKOFF)
 
-    async def _explain(self, pod: Object, message: str) -> None:
+    async def _explain(self, pod: Object, message: str, nomination: Nomination | None) -> None:
         self._events.event(pod, "Warning", "FailedScheduling", message)
+        node = nomination.node if nomination is not None else ""
         before = pods.condition(pod, "PodScheduled")
-        if before and before.get("status") == "False" and before.get("message") == message:
+        told = before and before.get("status") == "False" and before.get("message") == message
+        if told and (not node or (pod.get("status") or {}).get("nominatedNodeName") == node):
             return
         entry: Object = {
             "type": "PodScheduled",
@@ -304,6 +340,8 @@ class Scheduler:
         }
         changed = meta.copy(pod)
         pods.set_condition(changed.setdefault("status", {}).setdefault("conditions", []), entry)
+        if node:
+            changed["status"]["nominatedNodeName"] = node
         try:
             await self._client.update(kinds.POD, changed, subresource="status")
         except ApiError as error:

@@ -10,6 +10,7 @@ from typing import Any
 from meshkube.api import meta
 from meshkube.api.quantities import milli, value
 from meshkube.api.types import Object
+from meshkube.control.scheduler.terms import SILENT, Terms, terms
 from meshkube.control.scheduler.volumes import NONE, PodVolumes
 from meshkube.control.volumes import DIRECTORY
 
@@ -104,12 +105,18 @@ class PodInfo:
     tolerations: tuple[Mapping[str, Any], ...]
     images: tuple[str, ...]
     never_preempts: bool = False
+    priority: int = 0
+    terms: Terms = SILENT
+    terminating: bool = False
+    started: str = ""
+    nominated: str = ""
+    """The node on which others were ended for it."""
     volumes: PodVolumes = NONE
     """Looked up anew for each decision."""
 
     @classmethod
     def of(cls, pod: Object) -> PodInfo:
-        spec = pod.get("spec") or {}
+        spec, status = pod.get("spec") or {}, pod.get("status") or {}
         affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
         asked = requests(spec)
         scored = requests(spec, {"cpu": SCORED_CPU, "memory": SCORED_MEMORY})
@@ -130,6 +137,11 @@ class PodInfo:
             tolerations=tuple(spec.get("tolerations") or ()),
             images=tuple(c["image"] for c in spec.get("containers") or () if c.get("image")),
             never_preempts=spec.get("preemptionPolicy") == "Never",
+            priority=int(spec.get("priority") or 0),
+            terms=terms(spec, meta.namespace(pod), meta.labels(pod)),
+            terminating=meta.deleting(pod),
+            started=str(status.get("startTime") or ""),
+            nominated=str(status.get("nominatedNodeName") or ""),
         )
 
 
@@ -156,6 +168,12 @@ class NodeInfo:
     pods: dict[str, PodInfo] = field(default_factory=dict)
     ports: Counter[Port] = field(default_factory=Counter)
     owners: Counter[str] = field(default_factory=Counter)
+    guarded: set[str] = field(default_factory=set)
+    """Pods that want others kept away."""
+    opinionated: int = 0
+    """How many of its pods say something about others."""
+    nominees: dict[str, PodInfo] = field(default_factory=dict)
+    """Pods for which others were ended here, and that are still to come."""
 
     def take(self, node: Object) -> None:
         """Reads the Node object anew; its pods stay."""
@@ -192,6 +210,10 @@ class NodeInfo:
             self.ports[port] += sign
         if pod.owner:
             self.owners[pod.owner] += sign
+        if pod.terms:
+            self.opinionated += sign
+        if pod.terms.anti:
+            (self.guarded.add if sign > 0 else self.guarded.discard)(pod.uid)
 
 
 class Snapshot:
@@ -200,8 +222,11 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeInfo] = {}
+        self.namespaces: dict[str, Mapping[str, str]] = {}
+        """The labels of each."""
         self._where: dict[str, str] = {}
         self._assumed: set[str] = set()
+        self._nominated: dict[str, str] = {}
 
     def known(self) -> list[NodeInfo]:
         """The nodes that exist."""
@@ -234,11 +259,25 @@ class Snapshot:
     def remove_pod(self, uid: str) -> None:
         """It is gone, has ended, or was not bound after all."""
         self._assumed.discard(uid)
+        self.withdraw(uid)
         name = self._where.pop(uid, None)
         if name is not None:
             node = self.nodes[name]
             node.remove(uid)
             self._drop_if_empty(node)
+
+    def nominate(self, pod: PodInfo, node: str) -> None:
+        """Room is being made for the pod there: less important ones do not get it."""
+        self.withdraw(pod.uid)
+        if node in self.nodes:
+            self.nodes[node].nominees[pod.uid] = pod
+            self._nominated[pod.uid] = node
+
+    def withdraw(self, uid: str) -> None:
+        """It does not wait for a node any more."""
+        node = self.nodes.get(self._nominated.pop(uid, ""))
+        if node is not None:
+            node.nominees.pop(uid, None)
 
     def placed(self, uid: str) -> bool:
         return uid in self._where
@@ -247,6 +286,7 @@ class Snapshot:
         before = self._where.get(pod.uid)
         if before is not None:
             self.nodes[before].remove(pod.uid)
+        self.withdraw(pod.uid)
         self._node(name).add(pod)
         self._where[pod.uid] = name
 

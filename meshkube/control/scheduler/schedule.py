@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshkube.control.scheduler.filters import Refusal, refusal
 from meshkube.control.scheduler.model import NodeInfo, PodInfo
+from meshkube.control.scheduler.neighbours import neighbours
+from meshkube.control.scheduler.preemption import Budget, Nomination, eligible, preempt
 from meshkube.control.scheduler.scores import best
+from meshkube.control.scheduler.terms import Labels
 
 ENOUGH = 100
 """Of this many nodes that can take a pod the best is taken; more are not looked for."""
@@ -25,30 +28,51 @@ class Decision:
     node: str
     message: str = ""
     looked_at: int = 0
+    nomination: Nomination | None = None
+    """Where ending other pods would make room."""
 
 
-def schedule(pod: PodInfo, nodes: Sequence[NodeInfo], start: int = 0) -> Decision:
+def schedule(
+    pod: PodInfo,
+    nodes: Sequence[NodeInfo],
+    start: int = 0,
+    *,
+    namespaces: Mapping[str, Labels] = {},
+    budgets: Callable[[], Sequence[Budget]] = tuple,
+) -> Decision:
     """Decides for one pod. `start` says with which node to begin, so that with many nodes each
-    comes up in turn."""
+    comes up in turn. `namespaces` are the labels of each; `budgets` is asked where pods may have to
+    be ended."""
     if not nodes:
         return Decision("", NO_NODES)
     if pod.volumes.problem:
         return Decision("", _hopeless(pod.volumes.problem, len(nodes)))
+    around = neighbours(pod, nodes, namespaces)
     feasible: list[NodeInfo] = []
     refusals: list[Refusal] = []
+    hopeful: list[NodeInfo] = []
     looked_at = 0
     for offset in range(len(nodes)):
         node = nodes[(start + offset) % len(nodes)]
         looked_at += 1
         objection = refusal(pod, node)
+        if objection is None and around is not None:
+            objection = around.refusal(node)
         if objection is None:
             feasible.append(node)
             if len(feasible) >= ENOUGH:
                 break
         else:
             refusals.append(objection)
+            if not objection.final:
+                hopeful.append(node)
     if feasible:
-        return Decision(best(pod, feasible).name, looked_at=looked_at)
+        more = around.scores(feasible) if around is not None and len(feasible) > 1 else None
+        return Decision(best(pod, feasible, more).name, looked_at=looked_at)
+    if hopeful and eligible(pod, {node.name: node for node in nodes}):
+        nomination = preempt(pod, nodes, hopeful, namespaces, budgets())
+        if nomination is not None:
+            return Decision("", _head(refusals), looked_at, nomination)
     return Decision("", explain(pod, refusals), looked_at)
 
 
@@ -60,12 +84,16 @@ def _hopeless(problem: str, nodes: int) -> str:
 
 def explain(pod: PodInfo, refusals: Sequence[Refusal]) -> str:
     """`0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: ...`"""
-    reasons = Counter(reason for refusal in refusals for reason in refusal.reasons)
-    head = f"0/{len(refusals)} nodes are available: {_counted(reasons)}."
+    head = _head(refusals)
     if pod.never_preempts:
         return f"{head} preemption: not eligible due to preemptionPolicy=Never."
     hopes = Counter(NO_HELP if refusal.final else NO_VICTIMS for refusal in refusals)
     return f"{head} preemption: 0/{len(refusals)} nodes are available: {_counted(hopes)}."
+
+
+def _head(refusals: Sequence[Refusal]) -> str:
+    reasons = Counter(reason for refusal in refusals for reason in refusal.reasons)
+    return f"0/{len(refusals)} nodes are available: {_counted(reasons)}."
 
 
 def _counted(reasons: Counter[str]) -> str:

@@ -101,11 +101,14 @@ WEIGHTED: tuple[tuple[Score, int], ...] = (
 )
 
 
-def best(pod: PodInfo, nodes: Sequence[NodeInfo]) -> NodeInfo:
-    """The node with the highest sum; of equal ones that with the fewest pods, then the first."""
+def best(pod: PodInfo, nodes: Sequence[NodeInfo], more: Scores | None = None) -> NodeInfo:
+    """The node with the highest sum (`more`: what neighbours add); of equal ones that with the
+    fewest pods, then the first."""
     if len(nodes) == 1:
         return nodes[0]
     columns = [[weight * s for s in score(pod, nodes)] for score, weight in WEIGHTED]
+    if more is not None:
+        columns.append(more)
     sums = [math.fsum(parts) for parts in zip(*columns, strict=True)]
     ranks = [(round(total, 6), -len(node.pods)) for total, node in zip(sums, nodes, strict=True)]
     return nodes[ranks.index(max(ranks))]

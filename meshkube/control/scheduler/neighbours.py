@@ -1,0 +1,226 @@
+"""Where a pod may go, and where it is best, because of the pods that are there. Pure.
+
+Counted once for each decision, over all nodes; then each node is one look-up for each term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from meshkube.control.scheduler.filters import Refusal, affinity, taints
+from meshkube.control.scheduler.model import NodeInfo, PodInfo
+from meshkube.control.scheduler.terms import Constraint, NamespaceLabels, PodTerm
+
+Domain = tuple[str, str]
+"""A topology key and a value of it."""
+
+_SPREAD = Refusal(("node(s) didn't match pod topology spread constraints",), final=False)
+_NO_LABEL = Refusal(
+    ("node(s) didn't match pod topology spread constraints (missing required label)",)
+)
+_NEAR = Refusal(("node(s) didn't match pod affinity rules",))
+_FAR = Refusal(("node(s) didn't match pod anti-affinity rules",), final=False)
+_OTHERS = Refusal(("node(s) didn't satisfy existing pods anti-affinity rules",), final=False)
+_HARD_WEIGHT = 1
+"""What another pod's required affinity towards this one counts as a preference."""
+
+
+class _Spread(NamedTuple):
+    """One constraint with what is there: matching pods of each domain."""
+
+    constraint: Constraint
+    counts: Mapping[str, int]
+    own: int
+    """1 where the pod itself is among those that it counts."""
+
+    @property
+    def least(self) -> int:
+        if len(self.counts) < self.constraint.min_domains:
+            return 0
+        return min(self.counts.values(), default=0)
+
+
+class Neighbours:
+    """What the pods on all nodes mean for one that is to be placed."""
+
+    def __init__(
+        self, pod: PodInfo, nodes: Sequence[NodeInfo], namespaces: NamespaceLabels
+    ) -> None:
+        self._pod = pod
+        self._namespaces = namespaces
+        self._forbidden = self._kept_away(nodes)
+        terms = pod.terms
+        self._near = [self._domains(nodes, (term,), terms.affinity) for term in terms.affinity]
+        self._far = [self._domains(nodes, (term,), (term,)) for term in terms.anti]
+        self._alone = bool(terms.affinity) and not any(self._near) and self._is_its_own()
+        self._spread = [self._counted(one, nodes) for one in terms.spread]
+        self._nodes = nodes
+
+    def refusal(self, node: NodeInfo) -> Refusal | None:
+        """None where the neighbours leave the node open."""
+        return self._uneven(node) or self._unfriendly(node)
+
+    # Spread
+
+    def _counted(self, constraint: Constraint, nodes: Sequence[NodeInfo]) -> _Spread:
+        counts: dict[str, int] = {}
+        pod = self._pod
+        for node in nodes:
+            value = node.labels.get(constraint.topology_key)
+            if value is None or not self._eligible(constraint, node):
+                continue
+            found = sum(
+                other.namespace == pod.namespace
+                and not other.terminating
+                and constraint.selector.matches(other.labels)
+                for other in node.pods.values()
+            )
+            counts[value] = counts.get(value, 0) + found
+        return _Spread(constraint, counts, int(constraint.selector.matches(pod.labels)))
+
+    def _eligible(self, constraint: Constraint, node: NodeInfo) -> bool:
+        """Whether the node's domain is one that the pod could go to."""
+        keys = (one.topology_key for one in self._pod.terms.spread if one.required)
+        if any(key not in node.labels for key in keys):
+            return False
+        if constraint.honours_affinity and affinity(self._pod, node) is not None:
+            return False
+        return not (constraint.honours_taints and taints(self._pod, node) is not None)
+
+    def _uneven(self, node: NodeInfo) -> Refusal | None:
+        for constraint, counts, own in (
+            found for found in self._spread if found.constraint.required
+        ):
+            value = node.labels.get(constraint.topology_key)
+            if value is None:
+                return _NO_LABEL
+            least = _Spread(constraint, counts, own).least
+            if counts.get(value, 0) + own - least > constraint.max_skew:
+                return _SPREAD
+        return None
+
+    # Affinity
+
+    def _kept_away(self, nodes: Iterable[NodeInfo]) -> set[Domain]:
+        """Domains that pods which are there want for themselves."""
+        pod, found = self._pod, set()
+        for node in nodes:
+            for uid in node.guarded:
+                for term in node.pods[uid].terms.anti:
+                    value = node.labels.get(term.topology_key)
+                    if value is not None and self._covers(term, pod):
+                        found.add((term.topology_key, value))
+        return found
+
+    def _covers(self, term: PodTerm, pod: PodInfo) -> bool:
+        return term.covers(pod.namespace, pod.labels, self._namespaces)
+
+    def _domains(
+        self, nodes: Iterable[NodeInfo], keys: Iterable[PodTerm], all_of: Sequence[PodTerm]
+    ) -> set[Domain]:
+        """The domains of these terms' keys with a pod that all of `all_of` cover."""
+        wanted = [term.topology_key for term in keys]
+        found: set[Domain] = set()
+        for node in nodes:
+            here = {(key, node.labels[key]) for key in wanted if key in node.labels} - found
+            if here and any(
+                all(self._covers(term, other) for term in all_of) for other in node.pods.values()
+            ):
+                found |= here
+        return found
+
+    def _is_its_own(self) -> bool:
+        """The first of a group that wants to be together has nobody to go to yet."""
+        return all(self._covers(term, self._pod) for term in self._pod.terms.affinity)
+
+    def _unfriendly(self, node: NodeInfo) -> Refusal | None:
+        terms = self._pod.terms
+        for term, domains in zip(terms.affinity, self._near, strict=True):
+            value = node.labels.get(term.topology_key)
+            if value is None:
+                return _NEAR
+            if not self._alone and (term.topology_key, value) not in domains:
+                return _NEAR
+        for term, domains in zip(terms.anti, self._far, strict=True):
+            value = node.labels.get(term.topology_key)
+            if value is not None and (term.topology_key, value) in domains:
+                return _FAR
+        if any((key, node.labels.get(key)) in self._forbidden for key, _ in self._forbidden):
+            return _OTHERS
+        return None
+
+    # Preferences
+
+    def scores(self, nodes: Sequence[NodeInfo]) -> list[float]:
+        """0 to 400 for each node: friends and spread, each with Kubernetes' weight of two."""
+        friends = _stretched(self._friendship(nodes))
+        even = self._evenness(nodes)
+        return [2 * one + 2 * other for one, other in zip(friends, even, strict=True)]
+
+    def _friendship(self, nodes: Sequence[NodeInfo]) -> list[float]:
+        weights: Counter[Domain] = Counter()
+        for node in self._nodes:
+            for other in node.pods.values():
+                self._weigh(node, other, weights)
+        if not weights:
+            return [0.0] * len(nodes)
+        return [
+            float(sum(weights.get((key, value), 0) for key, value in node.labels.items()))
+            for node in nodes
+        ]
+
+    def _weigh(self, node: NodeInfo, other: PodInfo, weights: Counter[Domain]) -> None:
+        """What this pod thinks of the other, and the other of this one."""
+        pod = self._pod
+        for weight, term in pod.terms.preferred:
+            value = node.labels.get(term.topology_key)
+            if value is not None and self._covers(term, other):
+                weights[term.topology_key, value] += weight
+        if not other.terms:
+            return
+        theirs = [
+            *other.terms.preferred,
+            *((_HARD_WEIGHT, term) for term in other.terms.affinity),
+        ]
+        for weight, term in theirs:
+            value = node.labels.get(term.topology_key)
+            if value is not None and self._covers(term, pod):
+                weights[term.topology_key, value] += weight
+
+    def _evenness(self, nodes: Sequence[NodeInfo]) -> list[float]:
+        soft = [found for found in self._spread if not found.constraint.required]
+        if not soft:
+            return [0.0] * len(nodes)
+        costs = []
+        for node in nodes:
+            cost = 0.0
+            for constraint, counts, _ in soft:
+                value = node.labels.get(constraint.topology_key)
+                if value is not None:
+                    # Many small domains may differ less than a few large ones.
+                    weight = math.log(len(counts) + 2)
+                    cost += counts.get(value, 0) * weight + constraint.max_skew - 1
+                else:
+                    cost += 1 + sum(counts.values())
+            costs.append(-cost)
+        return _stretched(costs)
+
+
+def _stretched(values: list[float]) -> list[float]:
+    """From 0 for the least to 100 for the most; all 0 where they are equal."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    if low == high:
+        return [0.0] * len(values)
+    return [100 * (value - low) / (high - low) for value in values]
+
+
+def neighbours(
+    pod: PodInfo, nodes: Sequence[NodeInfo], namespaces: NamespaceLabels
+) -> Neighbours | None:
+    """None where no pod says anything about others: the usual case, and it costs nothing."""
+    if not pod.terms and not any(node.opinionated for node in nodes):
+        return None
+    return Neighbours(pod, nodes, namespaces)
