@@ -25,6 +25,8 @@ ID_HEADER = "X-Image-Id"
 # a minute late.
 ASKED_BESIDES = 8
 CONNECT_SECONDS = 3.0
+# Without the API there is the registry still.
+LIST_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 AT_ONCE = 2
 """Archives that come in at the same time."""
@@ -63,7 +65,8 @@ class ImagePeers:
 
     async def _candidates(self, reference: str) -> list[Object]:
         try:
-            nodes = (await self._client.list(kinds.NODE, resource_version="0")).items
+            async with asyncio.timeout(LIST_SECONDS):
+                nodes = (await self._client.list(kinds.NODE, resource_version="0")).items
         except (ApiError, OSError, TimeoutError) as error:
             log.debug("no list of nodes", extra={"reason": str(error)})
             return []

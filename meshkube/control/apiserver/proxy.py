@@ -22,11 +22,11 @@ from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver import proxy_names
 from meshkube.control.apiserver.http import Call
-from meshkube.control.apiserver.identity import SOCKET_BEARER
 from meshkube.control.apiserver.proxy_links import Page, location
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.apiserver.tunnels import sub_protocols
 from meshkube.tunnel.forwarding import Body, Forwarder, Head, Rewrite, Target, Unreachable
 
 UNREACHABLE = "X-Meshkube-Unreachable"
@@ -152,6 +152,8 @@ def _added(call: Call) -> list[tuple[str, str]]:
         before = call.header("X-Forwarded-For")
         chain = f"{before}, {call.request.remote}" if before else call.request.remote
         headers.append(("X-Forwarded-For", chain))
+    if sub_protocols(call):
+        headers.append(("Sec-WebSocket-Protocol", sub_protocols(call)))
     return headers
 
 
@@ -159,7 +161,7 @@ def _dropped(call: Call) -> set[str]:
     """Credentials for this API are nobody else's to see."""
     dropped = {name.lower() for name in call.request.headers if name.lower().startswith("imperson")}
     dropped.add("authorization")
-    if SOCKET_BEARER in call.header("Sec-WebSocket-Protocol"):
+    if not sub_protocols(call):
         dropped.add("sec-websocket-protocol")
     return dropped
 

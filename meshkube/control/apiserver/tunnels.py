@@ -57,12 +57,17 @@ def _headers(call: Call) -> list[tuple[str, str]]:
     headers = [("Connection", "Upgrade")]
     for name in _SENT:
         headers += [(name, value) for value in call.request.headers.getall(name, [])]
-    offered = [one.strip() for one in call.header("Sec-WebSocket-Protocol").split(",")]
-    # Who asks was settled here: a browser's token is not the node's to see.
-    kept = [one for one in offered if one and not one.startswith(SOCKET_BEARER)]
+    kept = sub_protocols(call)
     if kept:
-        headers.append(("Sec-WebSocket-Protocol", ", ".join(kept)))
+        headers.append(("Sec-WebSocket-Protocol", kept))
     return headers
+
+
+def sub_protocols(call: Call) -> str:
+    """Those that the client offers, but for a browser's token: who asks was settled here, and what
+    it is known by is nobody else's to see."""
+    offered = [one.strip() for one in call.header("Sec-WebSocket-Protocol").split(",")]
+    return ", ".join(one for one in offered if one and not one.startswith(SOCKET_BEARER))
 
 
 def _answer(node: Dialled) -> dict[str, str]:
