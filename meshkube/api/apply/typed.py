@@ -125,8 +125,11 @@ def _all(value: JSON, node: TypedNode | None, *, structs: bool = False) -> Field
         if structs or node is None or node.type != "object":
             found[SELF] = {}
         for key, held in value.items():
-            child = node.field(key) if node else None
-            found["f:" + key] = _all(held, child, structs=structs)
+            if isinstance(held, dict | list):
+                child = node.field(key) if node else None
+                found["f:" + key] = _all(held, child, structs=structs)
+            else:
+                found["f:" + key] = {}
         return found
     assert node is not None
     for step, held in (elements(value, node) or {}).items():

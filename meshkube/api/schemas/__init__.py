@@ -48,6 +48,7 @@ from meshkube.api.schemas.nodes import (
     schema_for,
     schema_of,
 )
+from meshkube.api.schemas.settling import settle
 
 __all__ = [
     "VERSION",
@@ -63,5 +64,6 @@ __all__ = [
     "prune_node",
     "schema_for",
     "schema_of",
+    "settle",
     "strict_error",
 ]

@@ -32,6 +32,8 @@ def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
         return
     if kind is kinds.CUSTOM_RESOURCE_DEFINITION and objects.deeper_than(obj, DEEPEST_SCHEMA):
         raise errors.bad_request(f"the schema is nested deeper than {DEEPEST_SCHEMA} levels")
+    if schemas.settle(kind, obj):
+        return
     result = schemas.check(kind, obj)
     if result.errors:
         raise schemas.decode_error(kind, result.errors[0].message)
