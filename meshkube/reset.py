@@ -45,11 +45,20 @@ async def _containers(config: Config) -> list[str]:
 def _data(directory: Path) -> Iterator[str]:
     if not directory.exists():
         return
-    # Memory volumes of pods are mounts, and what is mounted cannot be removed.
-    below = f"{directory}/"
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for point in sorted((point for point in mounts if point.startswith(below)), reverse=True):
+    # Volumes in memory and on servers are mounts; what is on a server is not ours to remove.
+    for point in _mounts(directory):
         with contextlib.suppress(OSError):
             subprocess.run(["umount", "-l", point], check=False)
+    left = _mounts(directory)
+    if left:
+        yield f"kept {directory}: still mounted: {', '.join(left)}"
+        return
     shutil.rmtree(directory)
     yield f"removed {directory}"
+
+
+def _mounts(directory: Path) -> list[str]:
+    """What is mounted below, the innermost first. The kernel writes blanks as octal numbers."""
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    points = [line.split()[1].encode().decode("unicode_escape") for line in lines]
+    return sorted((each for each in points if each.startswith(f"{directory}/")), reverse=True)

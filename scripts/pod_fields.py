@@ -137,7 +137,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("dnsConfig", DONE, ""),
     ("dnsPolicy", DONE, ""),
     ("enableServiceLinks", DONE, ""),
-    ("ephemeralContainers", NOT_YET, "kept, not run"),
+    ("ephemeralContainers", DONE, "fields as of containers"),
     ("hostAliases", DONE, ""),
     ("hostIPC", DONE, ""),
     ("hostNetwork", DONE, ""),

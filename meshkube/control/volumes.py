@@ -121,7 +121,8 @@ def best(claim: Object, volumes: Iterable[Object], *, reserved_only: bool = Fals
     found: Object | None = None
     for volume in volumes:
         if spec(volume).get("claimRef"):
-            if is_for(volume, claim) and not mismatch(volume, claim):
+            fits = not meta.deleting(volume) and not mismatch(volume, claim)
+            if fits and is_for(volume, claim):
                 return volume
             continue
         if reserved_only or meta.deleting(volume) or phase(volume) not in ("Available", "Pending"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,6 +79,34 @@ def test_pods_of_the_cluster_run_on_it(pair: Pair, agent: Agent):
     assert set(places.split()) == {pair.cluster.host.name, agent.name}
 
 
+def test_it_makes_and_erases_the_volumes_of_its_pods(pair: Pair, agent: Agent):
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "writer"},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": agent.name},
+            "containers": [{"name": "main", "image": "any"}],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}],
+        },
+    }
+    file = pair.cluster.host.directory / "writer.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [claim, pod]}))
+    pair.cluster.kubectl("apply", "-f", str(file))
+    pair.cluster.kubectl("wait", "--for=condition=Ready", "pod/writer", "--timeout=20s")
+    [volume] = (agent.data_dir / "node/volumes").iterdir()
+    assert volume.name.endswith("_default_data")
+    pair.cluster.kubectl("delete", "-f", str(file))
+    wait_for(lambda: not volume.exists(), 10, "its files to go")
+    wait_for(lambda: not pair.cluster.get("pv")["items"], 10, "the volume to go")
+
+
 def test_it_answers_dns_and_knows_the_clusters_servers(pair: Pair, agent: Agent):
     name = "kubernetes.default.svc.cluster.local"
     wait_for(lambda: pair.other.run("dig", "+short", "@10.43.0.10", name).stdout.strip()
@@ -149,10 +178,13 @@ def test_a_node_reads_what_is_its_own_and_nothing_else(pair: Pair, agent: Agent)
         f"/api/v1/pods?fieldSelector=spec.nodeName%3D{mine}",
         "/api/v1/services",
         f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{mine}",
+        f"/api/v1/persistentvolumes?labelSelector=meshkube.io%2Fnode%3D{mine}",
         "/meshkube/v1/cluster",
     ]
     denied = [
         f"/api/v1/nodes/{other}",
+        "/api/v1/persistentvolumes",
+        f"/api/v1/persistentvolumes?labelSelector=meshkube.io%2Fnode%3D{other}",
         "/api/v1/pods",
         f"/api/v1/pods?fieldSelector=spec.nodeName%3D{other}",
         "/api/v1/secrets",

@@ -13,7 +13,7 @@ from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.control import volumes
 from meshkube.control.scheduler.model import NodeInfo, PodInfo, Port
-from meshkube.control.scheduler.volumes import Grant, Waiting
+from meshkube.control.scheduler.volumes import NONE, Grant, Waiting
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
 
@@ -153,6 +153,8 @@ def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
 
 def volume_topology(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     """The node reaches every volume of the pod, and each claim that waits can get one here."""
+    if pod.volumes is NONE:
+        return None
     for terms in pod.volumes.bound:
         if not any(term_matches(term, node) for term in terms):
             return _VOLUME_CONFLICT
