@@ -2,17 +2,28 @@
 
 Each message begins with one byte, its channel. Source: Kubernetes `v4.channel.k8s.io` (standard
 streams, errors as a Status, terminal sizes as JSON) and `v5.channel.k8s.io` (adds the half-close).
+The first version, `channel.k8s.io`, tells errors as plain text. With `base64` in its name a framing
+is text: the channel's digit, then the data in base 64.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 
 import orjson
 
 from meshkube.api.types import Object
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+PROTOCOLS = (
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+)
+WITH_STATUS = PROTOCOLS[:3]
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
@@ -60,6 +71,23 @@ def _resize(data: bytes) -> Resize | None:
 
 def encode(channel: int, data: bytes) -> bytes:
     return bytes([channel]) + data
+
+
+def is_text(protocol: str) -> bool:
+    return "base64" in protocol
+
+
+def to_text(message: bytes) -> str:
+    """A message of the binary framing, as the textual one has it."""
+    return f"{message[0]}{base64.b64encode(message[1:]).decode()}" if message else ""
+
+
+def of_text(text: bytes) -> bytes:
+    """The other way round; empty for what is no such message."""
+    try:
+        return encode(int(text[:1]), base64.b64decode(text[1:], validate=True))
+    except (ValueError, binascii.Error):
+        return b""
 
 
 def exit_status(code: int) -> Object:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SPDY_PROTOCOL = "portforward.k8s.io"
 TUNNEL_PROTOCOL = "SPDY/3.1+portforward.k8s.io"
-CHANNELS_PROTOCOL = "v4.channel.k8s.io"
+CHANNELS_PROTOCOLS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io")
 # For the second stream of a pair.
 PATIENCE = 30.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from meshkube.node.port_forward import (
-    CHANNELS_PROTOCOL,
+    CHANNELS_PROTOCOLS,
     SPDY_PROTOCOL,
     TUNNEL_PROTOCOL,
     Connect,
@@ -31,7 +31,7 @@ async def answer_port_forward(request: web.Request, connect: Connect) -> web.Str
     if upgrade.lower() != "websocket":
         raise web.HTTPBadRequest(text=f"unable to upgrade: {upgrade or 'missing upgrade header'}")
     ports = _ports(request)
-    socket = await accept_socket(request, (TUNNEL_PROTOCOL, CHANNELS_PROTOCOL))
+    socket = await accept_socket(request, (TUNNEL_PROTOCOL, *CHANNELS_PROTOCOLS))
     if socket.ws_protocol == TUNNEL_PROTOCOL:
         await over_spdy(SocketPipe(socket), connect)
     else:

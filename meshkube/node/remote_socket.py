@@ -32,10 +32,9 @@ async def next_message(socket: web.WebSocketResponse) -> bytes | None:
     """What the client sends next; None once it is gone."""
     while True:
         message = await socket.receive()
-        if message.type is WSMsgType.BINARY:
-            return bytes(message.data)
-        if message.type is WSMsgType.TEXT:
-            return str(message.data).encode()
+        if message.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+            data = message.data.encode() if isinstance(message.data, str) else bytes(message.data)
+            return channels.of_text(data) if channels.is_text(socket.ws_protocol or "") else data
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
             return None
 
@@ -43,13 +42,16 @@ async def next_message(socket: web.WebSocketResponse) -> bytes | None:
 async def send(socket: web.WebSocketResponse, data: bytes) -> None:
     """Raises `ConnectionError`."""
     try:
-        await socket.send_bytes(data)
+        if channels.is_text(socket.ws_protocol or ""):
+            await socket.send_str(channels.to_text(data))
+        else:
+            await socket.send_bytes(data)
     except RuntimeError as error:
         raise ConnectionResetError(str(error)) from error
 
 
 class SocketRemote:
-    """The channels of `v4.channel.k8s.io` and `v5.channel.k8s.io`."""
+    """The channels of `channels.PROTOCOLS`."""
 
     def __init__(self, socket: web.WebSocketResponse) -> None:
         self._socket = socket
@@ -71,8 +73,12 @@ class SocketRemote:
         await send(self._socket, channels.encode(stream, data))
 
     async def finish(self, status: Object) -> None:
+        text = orjson.dumps(status)
+        if (self._socket.ws_protocol or "") not in channels.WITH_STATUS:
+            text = b"" if status["status"] == "Success" else str(status["message"]).encode()
         try:
-            await send(self._socket, channels.encode(channels.ERROR, orjson.dumps(status)))
+            if text:
+                await send(self._socket, channels.encode(channels.ERROR, text))
             await self._socket.close()
         except ConnectionError:
             return

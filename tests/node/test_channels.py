@@ -13,6 +13,8 @@ from meshkube.node.channels import (
     decode,
     encode,
     exit_status,
+    of_text,
+    to_text,
 )
 
 
@@ -47,3 +49,14 @@ def test_frames_begin_with_their_channel() -> None:
 def test_the_end_tells_the_exit_code() -> None:
     assert exit_status(0)["status"] == "Success"
     assert exit_status(9)["details"]["causes"][0] == {"reason": "ExitCode", "message": "9"}
+
+
+@given(st.integers(0, 9), st.binary(max_size=50))
+def test_the_textual_framing_says_the_same(channel: int, data: bytes) -> None:
+    message = encode(channel, data)
+    assert of_text(to_text(message).encode()) == message
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b"0=", b"0!!!!", "\u0663".encode(), b"-1"])
+def test_what_is_no_text_of_a_channel_means_nothing(text: bytes) -> None:
+    assert decode(of_text(text)) is None

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from meshkube import pki
+from meshkube.node.channels import of_text
 from meshkube.node.server import NodeServer
 from tests.lab.host import Host
 from tests.node.world import IMAGE, World, container, docker_world, in_host, pod, status_of
@@ -230,6 +231,31 @@ def test_exec(docker_host: Host, tmp_path: Path) -> None:
                 "a", "sh", "-c", "sleep 0.3; stty size", tty=True, resize=(132, 43)
             )
             assert b"43 132" in again[0]
+
+    in_host(docker_host, scenario())
+
+
+def test_exec_in_the_framings_of_browsers(docker_host: Host, tmp_path: Path) -> None:
+    """Text, and the first version: which tells a failure as plain text, and success not at all."""
+
+    async def scenario() -> None:
+        async with serving(docker_host, tmp_path) as node:
+            await node.world.create(pod("a"))
+            await node.world.running("a")
+            command = [("command", "sh"), ("command", "-c"), ("command", "echo hi; exit 3")]
+            url = f"{node.base}/exec/default/a/c"
+            for protocol in ("base64.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io"):
+                heard = []
+                async with node.session.ws_connect(
+                    url, params=[*command, ("output", "1")], protocols=[protocol]
+                ) as socket:
+                    async for message in socket:
+                        data = message.data
+                        heard.append(of_text(data.encode()) if isinstance(data, str) else data)
+                assert b"".join(one[1:] for one in heard if one[0] == 1) == b"hi\n"
+                why = b"".join(one[1:] for one in heard if one[0] == 3).decode()
+                assert "exit status 3" in why
+                assert why.startswith("{") == protocol.startswith("v4")
 
     in_host(docker_host, scenario())
 
