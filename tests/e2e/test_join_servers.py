@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from meshkube.pki import new_authority, save
+from tests.lab.agent import Agent
 from tests.lab.cluster import MESHKUBE, Cluster
 from tests.lab.host import Host, lab, wait_for
 from tests.lab.members import Member, start_all
@@ -19,6 +21,9 @@ pytestmark = [
 ]
 
 
+QUICK = ("--node-heartbeat=1", "--node-grace=4")
+
+
 @dataclass
 class World:
     """A first server on an etcd, and a second host."""
@@ -26,6 +31,7 @@ class World:
     first: Cluster
     second: Cluster
     store: str
+    third: Host
 
     def token(self, *flags: str) -> str:
         return self.first.meshkube("token", "create", *flags).stdout.strip()
@@ -46,13 +52,13 @@ def _server(host: Host, store: str, *flags: str) -> Cluster:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with lab(2) as (one, two):
+    with lab(3) as (one, two, three):
         member = Member(one)
         start_all([member])
         store = f"etcd://{member.endpoint}"
-        first = _server(one, store, "--pod-cidr=10.44.0.0/16")
+        first = _server(one, store, "--pod-cidr=10.44.0.0/16", *QUICK)
         first.start()
-        yield World(first, _server(two, store), store)
+        yield World(first, _server(two, store, *QUICK), store, three)
 
 
 def test_a_server_without_a_token_is_told_to_join(world: World):
@@ -120,8 +126,44 @@ def test_a_killed_server_is_no_endpoint_of_the_api_for_long(world: World):
     wait_for(lambda: endpoints(first) == [first.host.address], 15, "the dead server's leave")
     second.start()
     wait_for(lambda: endpoints(first) == both, 10, "its return")
+
+
+def test_an_agent_goes_on_with_another_server_when_its_own_is_gone(world: World):
+    first, second = world.first, world.second
+    # It knows of the second one only what it joined by, and learns the other.
+    agent = Agent(world.third, second.host.address, "--runtime=hollow", QUICK[0])
+    agent.start(world.token())
+    kept = agent.data_dir / "servers.json"
+    learnt = f"https://{first.host.address}:6443"
+    wait_for(lambda: kept.exists() and learnt in kept.read_text(), 20, "the list of servers")
+    wait_for(lambda: ready(first, agent.name) == "True", 20, "the agent's node")
+    second.kill()
+    service = first.host.directory / "late.yaml"
+    service.write_text(
+        "apiVersion: v1\nkind: Service\nmetadata: {name: late}\nspec: {ports: [{port: 80}]}\n"
+    )
+    first.meshkube("apply", "-f", str(service))
+    name = "late.default.svc.cluster.local"
+
+    def asked() -> str:
+        return world.third.run("dig", "+short", "+tries=1", "@10.43.0.10", name, check=False).stdout
+
+    wait_for(lambda: asked().strip(), 10, "DNS on the agent")
+    time.sleep(6)
+    assert ready(first, agent.name) == "True"
+    # Started again with nothing but the URL of the dead one, it finds the living by its file.
+    agent.stop()
+    agent.start()
+    wait_for(lambda: "ingress listens" in agent.log_since_start, 20, "the agent's parts")
+    agent.stop()
+    second.start()
     second.stop()
     assert endpoints(first) == [first.host.address]
+
+
+def ready(cluster: Cluster, name: str) -> str:
+    found = cluster.get("node", name)["status"].get("conditions") or ()
+    return next((one["status"] for one in found if one["type"] == "Ready"), "")
 
 
 def test_a_store_of_another_cluster_is_refused(world: World):
