@@ -75,24 +75,7 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
     if "node" not in off:
         yield from _node(config, host, clock, network)
     if "dataplane" not in off:
-        yield ServiceProxy(
-            client=host.client_of(component_roles.PROXY),
-            kernel=NftKernel(clock),
-            node_name=config.node_name,
-            node_ip=host.address,
-            pod_cidr=config.pod_cidr,
-            service_cidr=config.service_cidr,
-            skip={config.cluster_dns},
-            clock=clock,
-        )
-    if not {"dataplane", "load-balancer"} & set(off):
-        yield Announcer(
-            client=host.client_of(component_roles.PROXY),
-            lease_client=host.client_of(NODE_PREFIX + config.node_name),
-            node_name=config.node_name,
-            node_ip=host.address,
-            clock=clock,
-        )
+        yield from _services(config, host, clock)
     if "dns" not in off:
         yield Aside(dns(config, _across(host, component_roles.DNS), clock), host.traffic)
     if "ingress" not in off:
@@ -133,6 +116,31 @@ def _image_peers(config: Config, host: Host) -> ImagePeers | None:
     if host.peer_tls is None:
         return None
     return ImagePeers(host.client_of(component_roles.PROXY), host.peer_tls, config.node_name)
+
+
+def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
+    """The rules of Services, and the addresses that lead here."""
+    client = host.client_of(component_roles.PROXY)
+    proxy = ServiceProxy(
+        client=client,
+        kernel=NftKernel(clock),
+        node_name=config.node_name,
+        node_ip=host.address,
+        pod_cidr=config.pod_cidr,
+        service_cidr=config.service_cidr,
+        skip={config.cluster_dns},
+        clock=clock,
+    )
+    yield proxy
+    if "load-balancer" not in config.disable:
+        yield Announcer(
+            client=client,
+            lease_client=host.client_of(NODE_PREFIX + config.node_name),
+            node_name=config.node_name,
+            node_ip=host.address,
+            serves=lambda: proxy.in_step,
+            clock=clock,
+        )
 
 
 def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) -> Iterator[Part]:

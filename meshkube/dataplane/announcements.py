@@ -16,6 +16,9 @@ from meshkube.api.types import Object
 
 DURATION = 3.0
 """Seconds after its last renewal that a node's Lease is fresh."""
+SETTLED = 2.0
+"""Seconds of renewals after which a node counts: a little before it may judge itself, so that nodes
+that start together agree from the start."""
 
 
 def owner(address: str, nodes: Iterable[str]) -> str:
@@ -59,8 +62,9 @@ class Pulse:
 
     me: str
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
-    _since: float | None = None
-    """Since when our own renewals have been seen without a gap."""
+    """Node -> its last renewal, and when that was seen."""
+    _since: dict[str, float] = field(default_factory=dict)
+    """Since when renewals have been seen without a gap."""
 
     def saw(self, renewals: Mapping[str, str], now: float) -> None:
         """`renewals`: node -> the time that its Lease says, as the watch has it now."""
@@ -69,17 +73,18 @@ class Pulse:
         for node, sign in renewals.items():
             if self._seen.get(node, ("", 0.0))[0] != sign:
                 self._seen[node] = (sign, now)
-        if self.me not in self.alive(now):
-            self._since = None
-        elif self._since is None:
-            self._since = now
+        fresh = {node for node, (_, at) in self._seen.items() if now - at < DURATION}
+        self._since = {node: self._since.get(node, now) for node in fresh}
 
     def alive(self, now: float) -> set[str]:
-        return {node for node, (_, at) in self._seen.items() if now - at < DURATION}
+        """The nodes that count."""
+        return {
+            node
+            for node, since in self._since.items()
+            if now - since >= SETTLED and now - self._seen[node][1] < DURATION
+        }
 
     def may_judge(self, now: float) -> bool:
         """Whether the silence of others means something. While the API is away, or has just come
         back, everybody is silent: then nothing is taken over and nothing given up."""
-        return (
-            self._since is not None and now - self._since >= DURATION and self.me in self.alive(now)
-        )
+        return self.me in self.alive(now) and now - self._since[self.me] >= DURATION

@@ -40,6 +40,8 @@ PROBE = 2.0
 BURST = (0.0, 0.3, 1.0, 3.0)
 """Seconds after which a new address is announced again: a link may lose a frame."""
 LOOK = 10.0
+HAND_OVER = 2.0
+"""Seconds that a node keeps what another should have by now: better two than none."""
 
 ANNOUNCED = Gauge(
     "meshkube_announced_addresses", "LoadBalancer addresses on this host.", registry=REGISTRY
@@ -61,7 +63,8 @@ class Links(Protocol):
 
 
 class Announcer:
-    """`client` reads; `lease_client` writes this node's Lease, as the node."""
+    """`client` reads; `lease_client` writes this node's Lease, as the node. Only while it `serves`
+    (its rules are in the kernel) a node takes addresses."""
 
     name = "load-balancer"
 
@@ -72,6 +75,7 @@ class Announcer:
         lease_client: Client,
         node_name: str,
         node_ip: str,
+        serves: Callable[[], bool],
         links: Links = link_addresses,
         clock: Clock | None = None,
     ) -> None:
@@ -79,6 +83,7 @@ class Announcer:
         self._lease_client = lease_client
         self._node = node_name
         self._node_ip = node_ip
+        self._serves = serves
         self._links = links
         self._clock = clock or SystemClock()
         self._wake = asyncio.Event()
@@ -86,6 +91,8 @@ class Announcer:
         self._places: dict[str, Place] = {}
         self._due: dict[str, list[float]] = {}
         """When each address is announced next, and after that."""
+        self._lost: dict[str, float] = {}
+        """Since when another node should have an address that is still here."""
         self._looked = self._probed = float("-inf")
         self._renewing = True
         self._refused: dict[str, str] = {}
@@ -146,14 +153,20 @@ class Announcer:
             owners = announcements.owners(
                 services, nodes, pulse.alive(now), lambda s: self._local(informers, s)
             )
-            mine = [address for address, node in owners.items() if node == self._node]
-            await self._keep(mine, services, events)
+            await self._keep(self._mine(owners, now), services, events)
         else:
             known = {address for service in services for address in pool_addresses(service)}
             await self._keep(self._places.keys() & known, services, events)
             await self._yield(now)
         await self._announce(now)
         ANNOUNCED.set(len(self._places))
+
+    def _mine(self, owners: dict[str, str], now: float) -> set[str]:
+        """What this node has to have: its own, and for a moment what goes to another."""
+        mine = {address for address, node in owners.items() if node == self._node}
+        leaving = {a for a, node in owners.items() if node and a in self._places and a not in mine}
+        self._lost = {address: self._lost.get(address, now) for address in leaving}
+        return mine | {a for a, since in self._lost.items() if now - since < HAND_OVER}
 
     def _renewals(self, informers: Informers) -> dict[str, str]:
         found = {}
@@ -236,7 +249,7 @@ class Announcer:
 
     async def _renew(self, needed: Callable[[], object], informers: Informers) -> None:
         while True:
-            if needed():
+            if needed() and self._serves():
                 try:
                     async with asyncio.timeout(announcements.DURATION):
                         await self._write(informers.of(kinds.NODE).get(self._node))

@@ -94,6 +94,11 @@ class ServiceProxy:
         self._wake = asyncio.Event()
         self._informers = Informers(client)
 
+    @property
+    def in_step(self) -> bool:
+        """Whether the kernel has the rules as this part wants them."""
+        return self._in_step
+
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until cancelled. Raises `KernelError` where this host cannot have the rules."""
         self._table, self._dirty = Table(), {}

@@ -19,6 +19,7 @@ from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
 from meshkube.dataplane import link_addresses
+from meshkube.dataplane.announcements import owner
 from meshkube.dataplane.announcer import Announcer
 from tests.dataplane.network_world import running
 from tests.lab.host import Host, lab
@@ -50,6 +51,7 @@ class World:
         self.registry = registry
         self.client = LocalClient(registry)
         self.address = self.hosts[0].address.rpartition(".")[0] + ".240"
+        self.serving = True
         names = range(len(self.hosts))
         self.cables = [Cable(registry, f"{NODE_PREFIX}h{number}") for number in names]
 
@@ -97,6 +99,7 @@ class World:
             lease_client=self.cables[number],
             node_name=f"h{number}",
             node_ip=host.address,
+            serves=lambda: self.serving,
         )
         async with running(host, part):
             yield
@@ -202,3 +205,35 @@ async def test_without_the_api_an_address_is_kept_until_another_host_has_it(
             taken = ("ip", "address", "add", f"{world.address}/32", "dev", "eth0")
             world.hosts[1].run(*taken)
             await world.until(lambda: world.held_by() == [1])
+
+
+async def test_a_node_without_rules_takes_no_address(hosts: Sequence[Host], tmp_path: Path) -> None:
+    async with world_of(hosts, tmp_path) as world:
+        world.serving = False
+        await world.add_service()
+        async with world.announcers(0):
+            await asyncio.sleep(4)
+            assert world.held_by() == []
+            world.serving = True
+            await world.until(lambda: world.held_by() == [0])
+
+
+async def test_a_node_that_comes_back_takes_over_before_the_other_lets_go(
+    hosts: Sequence[Host], tmp_path: Path
+) -> None:
+    async with world_of(hosts, tmp_path) as world:
+        await world.add_service()
+        first = 0 if owner(world.address, ["h0", "h1"]) == "h1" else 1
+        async with world.announcers(first):
+            await world.until(lambda: world.held_by() == [first])
+            async with world.announcers(1 - first):
+                held = set()
+
+                def moved() -> bool:
+                    now = tuple(world.held_by())
+                    held.add(now)
+                    return now == (1 - first,)
+
+                await world.until(moved)
+                assert () not in held
+                assert (0, 1) in held
