@@ -197,8 +197,10 @@ class Scheduler:
             'running PreBind plugin "VolumeBinding": binding volumes: provisioning failed for PVC'
             f' "{meta.name(claim)}"'
         )
-        self._events.event(held.pod, "Warning", "FailedScheduling", message)
-        self._again(held.pod)
+        key = meta.key(held.pod)
+        tries = self._unschedulable[key] = self._unschedulable.get(key, 0) + 1
+        self._outbox.put_nowait(Outcome(held.pod, "", message))
+        self._again(held.pod, _backoff(tries))
 
     def _storage_changed(self, old: Object | None, new: Object | None) -> None:
         """A volume or a class: pods that wait for one may fit now."""
@@ -215,8 +217,7 @@ class Scheduler:
         """Something may fit now that did not before."""
         parked, self._parked = self._parked, set()
         for key in parked:
-            tries = self._unschedulable.get(key, 1)
-            self._queue.add_after(key, min(FIRST_BACKOFF * 2 ** (tries - 1), LONGEST_BACKOFF))
+            self._queue.add_after(key, _backoff(self._unschedulable.get(key, 1)))
 
     async def _look_again(self) -> None:
         while True:
@@ -314,14 +315,14 @@ class Scheduler:
         self._again(pod)
         log.debug("pod not bound", extra={"pod": key, "error": str(error)})
 
-    def _again(self, pod: Object) -> None:
+    def _again(self, pod: Object, delay: float = FIRST_BACKOFF) -> None:
         """It was not bound after all: it is placed anew."""
         key = meta.key(pod)
         self._volumes.forget(pod)
         current = self._pods.get(key)
         if current is None or not pods.node_name(current):
             self._snapshot.remove_pod(meta.uid(pod))
-            self._queue.add_after(key, FIRST_BACKOFF)
+            self._queue.add_after(key, delay)
 
     async def _explain(self, pod: Object, message: str, nomination: Nomination | None) -> None:
         self._events.event(pod, "Warning", "FailedScheduling", message)
@@ -346,6 +347,10 @@ class Scheduler:
             await self._client.update(kinds.POD, changed, subresource="status")
         except ApiError as error:
             log.debug("reason not written", extra={"pod": meta.key(pod), "error": error.message})
+
+
+def _backoff(tries: int) -> float:
+    return float(min(FIRST_BACKOFF * 2 ** min(tries - 1, 10), LONGEST_BACKOFF))
 
 
 def _has_claims(pod: Object | None) -> bool:

@@ -370,6 +370,30 @@ async def test_what_the_provisioner_cannot_make_is_said(
         assert why in message
 
 
+async def test_a_claim_that_its_provisioner_gives_back_is_said_at_the_pod(tmp_path: Path) -> None:
+    async with cluster(tmp_path, STORAGE, nodes=NODES, scheduler=True) as c:
+        await c.create(claim(class_=None, volumeMode="Block"))
+        await c.create(user("p", "data"))
+        reason = 'binding volumes: provisioning failed for PVC "data"'
+        await c.until(lambda: reason in why_pending(c, "p"))
+        assert not get(c, "p", kinds.POD)["spec"].get("nodeName")
+        # Once there is a volume that somebody else made, the pod gets it.
+        await c.create(volume(storageClassName="local-path", volumeMode="Block"))
+        await c.until(lambda: running(c, "p"), timeout=15)
+        assert bound_to(c, "data") == "pv1"
+
+
+async def test_a_new_scheduler_goes_on_where_the_last_one_was(tmp_path: Path) -> None:
+    """The node was chosen, and the leader gone before the pod was bound."""
+    async with cluster(tmp_path, STORAGE, nodes=NODES, scheduler=True) as c:
+        chosen = claim(class_=None)
+        chosen["metadata"]["annotations"] = {volumes.SELECTED_NODE: "n2"}
+        await c.create(chosen)
+        await c.create(user("p", "data"))
+        await c.until(lambda: running(c, "p"))
+        assert get(c, "p", kinds.POD)["spec"]["nodeName"] == "n2"
+
+
 async def test_a_class_that_is_missing_or_is_somebody_elses(tmp_path: Path) -> None:
     async with cluster(tmp_path, STORAGE, nodes=NODES) as c:
         await c.create(claim(class_="later"))
