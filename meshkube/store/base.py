@@ -66,11 +66,20 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What must hold for a transaction besides its own keys: this key has this value. A leader
-    names its term so: what it sends too late is refused."""
+    """What must hold for a transaction besides its own keys: this key has this value, or (None) is
+    at this revision. A leader names its term so: what it sends too late is refused."""
 
     key: str
-    value: bytes
+    value: bytes | None = None
+    revision: int = 0
+
+    def holds(self, found: KeyValue | None) -> bool:
+        """Whether that is what the key holds."""
+        if found is None:
+            return False
+        if self.value is not None:
+            return found.value == self.value
+        return found.mod_revision == self.revision
 
 
 class StoreError(Exception):
@@ -112,7 +121,7 @@ class RevisionMismatch(_Differs):
 
 
 class GuardFailed(_Differs):
-    """The key of the guard has another value, or is absent."""
+    """A guard does not hold: its key is another one, or absent."""
 
 
 class Compacted(StoreError):
@@ -165,7 +174,7 @@ class Store(Protocol):
         revision as `mod_revision`. Raises `RevisionMismatch`."""
         ...
 
-    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
+    async def transact(self, writes: Sequence[Write], guards: Sequence[Guard] = ()) -> KeyValue:
         """Makes all of these writes, or none: each key once, at most `limits.MOST_WRITES`. Returns
         what became of the first one, which names a revision (as `create`, `update` or `delete`
         would). Readers see all or none; watchers are told of each key. Raises `KeyExists`,

@@ -133,22 +133,24 @@ class EtcdStore:
     async def delete(self, key: str, revision: int) -> KeyValue:
         return await self.transact([Write(key, None, revision)])
 
-    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
-        limits.check(writes, guard)
+    async def transact(self, writes: Sequence[Write], guards: Sequence[Guard] = ()) -> KeyValue:
+        limits.check(writes, guards)
         try:
-            answer = await self._write(self._layout.transact(writes, guard))
+            answer = await self._write(self._layout.transact(writes, guards))
         except StoreFull:
             # A full etcd still deletes, though it puts no head; other servers see it a bit later.
             if any(write.value is not None for write in writes):
                 raise
-            answer = await self._write(self._layout.transact(writes, guard, head=False))
+            answer = await self._write(self._layout.transact(writes, guards, head=False))
         if answer.get("succeeded"):
             return self._layout.read_first(writes[0], answer)
-        found, held = self._layout.read_refused(writes, guard, answer)
-        for write, current in zip(writes, found, strict=True):
+        found = self._layout.read_refused(answer)
+        for write, current in zip(writes, found, strict=False):
             judge(write, current)
-        assert guard is not None
-        raise GuardFailed(guard.key, held)
+        for guard, held in zip(guards, found[len(writes) :], strict=True):
+            if not guard.holds(held):
+                raise GuardFailed(guard.key, held)
+        raise StoreUnavailable(f"{self._name}: refused a transaction for no reason")
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[WatchBatch, None]:
         """`Store.watch`. Close it (`contextlib.aclosing`) when done. It outlives the loss of

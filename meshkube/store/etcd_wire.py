@@ -75,7 +75,9 @@ class Layout:
     def head(self) -> bytes:
         return orjson.dumps({"key": self._head})
 
-    def transact(self, writes: Sequence[Write], guard: Guard | None, *, head: bool = True) -> bytes:
+    def transact(
+        self, writes: Sequence[Write], guards: Sequence[Guard], *, head: bool = True
+    ) -> bytes:
         """The head says which term wrote, so that etcd's history tells it of each revision."""
         compare: list[Answer] = []
         failure: list[Answer] = []
@@ -91,10 +93,14 @@ class Layout:
             # Its create revision is in no other part of the answer.
             success.append({"request_range": {"key": self.key(first.key), "keys_only": True}})
         put_head = [self._put_head] if head else []
-        if guard is not None:
-            name, value = self.key(guard.key), text64(guard.value)
-            compare.append({"key": name, "target": "VALUE", "result": "EQUAL", "value": value})
+        for guard in guards:
+            name = self.key(guard.key)
             failure.append({"request_range": {"key": name}})
+            if guard.value is None:
+                compare.append(_at(name, guard.revision, absent=False))
+                continue
+            value = text64(guard.value)
+            compare.append({"key": name, "target": "VALUE", "result": "EQUAL", "value": value})
             if head:
                 put_head = [{"request_put": {"key": self._head, "value": value}}]
         return orjson.dumps(
@@ -180,13 +186,9 @@ class Layout:
             created = int(found["create_revision"])
         return KeyValue(first.key, first.value, created, revision)
 
-    def read_refused(
-        self, writes: Sequence[Write], guard: Guard | None, answer: Answer
-    ) -> tuple[list[KeyValue | None], KeyValue | None]:
-        """Of `transact` that was refused: what each key holds, and the guard's."""
-        found = [self.read_get(one["response_range"]) for one in answer["responses"]]
-        held = found.pop() if guard is not None else None
-        return found, held
+    def read_refused(self, answer: Answer) -> list[KeyValue | None]:
+        """Of `transact` that was refused: what the key of each write holds, then of each guard."""
+        return [self.read_get(one["response_range"]) for one in answer["responses"]]
 
     def read_event(self, event: Answer) -> Event | None:
         """None where what came before is missing: it was compacted in the meantime."""

@@ -16,13 +16,13 @@ LARGEST_VALUE = 1_500_000
 MOST_WRITES = 120
 
 
-def check(writes: Sequence[Write], guard: Guard | None = None) -> None:
+def check(writes: Sequence[Write], guards: Sequence[Guard] = ()) -> None:
     """Raises `StoreError` with one line for what no store takes: `TooLarge` for its size."""
     size = 0
     for write in writes:
         check_key(write.key)
         size += 3 * len(write.key) + len(write.value or b"")
-    if guard is not None:
+    for guard in guards:
         check_key(guard.key)
     if len(writes) > MOST_WRITES:
         raise TooLarge(

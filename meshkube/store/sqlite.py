@@ -103,11 +103,11 @@ class SqliteStore:
     async def delete(self, key: str, revision: int) -> KeyValue:
         return await self.transact([Write(key, None, revision)])
 
-    async def transact(self, writes: Sequence[Write], guard: Guard | None = None) -> KeyValue:
+    async def transact(self, writes: Sequence[Write], guards: Sequence[Guard] = ()) -> KeyValue:
         self._check_open()
-        limits.check(writes, guard)
+        limits.check(writes, guards)
         future: asyncio.Future[KeyValue] = self._loop.create_future()
-        self._writer.put(Request(writes, guard, future))
+        self._writer.put(Request(writes, guards, future))
         return await future
 
     async def watch(self, prefix: str, after: int) -> AsyncGenerator[WatchBatch, None]:

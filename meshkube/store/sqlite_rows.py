@@ -86,16 +86,16 @@ def current(connection: sqlite3.Connection, key: str) -> KeyValue | None:
 
 
 def apply(
-    connection: sqlite3.Connection, writes: Sequence[Write], guard: Guard | None, revision: int
+    connection: sqlite3.Connection, writes: Sequence[Write], guards: Sequence[Guard], revision: int
 ) -> list[Event]:
     """Makes the writes as the given next revision and those that follow it: one each. Raises
     `KeyExists`, `RevisionMismatch` and `GuardFailed`, all before anything was changed."""
     before = [current(connection, write.key) for write in writes]
     for write, found in zip(writes, before, strict=True):
         judge(write, found)
-    if guard is not None:
+    for guard in guards:
         held = current(connection, guard.key)
-        if held is None or held.value != guard.value:
+        if not guard.holds(held):
             raise GuardFailed(guard.key, held)
     events: list[Event] = []
     for write, found in zip(writes, before, strict=True):

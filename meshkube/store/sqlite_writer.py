@@ -54,7 +54,7 @@ class Request:
     """Writes that belong together, and who waits for them."""
 
     writes: Sequence[Write]
-    guard: Guard | None
+    guards: Sequence[Guard]
     future: asyncio.Future[KeyValue]
 
 
@@ -161,7 +161,7 @@ class Writer:
             for request in group:
                 try:
                     revision = self._head + len(events) + 1
-                    made = sqlite_rows.apply(connection, request.writes, request.guard, revision)
+                    made = sqlite_rows.apply(connection, request.writes, request.guards, revision)
                     events += made
                     outcomes.append((request, made[0].kv))
                 except StoreError as error:

@@ -236,14 +236,28 @@ async def test_a_transaction_makes_none_of_its_writes_where_one_does_not_hold(
 
 async def test_a_guard_is_needed_for_every_write(store: Store) -> None:
     term = await store.create("/term", b"one")
-    await store.transact([Write("/a", b"1", 0)], Guard("/term", b"one"))
+    await store.transact([Write("/a", b"1", 0)], [Guard("/term", b"one")])
     next_term = await store.update("/term", b"two", term.mod_revision)
     with pytest.raises(GuardFailed) as late:
-        await store.transact([Write("/b", b"2", 0)], Guard("/term", b"one"))
+        await store.transact([Write("/b", b"2", 0)], [Guard("/term", b"one")])
     assert late.value.current == next_term
     with pytest.raises(GuardFailed) as absent:
-        await store.transact([Write("/b", b"2", 0)], Guard("/none", b""))
+        await store.transact([Write("/b", b"2", 0)], [Guard("/none", b"")])
     assert absent.value.current is None
+    assert await store.get("/b") is None
+
+
+async def test_a_guard_may_name_a_revision(store: Store) -> None:
+    place = await store.create("/place", b"")
+    other = Guard("/place", b"")
+    await store.transact([Write("/a", b"", 0)], [Guard("/place", None, place.mod_revision), other])
+    moved = await store.update("/place", b"", place.mod_revision)
+    for wrong in (place.mod_revision, 0):
+        with pytest.raises(GuardFailed) as late:
+            await store.transact([Write("/b", b"", 0)], [other, Guard("/place", None, wrong)])
+        assert (late.value.key, late.value.current) == ("/place", moved)
+    with pytest.raises(GuardFailed):
+        await store.transact([Write("/b", b"", 0)], [Guard("/none", None, 0)])
     assert await store.get("/b") is None
 
 
@@ -266,11 +280,11 @@ async def test_a_transaction_of_the_most_keys_works_and_one_more_is_refused(stor
     writes = [Write(f"/{n}", b"", 0) for n in range(limits.MOST_WRITES)]
     with pytest.raises(TooLarge, match="at most"):
         await store.transact([*writes, Write("/more", b"", 0)])
-    await store.transact(writes, None)
+    await store.transact(writes)
     kvs = (await store.range("/")).kvs
     again = [Write(kv.key, b"1", kv.mod_revision) for kv in kvs]
     with pytest.raises(GuardFailed):
-        await store.transact(again, Guard("/absent", b""))
+        await store.transact(again, [Guard("/absent", b"")])
     await store.transact(again)
     assert {kv.value for kv in (await store.range("/")).kvs} == {b"1"}
 

@@ -41,6 +41,12 @@ def admit_create(
         classes.only_one_default(obj, lookup)
 
 
+def admit_place(kind: Kind, obj: Object, lookup: Lookup) -> None:
+    """Once more before another try. Raises `ApiError` 404 or 403."""
+    if kind.namespaced:
+        _namespace(kind, meta.name(obj), meta.namespace(obj), lookup)
+
+
 def admit_update(kind: Kind, obj: Object, old: Object, lookup: Lookup) -> None:
     """Raises `ApiError` 403."""
     if kind is kinds.PERSISTENT_VOLUME_CLAIM:

@@ -18,7 +18,7 @@ from meshkube.control.apiserver.encoding import encode, object_key
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.services import ServiceAllocator
-from meshkube.store import KeyExists, RevisionMismatch, Write
+from meshkube.store import Guard, GuardFailed, KeyExists, RevisionMismatch, Write
 
 _QUOTA = kinds.RESOURCE_QUOTA
 
@@ -99,7 +99,19 @@ class Beside:
             return []
         return [Write(key, fence.term_of(new), None)]
 
-    async def settle(self, error: KeyExists | RevisionMismatch, stale: dict[str, int]) -> None:
+    def place(self, kind: Kind, obj: Object) -> list[Guard]:
+        """A new object's namespace is as it was found: nothing is made in one that meanwhile is
+        being deleted, where nobody would ever clean it up."""
+        space = meta.namespace(obj)
+        found = self._lookup.find(kinds.NAMESPACE, space) if kind.namespaced else None
+        if found is None:
+            return []
+        version = int(meta.resource_version(found))
+        return [Guard(object_key(kinds.NAMESPACE, "", space), revision=version)]
+
+    async def settle(
+        self, error: KeyExists | RevisionMismatch | GuardFailed, stale: dict[str, int]
+    ) -> None:
         """Another server was faster: waits until the caches show that. A claim that nobody holds
         who is alive goes into `stale`, with its revision: the next try takes it over."""
         current = error.current

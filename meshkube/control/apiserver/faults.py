@@ -23,10 +23,10 @@ RETRY_SECONDS = 1
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Raises `ApiError` for what the store raises, but for what a writer settles by itself: another
-    revision than expected."""
+    revision than expected, a guard that does not hold."""
     try:
         yield
-    except (KeyExists, RevisionMismatch):
+    except (KeyExists, RevisionMismatch, GuardFailed):
         raise
     except StoreError as error:
         raise of(error) from error
@@ -49,6 +49,4 @@ def of(error: StoreError) -> ApiError:
         return away
     if isinstance(error, TooLarge):
         return errors.too_large(f"the object is too large for the store: {error}")
-    if isinstance(error, GuardFailed):
-        return errors.unavailable("another server leads now: nothing was written")
     return errors.internal(str(error))

@@ -22,7 +22,16 @@ from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.turns import aside
 from meshkube.control.auth.users import User
 from meshkube.control.fence import Fence
-from meshkube.store import KeyExists, KeyValue, RevisionMismatch, Store, StoreUnavailable, Write
+from meshkube.store import Guard as Condition
+from meshkube.store import (
+    GuardFailed,
+    KeyExists,
+    KeyValue,
+    RevisionMismatch,
+    Store,
+    StoreUnavailable,
+    Write,
+)
 
 NAME_TRIES = 8
 WRITE_TRIES = 50
@@ -85,7 +94,8 @@ class Writer:
         contested = self._beside.contested(kind, obj)
         stale: dict[str, int] = {}
         for _ in range(WRITE_TRIES):
-            new = meta.copy(obj) if contested else obj
+            # Each try begins with what was sent.
+            new = meta.copy(obj) if contested else {**obj, "metadata": {**obj["metadata"]}}
             try:
                 async with self._beside.turn(kind, new):
                     with self._beside.allotted(kind, new, dry_run=options.dry_run):
@@ -93,8 +103,9 @@ class Writer:
                         self._settle(kind, new)
                         rules.record_manager(kind, new, None, options, self._clock.now())
                         return await self._create(kind, new, options, stale)
-            except (KeyExists, RevisionMismatch) as error:
+            except (KeyExists, RevisionMismatch, GuardFailed) as error:
                 await self._beside.settle(error, stale)
+                admission.admit_place(kind, obj, self._lookup)
         raise errors.conflict(kind.group, kind.plural, meta.name(obj))
 
     def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
@@ -121,7 +132,9 @@ class Writer:
         if options.dry_run:
             return Cached(kind, key, 0, value)
         try:
-            written = await self._commit([Write(key, value, 0), *others], options.fence)
+            written = await self._commit(
+                [Write(key, value, 0), *others], options.fence, self._beside.place(kind, obj)
+            )
         except KeyExists as error:
             if error.key != key:
                 raise
@@ -242,12 +255,19 @@ class Writer:
                 await self._feed.caught_up(error.current)
         raise errors.conflict(kind.group, kind.plural, name)
 
-    async def _commit(self, writes: Sequence[Write], fence: Fence | None) -> KeyValue:
-        """Raises `ApiError`, and what the caller settles: `KeyExists` and `RevisionMismatch`."""
-        guard = fence.guard if fence is not None else None
+    async def _commit(
+        self, writes: Sequence[Write], fence: Fence | None, place: Sequence[Condition] = ()
+    ) -> KeyValue:
+        """Raises `ApiError`, and what the caller settles: `KeyExists`, `RevisionMismatch`, and
+        `GuardFailed` of `place`."""
+        term = [fence.guard] if fence is not None else []
         try:
             with faults.told():
-                done = await self._store.transact(writes, guard)
+                done = await self._store.transact(writes, [*term, *place])
+        except GuardFailed as error:
+            if any(error.key == guard.key for guard in place):
+                raise
+            raise errors.unavailable("another server leads now: nothing was written") from error
         except errors.ApiError as error:
             if isinstance(error.__cause__, StoreUnavailable):
                 self._feed.health.write_failed(error.__cause__)

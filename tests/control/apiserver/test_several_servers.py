@@ -304,3 +304,64 @@ async def test_a_renewal_of_the_lease_ends_no_term(
     renewed = {**lease, "spec": {**lease["spec"], "renewTime": "2026-01-01T00:00:00.000000Z"}}
     await clients[0].update(kinds.LEASE, renewed)
     await LocalClient(registries[1], fence=fence).create(kinds.SERVICE, service("s"))
+
+
+# What changes while a write is on its way
+
+
+class Held:
+    """A store whose transactions wait."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.goes = asyncio.Event()
+        self.goes.set()
+        self.waits = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def transact(self, writes: Any, guards: Any = ()) -> Any:
+        self.waits.set()
+        await self.goes.wait()
+        return await self._store.transact(writes, guards)
+
+
+@contextlib.asynccontextmanager
+async def on_its_way(
+    tmp_path: Path, url: str, client: LocalClient
+) -> AsyncIterator[asyncio.Task[Object]]:
+    """A create in the namespace `space` that reaches the store after what the block does."""
+    await client.create(kinds.NAMESPACE, {"metadata": {"name": "space"}})
+    store = await EtcdStore.open(url)
+    held = Held(store)
+    async with running_registry(tmp_path, store=held, **SMALL) as registry:  # type: ignore[arg-type]
+        held.goes.clear()
+        held.waits.clear()
+        made = {"metadata": {"name": "late", "namespace": "space", "labels": {"a": "b"}}}
+        task = asyncio.ensure_future(LocalClient(registry).create(kinds.CONFIG_MAP, made))
+        await held.waits.wait()
+        yield task
+        held.goes.set()
+        await asyncio.wait([task])
+    await store.aclose()
+
+
+async def test_nothing_is_made_in_a_namespace_that_is_deleted_meanwhile(
+    tmp_path: Path, etcd_url: str, clients: list[LocalClient]
+) -> None:
+    async with on_its_way(tmp_path, etcd_url, clients[0]) as late:
+        await clients[0].delete(kinds.NAMESPACE, "space")
+    with pytest.raises(ApiError, match="because it is being terminated"):
+        await late
+    assert (await clients[1].list(kinds.CONFIG_MAP, "space")).items == []
+
+
+async def test_a_namespace_that_is_only_changed_meanwhile_is_no_reason(
+    tmp_path: Path, etcd_url: str, clients: list[LocalClient]
+) -> None:
+    async with on_its_way(tmp_path, etcd_url, clients[0]) as late:
+        await clients[0].patch(kinds.NAMESPACE, "space", {"metadata": {"labels": {"x": "y"}}})
+    made = await late
+    assert meta.labels(made) == {"a": "b"}
+    assert len(made["metadata"]["managedFields"]) == 1
