@@ -128,6 +128,8 @@ async def answer(
     parts = [body] if isinstance(body, bytes) else body
     size = sum(map(len, parts))
     sent = {"Content-Type": content_type, "Cache-Control": "no-cache, private", **(headers or {})}
+    if call.age is not None:
+        sent["Age"] = str(call.age)
     if size >= GZIP_FROM and "gzip" in call.header("Accept-Encoding"):
         if size >= _THREAD_FROM:
             parts = [await asyncio.to_thread(_compressed, parts)]
