@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from meshkube import pki
 from meshkube.tunnel.forwarding import Forwarder, Head, Rewrite, Target, Unreachable
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[str]:
+async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A server on loopback; its URL."""
     runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    scheme = "https" if tls else "http"
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -170,3 +174,35 @@ async def test_who_does_not_answer_is_named() -> None:
                 assert response.status == 503
         await forwarder.aclose()
     assert middle.failures == ["dial 127.0.0.1:1: connection refused"] * 2
+
+
+async def test_a_target_may_speak_tls(tmp_path: Path) -> None:
+    authority = pki.new_authority("test")
+    pki.save(pki.issue(authority, "target", names=["127.0.0.1"]), tmp_path / "target")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    await asyncio.to_thread(
+        server.load_cert_chain, tmp_path / "target.crt", tmp_path / "target.key"
+    )
+    trusting = ssl.create_default_context(cadata=authority.certificate.decode())
+    wary = await asyncio.to_thread(ssl.create_default_context)
+    forwarder = Forwarder()
+
+    async def middle(request: web.BaseRequest) -> web.StreamResponse:
+        tls = trusting if request.path == "/trusted" else wary
+        try:
+            return await forwarder.forward(request, Target(target + "/", tls))
+        except Unreachable:
+            return web.Response(status=503)
+
+    async with (
+        asyncio.timeout(20),
+        listening(tell, server) as target,
+        listening(middle) as url,
+        aiohttp.ClientSession(url) as session,
+    ):
+        for headers in ({}, {"Connection": "Upgrade", "Upgrade": "x"}):
+            async with session.get("/trusted", headers=headers) as response:
+                assert response.status == 207
+            async with session.get("/other", headers=headers) as response:
+                assert response.status == 503
+        await forwarder.aclose()
