@@ -209,7 +209,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("volumes[].gitRepo.repository", DONE, "https, http, ssh, git, files of the node"),
     ("volumes[].gitRepo.revision", DONE, ""),
     ("volumes[].hostPath", DONE, "every type"),
-    ("volumes[].image", REFUSED, ""),
+    ("volumes[].image", DONE, "each pod has a copy of the files"),
     ("volumes[].name", DONE, ""),
     ("volumes[].nfs", DONE, "where the node has `mount.nfs`"),
     ("volumes[].persistentVolumeClaim", DONE, ""),

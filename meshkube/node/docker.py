@@ -9,7 +9,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +88,7 @@ class DockerRuntime:
         self._machine = ""
         self._records: dict[str, Record] = {}
         self._lowest_oom_score = lowest_oom_score()
+        self._unpacking = asyncio.Lock()
         self._sandbox_image = asyncio.Lock()
         self._sandbox_image_present = False
 
@@ -326,6 +335,13 @@ class DockerRuntime:
     async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
         with _failures():
             return await docker_images.loaded(self._docker, archive)
+
+    async def image_files(self, id: str) -> AsyncGenerator[bytes, None]:
+        async with self._unpacking:
+            with _failures():
+                async with contextlib.aclosing(docker_images.files(self._docker, id)) as pieces:
+                    async for piece in pieces:
+                        yield piece
 
     async def remove_image(self, reference: str) -> None:
         with contextlib.suppress(NotFound), _failures():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import aiodocker
 import orjson
@@ -55,6 +57,29 @@ def _names(said: str) -> list[str]:
     """`Loaded image: NAME` or `Loaded image ID: ID`."""
     lines = [line for line in said.splitlines() if line.startswith("Loaded image")]
     return [line.partition(": ")[2].strip() for line in lines]
+
+
+async def files(docker: aiodocker.Docker, id: str) -> AsyncGenerator[bytes, None]:
+    """The image's root file system as a tar: a container that never runs is made of it, and goes
+    again. One left over by a process that ended meanwhile is replaced."""
+    name = f"mk_files_{id.rpartition(':')[2][:12]}"
+    labels = {convert.PREFIX + "files-of": id}
+    body: dict[str, Any] = {
+        "Image": id,
+        "Entrypoint": ["/"],
+        "NetworkDisabled": True,
+        "Labels": labels,
+    }
+    with contextlib.suppress(aiodocker.DockerError):
+        await docker.containers.container(name).delete(force=True)
+    made = await docker.containers.create(body, name=name)
+    try:
+        path = f"containers/{made.id}/export"
+        async with docker._query(path, "GET", timeout=None) as response:
+            async for piece in response.content.iter_any():
+                yield piece
+    finally:
+        await made.delete(force=True)
 
 
 async def removed(docker: aiodocker.Docker, reference: str) -> None:

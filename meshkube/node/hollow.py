@@ -9,7 +9,7 @@ import asyncio
 import builtins
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -173,6 +173,10 @@ class HollowRuntime:
 
     async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
         raise ImageArchiveFailure("a hollow node runs no process, so it takes no image")
+
+    async def image_files(self, id: str) -> AsyncGenerator[bytes, None]:
+        # The end of an archive without a file in it.
+        yield bytes(10240)
 
     async def remove_image(self, reference: str) -> None:
         """There is none."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.node import hosts
+from meshkube.node import hosts, image_volumes
 from meshkube.node.claims import Backing, backing, claim_names, volume_of
 from meshkube.node.drivers import Request, driver_for
 from meshkube.node.env import ConfigError, Context, SourceKind, expand
@@ -105,8 +105,24 @@ class PodVolumes:
             await self.hold(pod)
             context = self.context(pod, "")
             projections = _projections(pod, context)
+            await self._unpack_images(pod)
             await asyncio.to_thread(self._make, pod, projections)
             self._made = True
+
+    async def _unpack_images(self, pod: Object) -> None:
+        for volume in pod["spec"].get("volumes") or ():
+            name = volume["name"]
+            if "image" not in volume or name in self._paths:
+                continue
+            path = self.directory.volume_path(name)
+            try:
+                await image_volumes.set_up(
+                    volume["image"], path, self._kit.images, self._kit.runtime
+                )
+            except VolumeError as error:
+                raise _named(name, error) from error
+            self._paths[name] = path
+            self._read_only.add(name)
 
     def _claim(self, namespace: str, name: str) -> Object | None:
         return self._kit.references.get("PersistentVolumeClaim", namespace, name)

@@ -8,7 +8,7 @@ running pod again from the runtime alone. Modelled on the Container Runtime Inte
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -331,6 +331,10 @@ class Runtime(Protocol):
 
     async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
         """The names of what such an archive held. Raises `ImageArchiveFailure`."""
+        ...
+
+    def image_files(self, id: str) -> AsyncGenerator[bytes, None]:
+        """The files of an image, as a tar of its root."""
         ...
 
     async def remove_image(self, reference: str) -> None:

@@ -241,6 +241,18 @@ def test_a_working_tree_is_cloned_and_its_hooks_never_run(cluster: Cluster) -> N
     delete(cluster, file)
 
 
+def test_the_files_of_an_image_are_mounted(cluster: Cluster) -> None:
+    file = apply(cluster, "image")
+    says(cluster, "reader", "bin\n")
+    says(cluster, "reader", "Read-only file system")
+    delete(cluster, file)
+    assert cluster.host.docker("ps", "-aq", "--filter=name=mk_files").stdout == ""
+    file = apply(cluster, "image", ("reference: meshkube/quickstart:1", "reference: nil:1"))
+    why = 'MountVolume.SetUp failed for volume "image" : image "nil:1": Container image "nil:1" is'
+    wait_for(lambda: why in described(cluster, "pod", "reader"), 15, why)
+    delete(cluster, file)
+
+
 def test_a_claim_keeps_its_data_through_pods_and_restarts(cluster: Cluster) -> None:
     file = apply(cluster, "claim")
     shown(cluster, "rollout", "status", "deploy/counter")

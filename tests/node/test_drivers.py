@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshkube.api.types import Object
-from meshkube.node import drivers, usage
+from meshkube.node import drivers, image_volumes, usage
 from meshkube.node.claims import LOCAL_PATH, backing
 from meshkube.node.drivers import Request, driver_for, nfs_command
 from meshkube.node.local_volumes import erasable, erase
@@ -219,3 +222,33 @@ def test_what_a_volume_holds_is_counted_once(tmp_path: Path) -> None:
     memory = {"name": "b", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}
     pod = {"spec": {"volumes": [limited, memory, {"name": "c", "emptyDir": {}}]}}
     assert usage.limits(pod) == {"a": "1Mi"}
+
+
+async def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        entry = tarfile.TarInfo("etc/name")
+        entry.size = 5
+        tar.addfile(entry, io.BytesIO(b"hello"))
+        link = tarfile.TarInfo("out")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "elsewhere")
+        tar.addfile(link)
+        entry = tarfile.TarInfo("../outside")
+        tar.addfile(entry)
+    whole = packed.getvalue()
+
+    async def pieces(data: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 700):
+            yield data[start : start + 700]
+
+    target = tmp_path / "pod/volumes/v"
+    with pytest.raises(VolumeError, match="unpacking failed"):
+        await image_volumes.unpack(pieces(whole), target)
+    assert not (tmp_path / "pod/volumes/outside").exists()
+    with pytest.raises(VolumeError, match="unpacking failed"):
+        await image_volumes.unpack(pieces(b"no archive at all" * 100), target)
+    assert list(target.parent.iterdir()) == []
+    end = whole.index(b"../outside")
+    await image_volumes.unpack(pieces(whole[:end] + bytes(1024)), target)
+    assert (target / "etc/name").read_text() == "hello"
+    assert (target / "out").is_symlink()
