@@ -15,7 +15,7 @@ from typing import Protocol
 import orjson
 
 from meshkube.api import errors
-from meshkube.api.kinds import Kind
+from meshkube.api.kinds import CUSTOM_RESOURCE_DEFINITION, Kind
 from meshkube.api.selectors import FieldSelector, LabelSelector, field_values
 from meshkube.api.types import Object
 from meshkube.client.base import EventType
@@ -91,8 +91,21 @@ class CustomCached(Cached):
         return CustomCached(kind, self.key, self.revision, self._stored)
 
 
+class Unkept(Cached):
+    """A definition: parsed for who asks and not kept so, as schemas take ten times their bytes."""
+
+    __slots__ = ()
+
+    @property
+    def object(self) -> Object:
+        parsed: Object = orjson.loads(self.raw)
+        return parsed
+
+
 def cached(kind: Kind, kv: KeyValue) -> Cached:
     form = Cached if kind.definition is None else CustomCached
+    if kind is CUSTOM_RESOURCE_DEFINITION:
+        form = Unkept
     return form(kind, kv.key, kv.mod_revision, stamp(kv.value, kv.mod_revision))
 
 
