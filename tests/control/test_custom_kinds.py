@@ -130,3 +130,27 @@ async def test_a_definition_goes_in_the_foreground_too_and_may_come_back(
     await client.patch(kind, "w", {"metadata": {"finalizers": None}}, "default")
     await gone(registry, CRD, "widgets.example.com")
     assert (await client.list(await defined(registry))).items == []
+
+
+async def test_a_quota_counts_custom_objects(registry: Registry) -> None:
+    client = LocalClient(registry)
+    kind = await defined(registry)
+    await client.create(kind, widget("one"))
+    hard = {"count/widgets.example.com": "2"}
+    quota = {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard}}
+    await client.create(kinds.RESOURCE_QUOTA, quota)
+
+    async def used(count: str) -> None:
+        async with asyncio.timeout(10):
+            while True:
+                found = await client.get(kinds.RESOURCE_QUOTA, "q", "default")
+                if (found.get("status") or {}).get("used") == {"count/widgets.example.com": count}:
+                    return
+                await asyncio.sleep(0.05)
+
+    await used("1")
+    await client.create(kind, widget("two"))
+    with pytest.raises(ApiError, match="exceeded quota: q"):
+        await client.create(kind, widget("three"))
+    await client.delete(kind, "one", "default")
+    await used("1")

@@ -65,11 +65,20 @@ def _step(element: JSON, node: TypedNode) -> str | None:
         return None
     keys = {}
     for key in node.map_keys:
-        value = element.get(key, _KEY_DEFAULTS.get(key))
+        value = element.get(key)
+        if value is None:
+            value = _key_default(node, key)
         if value is None:
             return None
         keys[key] = value
     return key_step(keys)
+
+
+def _key_default(node: TypedNode, key: str) -> JSON:
+    """What a key that is left out counts as: the default of its field, where there is one."""
+    field = node.items.field(key) if node.items is not None else None
+    default = getattr(field, "default", None)
+    return default if isinstance(default, str | int) else _KEY_DEFAULTS.get(key)
 
 
 def declared(value: JSON, node: TypedNode | None) -> Fields:

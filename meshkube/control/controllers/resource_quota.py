@@ -37,7 +37,8 @@ async def reconcile(context: Context, key: str) -> float | None:
 
 def _uses(context: Context, found: Object, hard: Object) -> Iterable[dict[str, str]]:
     now = context.clock.now()
-    for kind in _COUNTED:
+    custom = (kind for kind in context.caches.kinds if kind.definition and kind.namespaced)
+    for kind in (*_COUNTED, *custom):
         if not quota.limits(kind, hard):
             continue
         for obj in context.caches.of(kind).list(meta.namespace(found)):
@@ -61,6 +62,7 @@ CONTROLLER = Controller(
     name="resourcequota",
     kind=kinds.RESOURCE_QUOTA,
     watches={kind: _of_namespace(kind) for kind in _COUNTED if kind is not kinds.RESOURCE_QUOTA},
+    custom=_of_namespace,
     component="resourcequota-controller",
     reconcile=reconcile,
 )

@@ -222,3 +222,29 @@ async def test_every_server_of_a_store_follows(tmp_path: Path, etcd_url: str) ->
                 await asyncio.sleep(0.02)
         await here.create(CRD, crd())
         assert (await here.list(kind_of(one))).items == []
+
+
+async def test_a_key_that_is_left_out_counts_as_its_default(registry: Registry) -> None:
+    client = LocalClient(registry)
+    items = {
+        "type": "object",
+        "required": ["port"],
+        "properties": {"port": NUMBER, "way": {"type": "string", "default": "in"}, "n": TEXT},
+    }
+    ports = {
+        "type": "array",
+        "items": items,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["port", "way"],
+    }
+    await client.create(CRD, crd(version(schema=schema(ports=ports))))
+    kind = kind_of(registry)
+    for manager, port in (("one", {"port": 1, "n": "a"}), ("two", {"port": 1, "way": "out"})):
+        config = {**widget(), "spec": {"ports": [port]}}
+        await client.patch(kind, "w", config, "default", type="apply", field_manager=manager)
+    config = {**widget(), "spec": {"ports": [{"port": 1, "n": "b"}]}}
+    last = await client.patch(kind, "w", config, "default", type="apply", field_manager="one")
+    assert last["spec"]["ports"] == [
+        {"port": 1, "way": "in", "n": "b"},
+        {"port": 1, "way": "out"},
+    ]
