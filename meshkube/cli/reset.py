@@ -6,6 +6,8 @@ import argparse
 
 from meshkube.cli import server
 from meshkube.cli.main import UsageError
+from meshkube.config import adopt
+from meshkube.joining import cluster
 from meshkube.reset import reset
 
 
@@ -20,7 +22,10 @@ def run(args: argparse.Namespace) -> int:
     if not args.yes:
         raise UsageError("this removes the cluster and all its objects; say --yes to do it")
     said = False
-    for line in reset(server.settings(args)):
+    chosen = server.settings(args)
+    # A host that has joined took these from its cluster, not from its own settings.
+    chosen = adopt(chosen, cluster.kept(chosen.data_dir))
+    for line in reset(chosen):
         said = True
         print(line)
     if not said:

@@ -24,10 +24,13 @@ class Servers:
         """All of them, the one in use first."""
         return tuple(self._urls)
 
-    def failed(self, url: str) -> None:
-        """It goes to the end: the next one is in use. Others may have said so already."""
-        if self._urls[0] == url:
-            self._urls.append(self._urls.pop(0))
+    def failed(self, url: str) -> bool:
+        """It goes to the end: the next one is in use. False where others have said so already, or
+        there is no other."""
+        if self._urls[0] != url or len(self._urls) == 1:
+            return False
+        self._urls.append(self._urls.pop(0))
+        return True
 
     def replace(self, urls: Iterable[str]) -> None:
         """What the cluster says now. The one in use stays so, where it is still among them; the

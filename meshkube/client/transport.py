@@ -12,6 +12,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, TypeAlias
 from weakref import WeakSet
@@ -32,6 +33,8 @@ CONNECT_SECONDS = 10.0
 CONNECT_SECONDS_OF_MANY = 2.0
 SILENCE_MILLISECONDS = 6_000
 """After which sent data that nobody has acknowledged ends the connection."""
+GIVEN_UP_SECONDS = 1.5
+"""A request that was cancelled after so long counts against its server."""
 GRACE_SECONDS = 0.05
 Params: TypeAlias = Mapping[str, str]
 _READS = frozenset({"GET", "HEAD"})
@@ -57,7 +60,7 @@ class _Pool:
             read_bufsize=256 * 1024,
         )
         self._users = 0
-        self._retired = False
+        self._retired = self._cut = False
 
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[aiohttp.ClientSession]:
@@ -70,21 +73,25 @@ class _Pool:
                 await self.session.close()
 
     def _socket(self, address: Any) -> socket.socket:
+        if self._cut:
+            # aiohttp sends a read again by itself, on a new connection to where it was cut off.
+            raise ConnectionAbortedError("this server was left for another")
         made = _socket(address)
         self._sockets.add(made)
         return made
 
-    async def cut(self) -> None:
+    def cut(self) -> None:
         """Ends what is under way: whoever waits for it learns that. (Closing the session alone
         would leave a reader waiting for ever.)"""
+        self._cut = self._retired = True
         for one in list(self._sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        await self.retire()
 
     async def close(self) -> None:
         """Ends what is under way and closes, also where nobody is left to learn of it."""
-        await self.cut()
+        self.cut()
+        await self.retire()
         if self._users:
             await asyncio.sleep(GRACE_SECONDS)
             await self.session.close()
@@ -146,6 +153,7 @@ class Transport:
                     raise ApiError.of(decoded(await response.read()), response.status)
                 yield response
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                await self._failed(url, error)
                 raise _unavailable(url, error) from error
 
     async def _answer(
@@ -170,6 +178,7 @@ class Transport:
             if params:
                 target = target.update_query(params)
             attempt = contextlib.AsyncExitStack()
+            asked = time.monotonic()
             try:
                 session = await attempt.enter_async_context(self._pool(url).using())
                 response = await attempt.enter_async_context(
@@ -191,6 +200,9 @@ class Transport:
                     continue
                 raise _unavailable(url, error) from error
             except BaseException:
+                if time.monotonic() - asked >= GIVEN_UP_SECONDS:
+                    # Who asked has waited long enough, and asks another next.
+                    self._leave(url, "no answer before the caller gave up")
                 await attempt.aclose()
                 raise
             if response.status == 503:
@@ -211,18 +223,22 @@ class Transport:
         )
 
     async def _failed(self, url: str, error: BaseException) -> None:
-        self.servers.failed(url)
-        if self.servers.current == url:
-            return
-        log.warning(
-            "an API server does not answer: asks another",
-            extra={"server": url, "reason": reason(error), "next": self.servers.current},
-        )
-        if isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
-            # What waits for it would wait in vain.
-            pool = self._pools.pop(url, None)
-            if pool is not None:
-                await pool.cut()
+        pool = self._leave(url, reason(error), gone=_gone(error))
+        if pool is not None:
+            await pool.retire()
+
+    def _leave(self, url: str, why: str, *, gone: bool = True) -> _Pool | None:
+        """Asks another from now on, where there is one. `gone`: what waits for this one would wait
+        in vain; its connections, which are returned, have been cut."""
+        if self.servers.failed(url):
+            about = {"server": url, "reason": why, "next": self.servers.current}
+            log.warning("an API server does not answer: asks another", extra=about)
+        if not gone or len(self.servers.urls) == 1:
+            return None
+        pool = self._pools.pop(url, None)
+        if pool is not None:
+            pool.cut()
+        return pool
 
     def _pool(self, url: str) -> _Pool:
         if self._closed:
@@ -246,6 +262,13 @@ def reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__
+
+
+def _gone(error: BaseException | None) -> bool:
+    """Whether a failure says that the host is away, and not only that a connection has ended."""
+    if isinstance(error, TimeoutError | aiohttp.ClientConnectorError):
+        return True
+    return error is not None and _gone(error.__cause__ or error.__context__)
 
 
 def _unavailable(url: str, error: BaseException) -> ApiError:

@@ -10,7 +10,7 @@ from meshkube.aside import side_loop
 from meshkube.client.base import Client
 from meshkube.client.http import HttpClient
 from meshkube.clock import Clock, SystemClock
-from meshkube.config import Config
+from meshkube.config import Config, ConfigError
 from meshkube.control.auth import component_roles
 from meshkube.csr import NODE_KEY
 from meshkube.daemon import host
@@ -28,6 +28,8 @@ async def serve(settings: Config) -> None:
     """Joins where that is to be done, and runs the parts of an agent until cancelled."""
     clock = SystemClock()
     known = servers.known(settings.data_dir, settings.server)
+    if not known:
+        raise ConfigError("--server: is needed: https://HOST:6443 of a server of the cluster")
     identity = await enrolment.enrol(settings, known, clock)
     async with HttpClient(known, identity.client_context) as client:
         with side_loop("traffic") as traffic:

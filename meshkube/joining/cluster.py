@@ -47,6 +47,11 @@ async def settings(client: HttpClient, data_dir: Path, clock: Clock) -> Mapping[
         await clock.sleep(delay)
 
 
+def kept(data_dir: Path) -> Mapping[str, str]:
+    """What the API last said; empty where it never did."""
+    return _kept(data_dir / FILE)
+
+
 def _kept(path: Path) -> Mapping[str, str]:
     try:
         return dict(orjson.loads(path.read_bytes())["settings"])

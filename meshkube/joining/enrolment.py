@@ -61,8 +61,6 @@ async def enrol(config: Config, servers: tuple[str, ...], clock: Clock) -> Ident
             raise ConfigError(f"--token: is needed: this host's certificate {state}; {HOW}")
     if token is None:
         raise ConfigError(f"--token: is needed to join; {HOW}")
-    if not servers:
-        raise ConfigError("--server: is needed to join: https://HOST:6443 of a server")
     backoff = Backoff()
     while True:
         try:

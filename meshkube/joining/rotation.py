@@ -74,7 +74,10 @@ class Certificates:
                 await renew()
             except (ApiError, TimeoutError, Denied) as error:
                 delay = backoff.next()
-                about = {"certificate": name, "reason": str(error) or "nobody signs it in time"}
+                reason = str(error) or "nobody signs it in time"
+                if name == CLIENT and self._ended():
+                    reason += "; it has ended: start this agent with --token"
+                about = {"certificate": name, "reason": reason}
                 log.warning("certificate not renewed: tries again", extra=about)
                 await self._clock.sleep(delay)
             else:
@@ -92,6 +95,10 @@ class Certificates:
         # The same for one certificate each time it is looked at.
         chance = random.Random(held).random()
         return max((due(held, chance) - self._clock.now()) / timedelta(seconds=1), 0.0)
+
+    def _ended(self) -> bool:
+        held = self._identity.certificate(CLIENT)
+        return not held or pki.remaining(held) <= timedelta(0)
 
     async def _renew_client(self) -> None:
         self._identity.take(CLIENT, await self._obtain(requests.NODE_CLIENT))

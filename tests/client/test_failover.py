@@ -149,6 +149,30 @@ async def test_a_watch_goes_on_elsewhere_once_its_server_takes_no_connection():
             await client.aclose()
 
 
+async def test_a_server_that_hangs_is_left_when_callers_give_up():
+    hangs, there = Scripted(), Scripted()
+    there.answers(node("n1"))
+    forever = asyncio.Event()
+
+    async def hanging(request: web.Request) -> web.StreamResponse:
+        await forever.wait()
+        return web.Response()
+
+    hangs.handler = hanging
+    async with two(hangs, there) as client:
+        events = client.watch(CONFIG_MAP)
+        watching = asyncio.create_task(anext(events))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.7):
+                await client.create(NODE, node("n1"))
+        await client.create(NODE, node("n1"))
+        # What else waited for it need not wait for ever.
+        with pytest.raises((ApiError, StopAsyncIteration)):
+            await asyncio.wait_for(watching, 5)
+        forever.set()
+    assert [method for method, *_ in there.requests][:1] == ["POST"]
+
+
 async def test_acting_as_another_user_shares_the_connections():
     there = Scripted()
     there.answers(node("n1"))
