@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 
 from aiohttp import web
 
 from meshkube.node.runtime import Record
-from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable
+from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable, unverified
 
 PATH = "/proxy/{namespace}/{pod}/{scheme}/{port}"
 UNREACHABLE = "X-Meshkube-Unreachable"
@@ -22,10 +21,7 @@ class PodProxy:
     def __init__(self, sandbox_of: Callable[[web.Request], Record]) -> None:
         self._sandbox_of = sandbox_of
         self._forwarder = Forwarder()
-        # As the API server of Kubernetes: who is behind a pod's address is not verified.
-        self._tls = ssl.create_default_context()
-        self._tls.check_hostname = False
-        self._tls.verify_mode = ssl.CERT_NONE
+        self._tls = unverified()
 
     async def aclose(self) -> None:
         await self._forwarder.aclose()

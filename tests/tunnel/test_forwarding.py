@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from meshkube import pki
-from meshkube.tunnel.forwarding import Forwarder, Head, Rewrite, Target, Unreachable
+from meshkube.tunnel.forwarding import Forwarder, Head, Rewrite, Target, Unreachable, unverified
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -185,10 +185,11 @@ async def test_a_target_may_speak_tls(tmp_path: Path) -> None:
     )
     trusting = ssl.create_default_context(cadata=authority.certificate.decode())
     wary = await asyncio.to_thread(ssl.create_default_context)
+    whoever = unverified()
     forwarder = Forwarder()
 
     async def middle(request: web.BaseRequest) -> web.StreamResponse:
-        tls = trusting if request.path == "/trusted" else wary
+        tls = {"/trusted": trusting, "/whoever": whoever}.get(request.path, wary)
         try:
             return await forwarder.forward(request, Target(target + "/", tls))
         except Unreachable:
@@ -201,8 +202,9 @@ async def test_a_target_may_speak_tls(tmp_path: Path) -> None:
         aiohttp.ClientSession(url) as session,
     ):
         for headers in ({}, {"Connection": "Upgrade", "Upgrade": "x"}):
-            async with session.get("/trusted", headers=headers) as response:
-                assert response.status == 207
+            for path in ("/trusted", "/whoever"):
+                async with session.get(path, headers=headers) as response:
+                    assert response.status == 207
             async with session.get("/other", headers=headers) as response:
                 assert response.status == 503
         await forwarder.aclose()

@@ -27,7 +27,15 @@ from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
 from meshkube.control.apiserver.tunnels import sub_protocols
-from meshkube.tunnel.forwarding import Body, Forwarder, Head, Rewrite, Target, Unreachable
+from meshkube.tunnel.forwarding import (
+    Body,
+    Forwarder,
+    Head,
+    Rewrite,
+    Target,
+    Unreachable,
+    unverified,
+)
 
 UNREACHABLE = "X-Meshkube-Unreachable"
 """A node's answer has it where the node did not reach the pod: the reason."""
@@ -50,10 +58,7 @@ class Proxy:
         self._registry = registry
         self._tls = tls
         self._forwarder = Forwarder()
-        # As in Kubernetes: who is behind an address of the cluster is not verified.
-        self._unverified = ssl.create_default_context()
-        self._unverified.check_hostname = False
-        self._unverified.verify_mode = ssl.CERT_NONE
+        self._unverified = unverified()
 
     async def aclose(self) -> None:
         await self._forwarder.aclose()
