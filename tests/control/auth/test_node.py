@@ -9,6 +9,7 @@ import pytest
 from meshkube.api import kinds
 from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
+from meshkube.control import volumes
 from meshkube.control.auth.attributes import Attributes
 from meshkube.control.auth.authorizer import Authorizer
 from meshkube.control.auth.node import restrict, restrict_token
@@ -26,7 +27,7 @@ def pod(name: str = "web", node: str = "n1", **spec: Any) -> Object:
 
 def world() -> Authorizer:
     found = Authorizer()
-    volumes = [
+    mounted = [
         {"name": "a", "secret": {"secretName": "volume-secret"}},
         {"name": "b", "projected": {"sources": [{"configMap": {"name": "projected-map"}}]}},
         {"name": "c", "persistentVolumeClaim": {"claimName": "disk"}},
@@ -39,7 +40,7 @@ def world() -> Authorizer:
     }
     found.graph.set_pod(
         pod(
-            volumes=volumes,
+            volumes=mounted,
             containers=[container],
             imagePullSecrets=[{"name": "pull"}],
             serviceAccountName="robot",
@@ -48,6 +49,57 @@ def world() -> Authorizer:
     other = [{"name": "a", "secret": {"secretName": "other-secret"}}]
     found.graph.set_pod(pod("other", "n2", volumes=other))
     return found
+
+
+def volume(name: str, claim: str = "", node: str = "", **metadata: Any) -> Object:
+    """A PersistentVolume: of a claim in `shop`, and a directory of a node where that is given."""
+    made: Object = {"metadata": {"name": name, **metadata}, "spec": {}, "status": {}}
+    if claim:
+        made["spec"]["claimRef"] = {"namespace": "shop", "name": claim}
+    if node:
+        made["metadata"] |= {
+            "labels": {volumes.NODE_LABEL: node},
+            "annotations": {volumes.PROVISIONED_BY: volumes.LOCAL_PATH},
+        }
+    return made
+
+
+# verb, name, label selector, allowed
+OF_VOLUMES = [
+    ("get", "claimed", "", True),
+    ("watch", "claimed", "", True),
+    ("get", "directory", "", True),
+    ("update", "directory", "", True),
+    ("update", "claimed", "", False),
+    ("delete", "directory", "", False),
+    ("patch", "directory", "", False),
+    ("get", "of-another", "", False),
+    ("get", "claimed-by-another", "", False),
+    ("update", "of-another", "", False),
+    ("get", "gone", "", False),
+    ("list", "", "meshkube.io/node=n1", True),
+    ("watch", "", "meshkube.io/node=n1", True),
+    ("list", "", "meshkube.io/node=n2", False),
+    ("list", "", "meshkube.io/node!=n1", False),
+    ("list", "", "", False),
+    ("create", "", "", False),
+]
+
+
+@pytest.mark.parametrize(("verb", "name", "labels", "allowed"), OF_VOLUMES)
+def test_volumes(verb: str, name: str, labels: str, allowed: bool) -> None:
+    found = world()
+    for each in (
+        volume("claimed", claim="disk"),
+        volume("claimed-by-another", claim="theirs"),
+        volume("directory", claim="old", node="n1"),
+        volume("of-another", claim="theirs", node="n2"),
+        volume("gone", claim="disk"),
+    ):
+        found.graph.set_volume(each)
+    found.graph.remove_volume(volume("gone"))
+    asked = Attributes(N1, verb, "", "persistentvolumes", "", "", name, "", "", labels)
+    assert found.allows(asked) is allowed
 
 
 # verb, resource, namespace, name, field selector, allowed
@@ -172,6 +224,25 @@ class TestRestriction:
         assert not refused(kinds.POD, mirror, None)
         mirror["spec"]["volumes"] = [{"name": "a", "secret": {"secretName": "s"}}]
         assert "secrets" in refused(kinds.POD, mirror, None)
+
+    def test_of_volumes(self) -> None:
+        """A node takes its own mark from its own volumes, and changes nothing else of any."""
+        held = [volumes.VOLUME_PROTECTION, volumes.LOCAL_PATH]
+        old = volume("v", node="n1", finalizers=held)
+        kind = kinds.PERSISTENT_VOLUME
+        assert not refused(kind, volume("v", node="n1", finalizers=held[:1]), old)
+        for changed in (
+            volume("v", node="n1"),
+            volume("v", node="n1", finalizers=held[1:]),
+            volume("v", node="n2", finalizers=held[:1]),
+            volume("v", claim="x", node="n1", finalizers=held[:1]),
+            volume("v", finalizers=held[:1]),
+        ):
+            assert "may only let go of volumes" in refused(kind, changed, old)
+        other = volume("v", node="n2", finalizers=held)
+        assert refused(kind, volume("v", node="n2", finalizers=held[:1]), other)
+        assert refused(kind, None, old)
+        assert refused(kind, old, None)
 
     def test_of_leases(self) -> None:
         own = (
