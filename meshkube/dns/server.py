@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import dns.message
 
+from meshkube import handover
 from meshkube.api.kinds import ENDPOINT_SLICE, SERVICE
 from meshkube.client import Client
 from meshkube.client.informer import Informer
@@ -79,9 +80,8 @@ class DnsServer:
         await asyncio.to_thread(address.ensure, self._address)
         loop = asyncio.get_running_loop()
         with self._bound() as udp:
-            tcp = await asyncio.start_server(
-                self._connected, self._address, self._port, reuse_address=True
-            )
+            (listening,) = handover.tcp(self._address, self._port)
+            tcp = await asyncio.start_server(self._connected, sock=listening)
             try:
                 async with asyncio.TaskGroup() as group, tcp:
                     group.create_task(self._services.run(), name="dns-services")
@@ -95,12 +95,10 @@ class DnsServer:
                 loop.remove_reader(udp.fileno())
 
     def _bound(self) -> socket.socket:
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
+            udp = handover.udp(self._address, self._port)
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            udp.bind((self._address, self._port))
         except OSError as error:
-            udp.close()
             if error.errno == errno.EADDRINUSE:
                 reason = f"port {self._port} of {self._address} is taken by another program"
                 raise OSError(error.errno, reason) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 
+from meshkube import handover
 from meshkube.ingress.certificates import Certificates
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.proxy import Proxy
@@ -17,9 +18,22 @@ class CannotListen(Exception):
     """A port that cannot be had; the message is a whole sentence."""
 
 
+class Listener:
+    """A port, on one or more addresses."""
+
+    def __init__(self, servers: list[asyncio.Server]) -> None:
+        self._servers = servers
+        self.port = int(servers[0].sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        """No new connections; those that are there go on."""
+        for server in self._servers:
+            server.close()
+
+
 async def listen(
     proxy: Proxy, host: str | None, port: int, certificates: Certificates | None
-) -> asyncio.Server:
+) -> Listener:
     """Accepts HTTP, or with `certificates` HTTPS, on `port` (0: any) of `host` (None: all).
     Raises `CannotListen`."""
     loop = asyncio.get_running_loop()
@@ -32,16 +46,20 @@ async def listen(
         return TlsTransport(proxy, certificates, bound)
 
     try:
-        server = await loop.create_server(connection, host, port, backlog=BACKLOG)
+        sockets = handover.tcp(host, port)
+        servers = [
+            await loop.create_server(connection, sock=one, backlog=BACKLOG) for one in sockets
+        ]
     except OSError as error:
         raise CannotListen(_sentence(scheme.decode(), host, port, error)) from None
-    bound = port_of(server)
-    return server
+    listener = Listener(servers)
+    bound = listener.port
+    return listener
 
 
-def port_of(server: asyncio.Server) -> int:
-    """The port a server really has."""
-    return int(server.sockets[0].getsockname()[1])
+def port_of(listener: Listener) -> int:
+    """The port a listener really has."""
+    return listener.port
 
 
 def _sentence(scheme: str, host: str | None, port: int, error: OSError) -> str:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from aiohttp import web
 
+from meshkube import handover
 from meshkube.api.types import Object
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import pod_proxy
@@ -75,8 +76,8 @@ class NodeServer:
         )
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._tls)
-            await site.start()
+            for listening in handover.tcp(self._host, self._port):
+                await web.SockSite(runner, listening, ssl_context=self._tls).start()
             self.address = runner.addresses[0][:2]
             ready()
             await asyncio.Event().wait()

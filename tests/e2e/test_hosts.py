@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -157,6 +159,58 @@ def test_a_host_dies_and_nobody_who_asks_the_others_notices(hosts: Hosts, victim
     assert len(pods(hosts)) == len(hosts.nodes)
     wait_for(lambda: stale_containers(hosts, dead) == set(), 60, "its old containers gone")
     restart_everywhere(hosts)
+
+
+VERSION = """#!{python}
+import sys
+import meshkube
+meshkube.__version__ = "{version}"
+from meshkube.cli.main import main
+sys.exit(main())
+"""
+
+
+def install(node: Node, version: str) -> str:
+    """A `meshkube` of that version on the node's host; returns its path."""
+    bin = node.host.directory / "bin"
+    bin.mkdir(exist_ok=True)
+    file = bin / "new"
+    file.write_text(VERSION.format(python=sys.executable, version=version))
+    file.chmod(0o755)
+    return str(file.rename(bin / "meshkube"))
+
+
+def test_an_upgrade_host_by_host_fails_no_request(hosts: Hosts):
+    for node in hosts.nodes:
+        node.stop()
+        node.program = install(node, "1.0.0")
+        node.up()
+    wait_for(hosts.all_ready, 60, "every node Ready")
+    port = hosts.api.get("service", "user", "-n", "shop")["spec"]["ports"][0]["nodePort"]
+    urls = [through_ingress(node) for node in hosts.nodes]
+    urls += [f"http://{node.host.address}:{port}/user" for node in hosts.nodes]
+    with Traffic(hosts.client, urls, rate=20, limit=30) as traffic:
+        wait_for(lambda: len(traffic.pods()) == len(hosts.nodes), 30, "answers of every pod")
+        for node in hosts.nodes:
+            process = node.server
+            install(node, "1.1.0")
+            node.restart_in_place()
+            assert node.server is process
+            assert "version=1.1.0" in node.log
+            assert node.dig(NAME)
+        wait_for(hosts.all_ready, 60, "every node Ready")
+        time.sleep(1)
+    assert traffic.failed() == []
+
+
+def test_an_upgrade_that_does_not_start_changes_nothing(hosts: Hosts):
+    node = hosts.nodes[0]
+    assert node.server is not None
+    (node.host.directory / "bin/meshkube").write_text("#!/bin/sh\necho broken >&2; exit 1\n")
+    node.server.send_signal(signal.SIGUSR2)
+    wait_for(lambda: "cannot restart in place" in node.log, 20, "the refusal")
+    assert node.ready()
+    install(node, "1.1.0")
 
 
 def stale_containers(hosts: Hosts, node: Node) -> set[str]:

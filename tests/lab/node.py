@@ -25,6 +25,7 @@ class Node(Cluster):
         self.member = Member(host) if kind == "server" else None
         self.on = True
         """False from a power failure to the boot after it."""
+        self.program = MESHKUBE
         self.started = False
         """Whether its daemon was started; it may have ended since."""
         self.frozen = False
@@ -38,7 +39,7 @@ class Node(Cluster):
 
     def launch(self, *flags: str, env: dict[str, str] | None = None) -> None:
         """Starts the daemon, and does not wait for it."""
-        self.command = (MESHKUBE, self.kind, *self.flags, *flags)
+        self.command = (self.program, self.kind, *self.flags, *flags)
         self.server = self.host.start(*self.command, log="meshkube.log", env=env)
         self.started = True
 
@@ -92,6 +93,18 @@ class Node(Cluster):
         if self.docker:
             self.host.start_docker()
         self.up(timeout)
+
+    def restart_in_place(self, timeout: float = 60) -> None:
+        """Has the daemon become what is installed now, and waits until that serves."""
+        assert self.server is not None
+        said = f"daemon.{self.kind}: starting"
+        before = self.log.count(said)
+        self.server.send_signal(signal.SIGUSR2)
+        wait_for(
+            lambda: self.log.count(said) > before,
+            timeout, f"the new version on {self}",
+        )  # fmt: skip
+        self.wait_ready(timeout)
 
     def freeze(self) -> None:
         """SIGSTOP: the daemon is there and does nothing, as on a host that is suspended."""

@@ -51,9 +51,8 @@ async def proxy(port: int, *addresses: str) -> None:
     table = compile([rule], [ingress_class()], [service("web")], slices)
     async with asyncio.TaskGroup() as group:
         served = Proxy(table, Settings(), group.create_task)
-        server = await listen(served, None, port, None)
+        await listen(served, None, port, None)
         group.create_task(served.sweep())
-        await server.serve_forever()
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from meshkube import handover
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing
@@ -95,7 +96,8 @@ class ApiServer:
         await runner.setup()
         TELEMETRY.sources.append(self)
         try:
-            site = web.TCPSite(runner, *self._listen, ssl_context=self._tls, backlog=BACKLOG)
+            (listening,) = handover.tcp(*self._listen)
+            site = web.SockSite(runner, listening, ssl_context=self._tls, backlog=BACKLOG)
             await site.start()
             self.port = runner.addresses[0][1]
             await self._registry.feed.synced.wait()

@@ -1,0 +1,101 @@
+"""Listening sockets that outlive the process, so that a restart in place refuses nobody.
+
+A daemon that restarts (SIGUSR2) becomes its new version by exec. It leaves its listening sockets
+open: whoever connects meanwhile waits in the kernel's queue, and the new version takes them over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Mapping, MutableMapping
+
+VARIABLE = "MESHKUBE_SOCKETS"
+"""File descriptors, with commas, for the process that exec makes."""
+
+_Key = tuple[socket.SocketKind, socket.AddressFamily, str, int]
+
+
+class Handover:
+    """What the process before left, and what this one would leave. Keeps nothing before `begin`."""
+
+    def __init__(self) -> None:
+        self._kept: dict[_Key, socket.socket] = {}
+        self._keeping = False
+
+    def begin(self, environment: MutableMapping[str, str]) -> None:
+        """Takes over what was left, and keeps what is opened from now on."""
+        self._keeping = True
+        for text in environment.pop(VARIABLE, "").split(","):
+            with contextlib.suppress(OSError, ValueError):
+                taken = socket.socket(fileno=int(text))
+                taken.set_inheritable(False)
+                self._kept[_key(taken)] = taken
+
+    def pass_on(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The environment for exec; from here on the sockets survive it."""
+        for kept in self._kept.values():
+            kept.set_inheritable(True)
+        left = ",".join(str(kept.fileno()) for kept in self._kept.values())
+        return {**environment, VARIABLE: left}
+
+    def end(self) -> None:
+        """Keeps nothing any longer: a port is free once its user has closed it."""
+        self._keeping = False
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+    def opened(self, kind: socket.SocketKind, host: str, port: int) -> socket.socket:
+        """A socket bound there. Raises `OSError`."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        kept = self._kept.get((kind, family, host, port))
+        if kept is not None:
+            return kept.dup()
+        made = _bound(kind, family, host, port)
+        if self._keeping:
+            self._kept[_key(made)] = made.dup()
+        return made
+
+
+HANDOVER = Handover()
+"""Of this process."""
+
+
+def tcp(host: str | None, port: int) -> list[socket.socket]:
+    """Sockets to listen on with TCP; `host` None: one for every address of each family. The caller
+    owns and closes them. Raises `OSError`."""
+    if host is not None:
+        return [HANDOVER.opened(socket.SOCK_STREAM, host, port)]
+    made = [HANDOVER.opened(socket.SOCK_STREAM, "0.0.0.0", port)]
+    if socket.has_ipv6:
+        # The port is free for one family and taken for the other on a host without IPv6, too.
+        with contextlib.suppress(OSError):
+            made.append(HANDOVER.opened(socket.SOCK_STREAM, "::", made[0].getsockname()[1]))
+    return made
+
+
+def udp(host: str, port: int) -> socket.socket:
+    """The same for UDP: what arrives meanwhile waits in the socket's buffer."""
+    return HANDOVER.opened(socket.SOCK_DGRAM, host, port)
+
+
+def _bound(
+    kind: socket.SocketKind, family: socket.AddressFamily, host: str, port: int
+) -> socket.socket:
+    made = socket.socket(family, kind)
+    try:
+        made.setblocking(False)
+        if kind is socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _key(found: socket.socket) -> _Key:
+    host, port = found.getsockname()[:2]
+    return found.type, found.family, host, port
