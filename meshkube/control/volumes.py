@@ -6,7 +6,7 @@ Sources: Kubernetes documentation, "Persistent Volumes" (binding, reclaiming, re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from meshkube.api import meta, quantities
@@ -164,6 +164,17 @@ def reserved(volume: Object, claim: Object) -> Object:
 def provisioned_here(volume: Mapping[str, Any]) -> bool:
     """True for a volume of the built-in provisioner."""
     return meta.annotations(volume).get(PROVISIONED_BY) == LOCAL_PATH
+
+
+def in_topology(labels: Mapping[str, str], topologies: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a node with these labels is where a class makes volumes (`allowedTopologies`)."""
+    return not topologies or any(
+        all(
+            labels.get(one["key"]) in one["values"]
+            for one in term.get("matchLabelExpressions") or ()
+        )
+        for term in topologies
+    )
 
 
 def node_terms(volume: Mapping[str, Any]) -> tuple[Object, ...] | None:

@@ -31,14 +31,17 @@ def refusal(claim: Object) -> str:
     return ""
 
 
-def choose(nodes: Sequence[Object], made: Iterable[Object]) -> Object | None:
-    """The node for a claim that does not wait for a pod: ready, and with the fewest volumes."""
+def choose(class_: Object, nodes: Sequence[Object], made: Iterable[Object]) -> Object | None:
+    """The node for a claim that does not wait for a pod: ready, where the class may make volumes,
+    and with the fewest of them."""
     counts: dict[str, int] = {}
     for volume in made:
         name = meta.labels(volume).get(volumes.NODE_LABEL, "")
         counts[name] = counts.get(name, 0) + 1
     fit = [node for node in nodes if pods.ready(node) and _directory(node)]
     fit = [node for node in fit if not volumes.spec(node).get("unschedulable")]
+    places = class_.get("allowedTopologies") or ()
+    fit = [node for node in fit if volumes.in_topology(meta.labels(node), places)]
     return min(fit, key=lambda n: (counts.get(meta.name(n), 0), meta.name(n)), default=None)
 
 
@@ -86,7 +89,7 @@ async def reconcile(context: Context, key: str) -> float | None:
     if class_ is None or class_.get("provisioner") != volumes.LOCAL_PATH:
         return None
     why = refusal(claim)
-    node = None if why else _node(context, claim)
+    node = None if why else _node(context, claim, class_)
     if why or (node is not None and not _directory(node)):
         why = why or f"node {meta.name(node or {})} offers no directory for volumes"
         _failed(context, claim, class_, why)
@@ -108,13 +111,13 @@ def _wants(claim: Object) -> bool:
     return asked and not volumes.spec(claim).get("volumeName") and not meta.deleting(claim)
 
 
-def _node(context: Context, claim: Object) -> Object | None:
+def _node(context: Context, claim: Object, class_: Object) -> Object | None:
     chosen = meta.annotations(claim).get(volumes.SELECTED_NODE)
     nodes = context.caches.of(kinds.NODE)
     if chosen:
         return nodes.get(chosen)
     made = context.caches.of(kinds.PERSISTENT_VOLUME).list()
-    return choose(nodes.list(), [each for each in made if volumes.provisioned_here(each)])
+    return choose(class_, nodes.list(), [each for each in made if volumes.provisioned_here(each)])
 
 
 async def _make(context: Context, claim: Object, class_: Object, node: Object) -> None:

@@ -192,14 +192,7 @@ def _makes(waiting: Waiting, node: NodeInfo) -> bool:
         waiting.provisioner == volumes.LOCAL_PATH and not node.makes_volumes
     ):
         return False
-    return not waiting.topologies or any(_topology(t, node) for t in waiting.topologies)
-
-
-def _topology(term: Mapping[str, Any], node: NodeInfo) -> bool:
-    return all(
-        node.labels.get(one["key"]) in one["values"]
-        for one in term.get("matchLabelExpressions") or ()
-    )
+    return volumes.in_topology(node.labels, waiting.topologies)
 
 
 FILTERS: tuple[Filter, ...] = (

@@ -297,6 +297,19 @@ async def test_an_immediate_claim_needs_no_pod(tmp_path: Path) -> None:
         await c.until(lambda: running(c, "p"))
 
 
+@pytest.mark.parametrize("binding", ["Immediate", "WaitForFirstConsumer"])
+async def test_a_class_may_be_for_some_nodes_only(tmp_path: Path, binding: str) -> None:
+    places = [{"matchLabelExpressions": [{"key": "kubernetes.io/hostname", "values": ["n2"]}]}]
+    async with cluster(tmp_path, STORAGE, nodes=NODES, scheduler=True) as c:
+        await c.create(class_("some", volumeBindingMode=binding, allowedTopologies=places))
+        for name in ("a", "b"):
+            await c.create(claim(name, class_="some"))
+            await c.create(user(f"p-{name}", name))
+        for name in ("p-a", "p-b"):
+            await c.until(lambda name=name: running(c, name))
+            assert get(c, name, kinds.POD)["spec"]["nodeName"] == "n2"
+
+
 async def test_a_pod_waits_for_its_claims_and_says_why(tmp_path: Path) -> None:
     async with cluster(tmp_path, STORAGE, nodes=NODES, scheduler=True) as c:
         await c.create(user("p", "nowhere"))
