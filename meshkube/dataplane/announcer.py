@@ -148,10 +148,10 @@ class Announcer:
             self._looked, self._places = now, await self._do(self._links.held)
         if not services:
             await self._keep((), services, events)
-        elif pulse.may_judge(now):
+        elif (alive := self._voters(informers, pulse, now)) is not None:
             nodes = informers.of(kinds.NODE).list()
             owners = announcements.owners(
-                services, nodes, pulse.alive(now), lambda s: self._local(informers, s)
+                services, nodes, alive, lambda s: self._local(informers, s)
             )
             await self._keep(self._mine(owners, now), services, events)
         else:
@@ -160,6 +160,18 @@ class Announcer:
             await self._yield(now)
         await self._announce(now)
         ANNOUNCED.set(len(self._places))
+
+    def _alone(self, informers: Informers) -> bool:
+        """Nobody to agree with: no Lease has to be written all the time."""
+        return {meta.name(node) for node in informers.of(kinds.NODE).list()} == {self._node}
+
+    def _voters(
+        self, informers: Informers, pulse: announcements.Pulse, now: float
+    ) -> set[str] | None:
+        """The nodes that may have addresses; None while that cannot be judged."""
+        if self._alone(informers):
+            return {self._node} if self._serves() else None
+        return pulse.alive(now) if pulse.may_judge(now) else None
 
     def _mine(self, owners: dict[str, str], now: float) -> set[str]:
         """What this node has to have: its own, and for a moment what goes to another."""
@@ -249,7 +261,7 @@ class Announcer:
 
     async def _renew(self, needed: Callable[[], object], informers: Informers) -> None:
         while True:
-            if needed() and self._serves():
+            if needed() and self._serves() and not self._alone(informers):
                 try:
                     async with asyncio.timeout(announcements.DURATION):
                         await self._write(informers.of(kinds.NODE).get(self._node))

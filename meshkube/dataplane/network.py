@@ -140,7 +140,8 @@ class PodNetwork:
                 await self._say(nodes.get(self._node), "")
             ready()
             try:
-                async with asyncio.timeout(CHECK_EVERY):
+                # A node alone has nothing that could be broken.
+                async with asyncio.timeout(None if known and self._clean else CHECK_EVERY):
                     await self._wake.wait()
             except TimeoutError:
                 pass

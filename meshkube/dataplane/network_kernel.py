@@ -175,16 +175,16 @@ class _Change:
         host.write(Path(f"/proc/sys/net/ipv4/conf/{DEVICE}/rp_filter"), "2")
 
     def _make(self, wanted: Tunnel) -> None:
-        local = "vxlan_local6" if family_of(wanted.local) == 6 else "vxlan_local"
-        given = {
+        given: dict[str, Any] = {
             "kind": "vxlan",
             "vxlan_id": VNI,
             "vxlan_port": PORT,
             "vxlan_learning": False,
-            local: wanted.local,
             "address": wanted.mac,
             "mtu": wanted.mtu,
         }
+        if wanted.local:
+            given["vxlan_local6" if family_of(wanted.local) == 6 else "vxlan_local"] = wanted.local
         self._do("make a VXLAN device", self._ip.link, "add", ifname=DEVICE, **given)
         # No link-local address: it would ask the others for theirs, and nobody is flooded.
         path = Path(f"/proc/sys/net/ipv6/conf/{DEVICE}/addr_gen_mode")
@@ -200,7 +200,7 @@ class _Change:
         data = info.get("IFLA_INFO_DATA") if info else None
         if data is None:
             return None
-        local = data.get("IFLA_VXLAN_LOCAL") or data.get("IFLA_VXLAN_LOCAL6")
+        local = data.get("IFLA_VXLAN_LOCAL") or data.get("IFLA_VXLAN_LOCAL6") or ""
         learning = data.get("IFLA_VXLAN_LEARNING")
         return data.get("IFLA_VXLAN_ID"), data.get("IFLA_VXLAN_PORT"), local, learning
 

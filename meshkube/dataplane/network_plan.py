@@ -94,7 +94,8 @@ class Tunnel:
 
     mac: str
     local: str
-    """The address of this host that its packets come from."""
+    """The address of this host that its packets come from; empty where the node is known by one
+    that no link of it has (behind a translation of its own): then the kernel picks one."""
     mtu: int
     addresses: tuple[str, ...]
 
@@ -235,7 +236,7 @@ def _with_tunnel(
         routes=frozenset(routes),
         tunnel=Tunnel(
             mac=mac_of(me.name),
-            local=local,
+            local=local if local in hops and hops[local].local else "",
             mtu=min(mtus) - OVERHEAD[family_of(local)],
             addresses=tuple(_tunnel_address(cidr) for cidr in me.cidrs),
         ),

@@ -237,3 +237,15 @@ async def test_a_node_that_comes_back_takes_over_before_the_other_lets_go(
                 await world.until(moved)
                 assert () not in held
                 assert (0, 1) in held
+
+
+async def test_a_node_alone_has_every_address_at_once_and_writes_no_lease(
+    hosts: Sequence[Host], tmp_path: Path
+) -> None:
+    async with world_of(hosts, tmp_path) as world:
+        await world.client.delete(kinds.NODE, "h1")
+        await world.add_service()
+        async with world.announcers(0):
+            await world.until(lambda: world.held_by() == [0], timeout=2)
+            leases = (await world.client.list(kinds.LEASE, "kube-system")).items
+            assert not [lease for lease in leases if "announcer" in lease["metadata"]["name"]]

@@ -205,7 +205,7 @@ async def test_a_route_of_somebody_else_is_left_and_said(world: Hosts) -> None:
 
 async def test_teardown_leaves_the_host_as_it_was(world: Hosts) -> None:
     host = world.hosts[0]
-    shown = ("ip route show table all", "ip rule", "ip link show type vxlan")
+    shown = ("ip -4 route show table all", "ip rule", "ip link show type vxlan")
     before = [host.run(*command.split()).stdout for command in shown]
     async with world.network("vxlan"):
         pass

@@ -159,3 +159,11 @@ def test_a_node_cannot_draw_other_traffic_to_itself(cidr: str, problem: str) -> 
     found, problems = peers([node("b", "192.0.2.2", "10.42.1.0/24"), bad])
     assert found == {"b": B}
     assert problem in problems[0]
+
+
+def test_a_node_known_by_an_address_that_no_link_has_lets_the_kernel_pick() -> None:
+    outside = Hop(link="eth0", gateway="192.0.2.254")
+    made = make(ME, [C], HOPS | {"192.0.2.1": outside}, "auto")
+    assert made.tunnel is not None
+    assert made.tunnel.local == ""
+    assert Route(MAIN_TABLE, "10.42.2.0/24", "10.42.2.0", DEVICE, "") in made.routes
