@@ -35,7 +35,10 @@ def test_what_is_there_is_not_installed_again():
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("script", sorted((ROOT / "scripts").iterdir()), ids=lambda path: path.name)
+SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_every_shell_script_parses(script: Path):
     if script.read_bytes().startswith(b"#!/usr/bin/env bash"):
         subprocess.run(["bash", "-n", str(script)], check=True)
