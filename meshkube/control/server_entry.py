@@ -17,7 +17,7 @@ from meshkube.control.server_endpoints import LEASE_NAMESPACE, NAMESPACE, Place
 
 log = logging.getLogger(__name__)
 
-DURATION = 9
+DURATION = 8
 """Seconds without a sign of life after which the others take a server out."""
 EVERY = 3.0
 LABELS = f"{entries.LEASE_LABEL}={entries.LEASE_LABELS[entries.LEASE_LABEL]}"
