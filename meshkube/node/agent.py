@@ -85,7 +85,7 @@ class NodeAgent:
         self._network_cidr = ""
         self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
         self._network_wake = asyncio.Event()
-        self.images = Images(runtime, self._clock, peers, self._images_changed)
+        self.images = Images(runtime, self._clock, data_dir, peers, self._images_changed)
         """What is here, for whoever serves images too."""
         self._registration = Registration(
             client=client,

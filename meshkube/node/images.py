@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import IO, Literal
 
 from meshkube.api.types import Object
 from meshkube.clock import Clock
+from meshkube.node import image_archive
 from meshkube.node.image_peers import ImagePeers, Load
 from meshkube.node.runtime import (
     Image,
@@ -24,6 +27,7 @@ log = logging.getLogger(__name__)
 Policy = Literal["Always", "IfNotPresent", "Never"]
 # As the kubelet: a Node's status names the largest.
 MOST_REPORTED = 50
+PIECE = 256 * 1024
 
 
 class NeverPull(Exception):
@@ -52,17 +56,20 @@ class Fetched:
 
 
 class Images:
-    """The images of this node. `changed` is called when others are there than before."""
+    """The images of this node. `changed` is called when others are there than before; `directory`
+    holds archives from other nodes while they are looked at."""
 
     def __init__(
         self,
         runtime: Runtime,
         clock: Clock,
+        directory: Path,
         peers: ImagePeers | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._clock = clock
+        self._directory = directory
         self._peers = peers
         self._changed = changed
         self._locks: dict[str, asyncio.Lock] = {}
@@ -99,7 +106,12 @@ class Images:
 
     def _taker(self, reference: str) -> Load:
         async def take(archive: AsyncIterator[bytes], id: str) -> None:
-            await self._runtime.load_image(archive)
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._directory) as file:
+                async for piece in archive:
+                    await asyncio.to_thread(file.write, piece)
+                await asyncio.to_thread(image_archive.check, file, reference)
+                await self._runtime.load_image(_pieces(file))
             image = await self._runtime.image(reference)
             if image is None or image.id != id:
                 await self._runtime.remove_image(reference)
@@ -138,3 +150,8 @@ class Images:
             {"names": list(image.names), "sizeBytes": image.size}
             for image in largest[:MOST_REPORTED]
         ]
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, PIECE):
+        yield piece

@@ -72,13 +72,14 @@ async def listening(world: World, tls: ssl.SSLContext, *peers: Peer) -> AsyncIte
         yield
 
 
-def archive_of(host: Host, name: str) -> tuple[bytes, str]:
-    """An image of that name as an archive, and its id; it is gone from the host afterwards."""
+def archive_of(host: Host, *names: str) -> tuple[bytes, str]:
+    """An image of these names as an archive, and its id; they are gone from the host afterwards."""
     engine = ["docker", "--host", host.docker_socket]
-    host.docker("tag", IMAGE, name)
-    saved = subprocess.run([*engine, "save", name], check=True, capture_output=True).stdout
-    id = host.docker("image", "inspect", "-f", "{{.Id}}", name).stdout.strip()
-    host.docker("rmi", name)
+    for name in names:
+        host.docker("tag", IMAGE, name)
+    saved = subprocess.run([*engine, "save", *names], check=True, capture_output=True).stdout
+    id = host.docker("image", "inspect", "-f", "{{.Id}}", names[0]).stdout.strip()
+    host.docker("rmi", *names)
     return saved, id
 
 
@@ -88,7 +89,7 @@ async def asking(host: Host, tmp_path: Path, *peers: Peer) -> AsyncIterator[tupl
     async with docker_world(host, tmp_path) as world, listening(world, server_tls, *peers):
         found = ImagePeers(world.client, client_tls, "n1")
         try:
-            yield world, Images(world.runtime, SystemClock(), found)
+            yield world, Images(world.runtime, SystemClock(), tmp_path, found)
         finally:
             await world.runtime.remove_image(WANTED)
 
@@ -112,10 +113,12 @@ def test_the_one_that_is_whole_and_true_is_taken(docker_host: Host, tmp_path: Pa
 def test_what_is_not_what_it_says_leaves_nothing(docker_host: Host, tmp_path: Path) -> None:
     archive, id = archive_of(docker_host, WANTED)
     other, _ = archive_of(docker_host, "lab/other:1")
+    both, _ = archive_of(docker_host, WANTED, "lab/other:1")
     peers = [
         Peer(archive, "sha256:other"),
         Peer(archive, id, breaks=True),
         Peer(other, id),
+        Peer(both, id),
         Peer(b"no archive", id),
     ]
 
@@ -123,9 +126,9 @@ def test_what_is_not_what_it_says_leaves_nothing(docker_host: Host, tmp_path: Pa
         async with asking(docker_host, tmp_path, *peers) as (world, images):
             with pytest.raises(ImagePullFailure):
                 await images.pull(WANTED, "IfNotPresent")
-            assert [peer.asked for peer in peers] == [1, 1, 1, 1]
-            assert await world.runtime.image(WANTED) is None
-            await world.runtime.remove_image("lab/other:1")
+            assert [peer.asked for peer in peers] == [1, 1, 1, 1, 1]
+            for name in (WANTED, "lab/other:1"):
+                assert await world.runtime.image(name) is None
 
     in_host(docker_host, scenario())
 
