@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator
@@ -329,4 +330,9 @@ def _not_done(error: Exception) -> bool:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
+        if cause.errno and not isinstance(cause, ssl.SSLError):
+            # aiohttp's own words name the address twice, and TLS where there is none.
+            return f"cannot connect: {os.strerror(cause.errno)}"
     return str(error) or type(error).__name__

@@ -43,7 +43,7 @@ def of(error: StoreError) -> ApiError:
             f"whether the write took effect is not known, look before you try again: {error}"
         )
     if isinstance(error, StoreUnavailable):
-        away = errors.unavailable(str(error))
+        away = errors.unavailable(f"the store does not answer: {error}")
         # Clients of Kubernetes try again by themselves where they are told when.
         away.details = {"retryAfterSeconds": RETRY_SECONDS}
         return away

@@ -19,7 +19,6 @@ class StoreHealth:
         self._reads = ""
         self._writes = ""
         self._write_failed = 0.0
-        self._failures = 0
 
     @property
     def away(self) -> bool:
@@ -42,7 +41,6 @@ class StoreHealth:
         self._reads = ""
 
     def read_failed(self, error: StoreUnavailable) -> None:
-        self._failures += not self._reads
         self._reads = str(error)
 
     def wrote(self) -> None:
@@ -50,7 +48,6 @@ class StoreHealth:
         self._writes = ""
 
     def write_failed(self, error: StoreError) -> None:
-        self._failures += not self._writes
         self._writes = str(error)
         self._write_failed = self._clock.monotonic()
 
@@ -62,5 +59,5 @@ class StoreHealth:
         elif self._writes and self._clock.monotonic() < self._write_failed + TOLD_SECONDS:
             message = f"writes fail: {self._writes}"
         else:
-            return Health(True, self._failures, "ok")
-        return Health(False, self._failures, message)
+            return Health(True, 0, "ok")
+        return Health(False, 0, message)
