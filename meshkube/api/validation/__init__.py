@@ -14,6 +14,7 @@ from meshkube.api.errors import FieldError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import (
+    admission,
     autoscaling,
     certificates,
     cluster,
@@ -83,6 +84,8 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.CSI_NODE: storage.validate_csi_node,
     kinds.CSI_STORAGE_CAPACITY: storage.validate_capacity,
     kinds.CUSTOM_RESOURCE_DEFINITION: definitions.validate_definition,
+    kinds.VALIDATING_ADMISSION_POLICY: admission.validate_policy,
+    kinds.VALIDATING_ADMISSION_POLICY_BINDING: admission.validate_policy_binding,
     kinds.CERTIFICATE_SIGNING_REQUEST: certificates.validate_request,
 }
 # A kind that is not here is checked on update as on creation.

@@ -33,8 +33,15 @@ _OWN = WriteOptions(field_manager="kube-apiserver")
 async def keep_definitions(registry: Registry) -> None:
     """Looks after them, for ever."""
     changed = asyncio.Event()
-    registry.feed.definitions.follow(changed.set)
+    unfollow = registry.feed.definitions.follow(changed.set)
     changed.set()
+    try:
+        await _keep(registry, changed)
+    finally:
+        unfollow()
+
+
+async def _keep(registry: Registry, changed: asyncio.Event) -> None:
     while True:
         try:
             async with asyncio.timeout(LOOK_ANYWAY):

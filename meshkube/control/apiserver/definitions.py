@@ -37,12 +37,14 @@ class Definitions:
         self._catalog.replace({one.name: one for one in found})
         self._told()
 
-    def follow(self, follower: Callable[[], None]) -> None:
-        """Calls it after every change of a definition. It must not block."""
+    def follow(self, follower: Callable[[], None]) -> Callable[[], None]:
+        """Calls it after every change of a definition, until what is returned is called. It must
+        not block."""
         self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
 
     def _told(self) -> None:
-        for follower in self._followers:
+        for follower in tuple(self._followers):
             follower()
 
     def outlines(self) -> list[Object]:

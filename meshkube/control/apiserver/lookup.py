@@ -16,6 +16,10 @@ class Lookup(Protocol):
 
     def all(self, kind: Kind) -> Iterable[Object]: ...
 
+    def kind(self, api_version: str, kind: str) -> Kind | None:
+        """A served kind by its names."""
+        ...
+
     def inside(self, kind: Kind, namespace: str) -> Iterable[Object]:
         """Those of one namespace."""
         ...

@@ -328,6 +328,9 @@ class _Lookup:
         found = self._feed.cache(kind).items.get(object_key(kind, namespace, name))
         return found.object if found is not None else None
 
+    def kind(self, api_version: str, kind: str) -> Kind | None:
+        return self._feed.catalog.by_kind(api_version, kind)
+
     def all(self, kind: Kind) -> Iterable[Object]:
         return [item.object for item in self._feed.cache(kind).items.values()]
 

@@ -19,6 +19,7 @@ from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
+from meshkube.control.apiserver.policies import Policies
 from meshkube.control.apiserver.turns import aside
 from meshkube.control.auth.users import User
 from meshkube.control.fence import Fence
@@ -66,6 +67,7 @@ class Writer:
         self._clock = clock
         self._guard = guard
         self._away_seconds = away_seconds
+        self._policies = Policies(lookup)
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
@@ -100,6 +102,7 @@ class Writer:
                 async with self._beside.turn(kind, new):
                     with self._beside.allotted(kind, new, dry_run=options.dry_run):
                         rules.validate_create(kind, new)
+                        self._policies.judge(kind, "CREATE", new, None, options)
                         self._settle(kind, new)
                         rules.record_manager(kind, new, None, options, self._clock.now())
                         return await self._create(kind, new, options, stale)
@@ -206,6 +209,7 @@ class Writer:
             await aside(options.long, rules.validate_update, kind, new, old)
             admission.admit_update(kind, new, old, self._lookup)
             self._settle(kind, new)
+        self._policies.judge(kind, "UPDATE", new, old, options, subresource)
         now = self._clock.now()
         await aside(options.long, rules.record_manager, kind, new, old, options, now, subresource)
 
@@ -240,6 +244,8 @@ class Writer:
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
             self._guard(kind, None, current.object, options.user, "")
+            told = WriteOptions(dry_run=options.dry_run, user=options.user)
+            self._policies.judge(kind, "DELETE", None, current.object, told)
             plan = deletion.plan(kind, current.object, options, self._clock.now())
             if options.dry_run:
                 return current, plan.remove
