@@ -20,6 +20,9 @@ from meshkube.store import Store
 from meshkube.store.etcd import EtcdStore
 from meshkube.store.sqlite import SqliteStore
 
+START_SECONDS = 30.0
+"""Far more than it takes, but where the machine has other work."""
+
 
 @contextlib.asynccontextmanager
 async def running_registry(
@@ -42,7 +45,7 @@ async def running_registry(
         registry = Registry(store=store, clock=clock or SystemClock(), **settings)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(registry.run(ready.set))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(START_SECONDS):
                 await ready.wait()
             try:
                 yield registry
@@ -97,7 +100,7 @@ async def serving_api(
         ready = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(api.run(ready.set))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(START_SECONDS):
                 await ready.wait()
             url = f"https://127.0.0.1:{api.port}"
             kubeconfig = tmp_path / "kubeconfig.yaml"
