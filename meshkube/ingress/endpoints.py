@@ -31,6 +31,10 @@ class Endpoint:
         host, port = self.address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def shunned(self, now: float) -> bool:
+        """It failed and its time is not over; or it is, and one request tries it just now."""
+        return self.ejected_until > now or bool(self.failures and self.attempts)
+
     def connected(self) -> None:
         self.failures = 0
         self.ejected_until = 0.0
@@ -68,14 +72,14 @@ class Balancer:
         other = endpoints[at - 1]
         if other.active < endpoint.active:
             endpoint = other
-        if endpoint.ejected_until <= now and not tried:
+        if not tried and (not endpoint.failures or not endpoint.shunned(now)):
             return endpoint
         return self._pick_carefully(now, tried, at)
 
     def _pick_carefully(self, now: float, tried: Sequence[Endpoint], at: int) -> Endpoint | None:
         order = self.endpoints[at:] + self.endpoints[:at]
         untried = [endpoint for endpoint in order if endpoint not in tried]
-        good = [endpoint for endpoint in untried if endpoint.ejected_until <= now]
+        good = [endpoint for endpoint in untried if not endpoint.shunned(now)]
         if good:
             return min(good, key=lambda endpoint: endpoint.active)
         return min(untried, key=lambda endpoint: endpoint.ejected_until, default=None)
