@@ -95,6 +95,10 @@ def test_sync_scale_status_and_collections(client):
     scale = Deployment.Scale(metadata=ObjectMeta(name="web"), spec=ScaleSpec(replicas=2))
     assert client.replace(scale, "web").spec.replicas == 2
     assert client.patch(Deployment.Scale, "web", {"spec": {"replicas": 1}}).spec.replicas == 1
+    scale.spec.replicas = 2
+    with pytest.raises(ApiError, match="conflict"):
+        client.apply(scale, "web", field_manager="scaler")
+    assert client.apply(scale, "web", field_manager="scaler", force=True).spec.replicas == 2
     client.wait(Deployment, "web", for_conditions=["Available"])
     client.delete(Deployment, "web", cascade=CascadeType.FOREGROUND)
     client.deletecollection(ConfigMap)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from meshkube.api import kinds, meta
+from meshkube.api import flow_defaults, kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
@@ -34,6 +35,8 @@ PRIORITIES = (
     ),
 )
 
+_FLOW_KINDS = {kind.kind: kind for kind in (kinds.FLOW_SCHEMA, kinds.PRIORITY_LEVEL_CONFIGURATION)}
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -50,6 +53,9 @@ async def ensure(registry: Registry, settings: Settings) -> None:
     """Safe to run at every start."""
     for kind, obj in _objects(settings):
         await _create(registry, kind, obj)
+    async with asyncio.TaskGroup() as group:
+        for obj in flow_defaults.objects():
+            group.create_task(_create(registry, _FLOW_KINDS[obj["kind"]], obj))
     address = settings.api_address
     # The API refuses loopback addresses as endpoints: no pod could reach them.
     if settings.alone and address is not None and not ip_address(address[0]).is_loopback:

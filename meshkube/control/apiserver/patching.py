@@ -9,6 +9,7 @@ from meshkube.api import patch as patches
 from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
 from meshkube.client.base import PatchType
+from meshkube.control.apiserver import subresources
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.options import WriteOptions
 from meshkube.control.apiserver.registry import Registry
@@ -28,9 +29,9 @@ async def run(
     if type == "apply":
         if not isinstance(patch, dict):
             raise errors.bad_request("an apply patch must be an object")
-        if subresource == "scale":
-            raise errors.unsupported_media_type("apply is not supported on scale: patch it")
         config = meta.copy(patch)
+        if subresource == "scale":
+            config = subresources.applied_scale(kind, config, name)
         return await registry.apply(kind, name, namespace, config, options, subresource)
     function = _function(kind, type, patch, subresource)
     done = await registry.patch(kind, name, namespace, function, options, subresource)

@@ -241,7 +241,7 @@ class Registry:
                 done = await self._writer.modify(
                     stored, namespace, name, make, options, subresource=subresource
                 )
-                return shown(kind, done), False
+                return shown(kind, done, subresource), False
             except errors.ApiError as error:
                 if error.code != 404 or subresource:
                     raise

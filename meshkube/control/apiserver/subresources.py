@@ -24,19 +24,44 @@ def written(kind: Kind, doc: Object, obj: Object, subresource: str) -> Object:
     """The object after `doc` was written to the sub-resource; `obj` is how it stands."""
     if subresource != "scale":
         return doc
-    replicas = (doc.get("spec") or {}).get("replicas", 0)
-    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
-        why = f"Invalid value: {replicas}: must be greater than or equal to 0"
-        fault = FieldError("spec.replicas", "FieldValueInvalid", why)
-        raise errors.invalid("autoscaling", "Scale", meta.name(obj), [fault])
     new = meta.copy(obj)
-    _set_replicas(kind, new, replicas)
+    _set_replicas(kind, new, _replicas(doc, meta.name(obj)))
     for field in ("resourceVersion", "uid"):
         if meta.metadata(doc).get(field):
             new["metadata"][field] = doc["metadata"][field]
         elif field == "resourceVersion":
             new["metadata"].pop(field, None)
     return new
+
+
+def applied_scale(kind: Kind, config: Object, name: str) -> Object:
+    """What an applied Scale declares, as a declaration of the object that it scales. Raises
+    `ApiError` 400 or 422."""
+    if (config.get("apiVersion"), config.get("kind")) != ("autoscaling/v1", "Scale"):
+        raise errors.bad_request("an apply to the scale must be an autoscaling/v1 Scale")
+    metadata = config.get("metadata")
+    kept = ("name", "namespace", "uid", "resourceVersion")
+    declared: Object = {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {key: value for key, value in (metadata or {}).items() if key in kept and value}
+        if isinstance(metadata, dict)
+        else {},
+    }
+    if isinstance(config.get("spec"), dict) and config["spec"].get("replicas") is not None:
+        _set_replicas(kind, declared, _replicas(config, name))
+    return declared
+
+
+def _replicas(scale: Object, name: str) -> int:
+    """Raises `ApiError` 422."""
+    spec = scale.get("spec")
+    replicas = spec.get("replicas", 0) if isinstance(spec, dict) else 0
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        why = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        fault = FieldError("spec.replicas", "FieldValueInvalid", why)
+        raise errors.invalid("autoscaling", "Scale", name, [fault])
+    return replicas
 
 
 def _set_replicas(kind: Kind, obj: Object, replicas: int) -> None:
