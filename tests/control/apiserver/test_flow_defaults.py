@@ -43,5 +43,3 @@ async def test_an_applied_scale_owns_the_replicas(ask: Asker) -> None:
     await ask.json("PATCH", path, 400, body=wrong, headers=APPLY)
     below = {**scale, "spec": {"replicas": -1}}
     await ask.json("PATCH", path, 422, body=below, headers=APPLY)
-    await ask.json(
-    )
