@@ -27,8 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks every row with what it needs."""
     for item in items:
         if item.path.parent == _HERE:
-            for mark in (pytest.mark.root, pytest.mark.docker, pytest.mark.timeout(60)):
+            for mark in (pytest.mark.root, pytest.mark.docker):
                 item.add_marker(mark)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(60))
             for warning in _THEIRS:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore::{warning}"))
 

@@ -16,7 +16,7 @@ from tests.lab.host import wait_for
 from tests.support import manifests
 from tests.support.custom import crd, version
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 KOPF = str(Path(sys.executable).parent / "kopf")
 OPERATORS = Path(__file__).parent / "operators"
 FREE = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
@@ -90,13 +90,13 @@ def test_handlers_children_status_timers_and_finalizers(here, api, shelves, name
 
     with running(here, namespace, "shelf", "--standalone"):
         shelves.create_namespaced_custom_object(*where, shelf("novels", "a", "b"))
-        wait_for(lambda: status().get("create") == {"count": 2}, 30, "the handler's result")
+        wait_for(lambda: status().get("create") == {"count": 2}, 60, "the handler's result")
         child = core.read_namespaced_config_map("novels", namespace)
         assert child.metadata.owner_references[0].kind == "Shelf"
-        wait_for(lambda: status().get("dusted", 0) >= 2, 20, "the timer")
+        wait_for(lambda: status().get("dusted", 0) >= 2, 60, "the timer")
         patch = {"spec": {"books": ["a", "b", "c"]}}
         shelves.patch_namespaced_custom_object(*where, "novels", patch)
-        wait_for(lambda: status().get("books") == 3, 20, "the field handler")
+        wait_for(lambda: status().get("books") == 3, 60, "the field handler")
         wait_for(
             lambda: core.read_namespaced_config_map("novels", namespace).data["books"] == "a,b,c",
             20,
@@ -106,7 +106,7 @@ def test_handlers_children_status_timers_and_finalizers(here, api, shelves, name
         assert events[0].involved_object.name == "novels"
         shelves.delete_namespaced_custom_object(*where, "novels")
         wait_for(
-            lambda: not shelves.list_namespaced_custom_object(*where)["items"], 20, "the finalizer"
+            lambda: not shelves.list_namespaced_custom_object(*where)["items"], 60, "the finalizer"
         )
         assert core.read_namespaced_config_map("novels-gone", namespace)
 
@@ -127,7 +127,7 @@ def test_daemons_indexes_events_and_peering(here, api, shelves, namespace):
             body = manifests.config_map(name)
             body["metadata"]["labels"] = wanted
             core.create_namespaced_config_map(namespace, body)
-        wait_for(lambda: beside("two") == "one,two", 30, "the daemon and the index")
+        wait_for(lambda: beside("two") == "one,two", 60, "the daemon and the index")
         pod = manifests.pod("seen")
         pod["metadata"]["labels"] = wanted
         core.create_namespaced_pod(namespace, pod)
@@ -141,7 +141,7 @@ def test_daemons_indexes_events_and_peering(here, api, shelves, namespace):
         with running(here, namespace, "keeper", "--peering=row", "--priority=1") as log:
             text = here.host.directory / log
             try:
-                wait_for(lambda: "Pausing operations" in text.read_text(), 30, "the lesser peer")
+                wait_for(lambda: "Pausing operations" in text.read_text(), 90, "the lesser peer")
             except TimeoutError as error:
                 raise AssertionError(text.read_text()) from error
     gone = client.V1DeleteOptions(grace_period_seconds=0)
