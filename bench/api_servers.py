@@ -125,7 +125,7 @@ async def kube_apiserver(directory: Path, client: aiohttp.ClientSession) -> Asyn
             f"--client-ca-file={pki / 'ca.crt'}",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={pki / 'admin.key'}",
+            f"--service-account-key-file={pki / 'admin.crt'}",
             f"--service-account-signing-key-file={pki / 'admin.key'}",
             "--service-cluster-ip-range=10.43.0.0/16",
             "--disable-admission-plugins=ServiceAccount",

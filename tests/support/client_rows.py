@@ -50,20 +50,20 @@ def title(module: str) -> str:
     return re.split(r"[.:]\s", ast.get_docstring(ast.parse(text)) or module)[0].rstrip(".")
 
 
-def render(junit: str) -> str:
-    """The section, from the JUnit report of one run."""
+def render(junit: str, before: str = "") -> str:
+    """The section, from the JUnit report of one run; clients that it left out stay as `before`."""
     found: dict[str, list[tuple[Row, str]]] = {}
     for case in ElementTree.fromstring(junit).iter("testcase"):
         row = Row(case.get("classname", ""), case.get("name", ""))
         found.setdefault(row.module, []).append((row, _result(case)))
-    lines = [HEAD, f"The last run had {_versions()}.", ""]
-    for module in sorted(found, key=title):
-        rows = found[module]
+    parts = {part.partition(":")[0]: part.strip() for part in before.split("\n### ")[1:]}
+    for module, rows in found.items():
         passed = sum(result == "passes" for _, result in rows)
-        lines += [f"### {title(module)}: {passed} of {len(rows)} pass", "", "| | |", "|---|---|"]
+        lines = [f"{title(module)}: {passed} of {len(rows)} pass", "", "| | |", "|---|---|"]
         lines += [f"| {row.text} | {result} |" for row, result in rows]
-        lines.append("")
-    return "\n".join(lines)
+        parts[title(module)] = "\n".join(lines)
+    whole = "".join(f"\n### {parts[name]}\n" for name in sorted(parts))
+    return f"{HEAD}\nThe last run had {_versions()}.\n{whole}"
 
 
 def _result(case: ElementTree.Element) -> str:

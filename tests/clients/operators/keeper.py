@@ -1,5 +1,5 @@
 """An operator with a daemon for each ConfigMap that asks for one, an index of them, and raw events
-of pods; it stands aside while a peer of a higher priority runs."""
+of pods; it keeps a record of itself in a peering."""
 
 import asyncio
 from typing import Any
