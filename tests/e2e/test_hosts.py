@@ -20,6 +20,7 @@ from tests.support.etcd import ETCD
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.timeout(400)]
 
+HASTY = (*QUICK, "--default-toleration-seconds=2")
 NAME = "user.shop.svc.cluster.local"
 
 
@@ -27,8 +28,7 @@ NAME = "user.shop.svc.cluster.local"
 def hosts() -> Iterator[Hosts]:
     if why := machine.why_not() or ("" if ETCD else "not on this machine: etcd"):
         pytest.skip(why)
-    flags = (*QUICK, "--default-toleration-seconds=2")
-    with running_hosts(*flags, agents=1, docker=True) as found:
+    with running_hosts(*HASTY, agents=1, docker=True) as found:
         found.api.apply_quickstart()
         everywhere(found)
         yield found
@@ -184,6 +184,8 @@ def test_an_upgrade_host_by_host_fails_no_request(hosts: Hosts):
     for node in hosts.nodes:
         node.stop()
         node.program = install(node, "1.0.0")
+        # With the settings as they come: a restart takes longer than a hasty cluster waits.
+        node.flags = tuple(flag for flag in node.flags if flag not in HASTY)
         node.up()
     wait_for(hosts.all_ready, 60, "every node Ready")
     port = hosts.api.get("service", "user", "-n", "shop")["spec"]["ports"][0]["nodePort"]
