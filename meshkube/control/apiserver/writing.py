@@ -101,10 +101,13 @@ class Writer:
             try:
                 async with self._beside.turn(kind, new):
                     with self._beside.allotted(kind, new, dry_run=options.dry_run):
-                        rules.validate_create(kind, new)
+                        await aside(options.long, rules.validate_create, kind, new)
                         self._policies.judge(kind, "CREATE", new, None, options)
                         self._settle(kind, new)
-                        rules.record_manager(kind, new, None, options, self._clock.now())
+                        now = self._clock.now()
+                        await aside(
+                            options.long, rules.record_manager, kind, new, None, options, now
+                        )
                         return await self._create(kind, new, options, stale)
             except (KeyExists, RevisionMismatch, GuardFailed) as error:
                 await self._beside.settle(error, stale)
