@@ -23,6 +23,10 @@ _LINKS = {
 }  # fmt: skip
 LONGEST_TAG = 64 * 1024
 _TAG = re.compile(rb"<([a-zA-Z]+)(\s(?:[^<>\"']|\"[^\"]*\"|'[^']*')*)>", re.DOTALL)
+# The beginning of a tag, whose rest has not come yet.
+_BEGUN = re.compile(
+    rb"<(?:[a-zA-Z]+(?:\s(?:[^<>\"']|\"[^\"]*\"|'[^']*')*(?:\"[^\"]*|'[^']*)?)?)?\Z", re.DOTALL
+)
 _ATTRIBUTE = re.compile(rb"(\s)([a-zA-Z-]+)(\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s\"'=<>`]+)", re.DOTALL)
 
 
@@ -46,10 +50,7 @@ class Page:
 
     def feed(self, piece: bytes) -> bytes:
         text = self._waiting + piece
-        cut = text.rfind(b"<")
-        # A tag that never ends is text.
-        if cut < 0 or _TAG.match(text, cut) or len(text) - cut > LONGEST_TAG:
-            cut = len(text)
+        cut = _begun(text)
         self._waiting = text[cut:]
         return self._rewritten(text[:cut])
 
@@ -81,3 +82,15 @@ class Page:
             return written
         quote = quote or b'"'
         return quote + html.escape(led).encode("latin-1", "xmlcharrefreplace") + quote
+
+
+def _begun(text: bytes) -> int:
+    """Where a tag begins that does not end here; the length of the text where there is none."""
+    at = text.find(b"<")
+    while at >= 0:
+        whole = _TAG.match(text, at)
+        # A tag that never ends is text.
+        if whole is None and len(text) - at <= LONGEST_TAG and _BEGUN.match(text, at):
+            return at
+        at = text.find(b"<", whole.end() if whole else at + 1)
+    return len(text)
