@@ -82,6 +82,9 @@ class NodeAgent:
         self._runtime_version = ""
         self._runtime_trouble = "container runtime is not known yet"
         self._runtime_lost_at: float | None = None
+        self._began = self._clock.monotonic()
+        self._settled = False
+        """Whether the runtime and the network were seen to work since the start."""
         self._network_cidr = ""
         self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
         self._network_wake = asyncio.Event()
@@ -120,10 +123,18 @@ class NodeAgent:
         return [worker.pod for worker in self._workers.values()]
 
     def _not_ready(self) -> str:
+        if not self._settled and self._registration.was_ready and self._recent:
+            # Started again: what the last one said holds until this one knows better. Otherwise
+            # every pod would leave its Services with each restart of a slow host.
+            return ""
         lost = self._runtime_lost_at
         if lost is not None and self._clock.monotonic() - lost < RUNTIME_PATIENCE:
             return self._network_trouble
         return self._runtime_trouble or self._network_trouble
+
+    @property
+    def _recent(self) -> bool:
+        return self._clock.monotonic() - self._began < RUNTIME_PATIENCE
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Registers the node and runs its pods, until cancelled; pods go on running then."""
@@ -325,6 +336,7 @@ class NodeAgent:
             try:
                 await self._runtime.ensure_network(self._network_cidr)
                 self._network_trouble = ""
+                self._settled = True
             except RuntimeFailure as failure:
                 self._network_trouble = f"container runtime network not ready: {failure}"
                 log.warning("network not made", extra={"reason": str(failure)})

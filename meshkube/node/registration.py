@@ -74,6 +74,12 @@ class Registration:
         self.node: Object | None = None
         """As last seen or written."""
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether the Node, as it is, says Ready."""
+        conditions = ((self.node or {}).get("status") or {}).get("conditions") or ()
+        return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
     def look_again(self) -> None:
         """Something in the status may have changed."""
         self._wake.set()
