@@ -157,6 +157,20 @@ def test_of_two_hosts_that_join_under_one_name_the_second_is_denied():
     assert found.approved
 
 
+def test_a_name_is_free_again_once_the_node_that_had_joined_is_deleted():
+    first = request(by=BOOT, by_groups=AGENT, key=OTHER_KEY)
+    first = conditions.with_condition(first, "Approved", "AutoApproved", "", NOW)
+    serving = request(
+        signer=signers.NODE_SERVING, names=("n1",), by="system:node:n1", by_groups=NODES,
+        key=OTHER_KEY,
+    )  # fmt: skip
+    serving = conditions.with_condition(serving, "Approved", "AutoApproved", "", NOW)
+    asked = request(by=BOOT, by_groups=AGENT)
+    found = verdict(asked, world(requests=(first, serving, asked)))
+    assert found is not None
+    assert found.approved
+
+
 SERVING = [
     (("n1", "192.0.2.1"), True),
     (("n1", "192.0.2.9"), False),

@@ -121,6 +121,25 @@ def _other_joins(request: Object, wanted: Request, world: World) -> bool:
             found = csr.read(conditions.pem(other))
         except csr.BadRequest:
             continue
-        if found.common_name == wanted.common_name and found.key != wanted.key:
+        if found.common_name != wanted.common_name or found.key == wanted.key:
+            continue
+        if not _has_joined(found, world):
+            return True
+    return False
+
+
+def _has_joined(other: Request, world: World) -> bool:
+    """Whether that host came as far as a serving certificate: its Node was there. Where it is not
+    any more, somebody has deleted it, and the name is free."""
+    for request in world.requests():
+        if conditions.condition(request, conditions.APPROVED) is None:
+            continue
+        if request["spec"].get("signerName") != signers.NODE_SERVING:
+            continue
+        try:
+            found = csr.read(conditions.pem(request))
+        except csr.BadRequest:
+            continue
+        if (found.common_name, found.key) == (other.common_name, other.key):
             return True
     return False
