@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from typing import Any, TypeVar, cast
 
 from meshkube.api.kinds import Kind
-from meshkube.api.types import JSON, Object
-from meshkube.client.base import Client, ObjectList, PatchType, Propagation, WatchEvent
+from meshkube.client.base import Client, WatchEvent
+from meshkube.client.forwarding import ForwardingClient
 
 T = TypeVar("T")
 
@@ -19,44 +19,20 @@ AHEAD = 1000
 PAUSE = 0.02
 
 
-class AcrossClient:
+class AcrossClient(ForwardingClient):
     """`client.base.Client` over `client`, which lives on the loop `home`.
 
     The objects themselves are shared by both threads, which is safe because nobody changes one.
     """
 
     def __init__(self, client: Client, home: asyncio.AbstractEventLoop) -> None:
-        self._client = client
+        super().__init__(client)
         self._home = home
 
-    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _done(self, call: Awaitable[T]) -> T:
+        # Every call of a Client is a coroutine that has not begun.
+        work = cast(Coroutine[Any, Any, T], call)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._home))
-
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
-        return await self._there(self._client.get(kind, name, namespace))
-
-    async def list(
-        self,
-        kind: Kind,
-        namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-        limit: int = 0,
-        continue_token: str = "",
-        resource_version: str = "",
-    ) -> ObjectList:
-        return await self._there(
-            self._client.list(
-                kind,
-                namespace,
-                labels=labels,
-                fields=fields,
-                limit=limit,
-                continue_token=continue_token,
-                resource_version=resource_version,
-            )
-        )
 
     async def watch(
         self,
@@ -68,7 +44,7 @@ class AcrossClient:
         resource_version: str = "",
         bookmarks: bool = True,
     ) -> AsyncGenerator[WatchEvent, None]:
-        events = self._client.watch(
+        events = super().watch(
             kind,
             namespace,
             labels=labels,
@@ -88,62 +64,6 @@ class AcrossClient:
                     return
         finally:
             pump.cancel()
-
-    async def create(
-        self, kind: Kind, obj: Object, namespace: str | None = None, *, subresource: str = ""
-    ) -> Object:
-        return await self._there(self._client.create(kind, obj, namespace, subresource=subresource))
-
-    async def update(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
-        return await self._there(self._client.update(kind, obj, subresource=subresource))
-
-    async def patch(
-        self,
-        kind: Kind,
-        name: str,
-        patch: JSON,
-        namespace: str | None = None,
-        *,
-        type: PatchType = "merge",
-        subresource: str = "",
-        field_manager: str = "",
-        force: bool = False,
-    ) -> Object:
-        return await self._there(
-            self._client.patch(
-                kind,
-                name,
-                patch,
-                namespace,
-                type=type,
-                subresource=subresource,
-                field_manager=field_manager,
-                force=force,
-            )
-        )
-
-    async def delete(
-        self,
-        kind: Kind,
-        name: str,
-        namespace: str | None = None,
-        *,
-        propagation: Propagation | None = None,
-        grace_period: int | None = None,
-        uid: str = "",
-        resource_version: str = "",
-    ) -> None:
-        await self._there(
-            self._client.delete(
-                kind,
-                name,
-                namespace,
-                propagation=propagation,
-                grace_period=grace_period,
-                uid=uid,
-                resource_version=resource_version,
-            )
-        )
 
 
 class _Crossing:

@@ -6,12 +6,13 @@ expected creations per controller; here every write is remembered by its revisio
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 from meshkube.api import meta
 from meshkube.api.kinds import Kind
-from meshkube.api.types import JSON, Object
-from meshkube.client.base import Client, ObjectList, PatchType, Propagation, WatchEvent
+from meshkube.api.types import Object
+from meshkube.client.base import Client
+from meshkube.client.forwarding import ForwardingClient
 
 Lookup = Callable[[Kind, str], Object | None]
 """The cached object of a kind by its key."""
@@ -79,114 +80,17 @@ def _revision(version: str) -> int:
     return int(version) if version.isdigit() else 0
 
 
-class RecordingClient:
+class RecordingClient(ForwardingClient):
     """A Client that tells a Freshness what was written while working on `key`."""
 
     def __init__(self, client: Client, freshness: Freshness, key: str) -> None:
-        self._client = client
+        super().__init__(client)
         self.freshness = freshness
         self.key = key
 
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
-        return await self._client.get(kind, name, namespace)
-
-    async def list(
-        self,
-        kind: Kind,
-        namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-        limit: int = 0,
-        continue_token: str = "",
-        resource_version: str = "",
-    ) -> ObjectList:
-        return await self._client.list(
-            kind,
-            namespace,
-            labels=labels,
-            fields=fields,
-            limit=limit,
-            continue_token=continue_token,
-            resource_version=resource_version,
-        )
-
-    def watch(
-        self,
-        kind: Kind,
-        namespace: str | None = None,
-        *,
-        labels: str = "",
-        fields: str = "",
-        resource_version: str = "",
-        bookmarks: bool = True,
-    ) -> AsyncIterator[WatchEvent]:
-        return self._client.watch(
-            kind,
-            namespace,
-            labels=labels,
-            fields=fields,
-            resource_version=resource_version,
-            bookmarks=bookmarks,
-        )
-
-    async def create(
-        self, kind: Kind, obj: Object, namespace: str | None = None, *, subresource: str = ""
-    ) -> Object:
-        made = await self._client.create(kind, obj, namespace, subresource=subresource)
-        if not subresource:
-            self.freshness.wrote(self.key, kind, made)
-        return made
-
-    async def update(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
-        stored = await self._client.update(kind, obj, subresource=subresource)
+    def _wrote(self, kind: Kind, stored: Object) -> None:
         self.freshness.wrote(self.key, kind, stored)
-        return stored
 
-    async def patch(
-        self,
-        kind: Kind,
-        name: str,
-        patch: JSON,
-        namespace: str | None = None,
-        *,
-        type: PatchType = "merge",
-        subresource: str = "",
-        field_manager: str = "",
-        force: bool = False,
-    ) -> Object:
-        stored = await self._client.patch(
-            kind,
-            name,
-            patch,
-            namespace,
-            type=type,
-            subresource=subresource,
-            field_manager=field_manager,
-            force=force,
-        )
-        self.freshness.wrote(self.key, kind, stored)
-        return stored
-
-    async def delete(
-        self,
-        kind: Kind,
-        name: str,
-        namespace: str | None = None,
-        *,
-        propagation: Propagation | None = None,
-        grace_period: int | None = None,
-        uid: str = "",
-        resource_version: str = "",
-    ) -> None:
-        await self._client.delete(
-            kind,
-            name,
-            namespace,
-            propagation=propagation,
-            grace_period=grace_period,
-            uid=uid,
-            resource_version=resource_version,
-        )
+    def _deleted(self, kind: Kind, name: str, namespace: str | None, uid: str) -> None:
         object_key = f"{namespace}/{name}" if namespace else name
         self.freshness.deleted(self.key, kind, object_key, uid)
