@@ -16,6 +16,7 @@ from typing import NoReturn
 from meshkube import pki
 from meshkube.api.types import Object
 from meshkube.ingress.client_hello import server_name
+from meshkube.ingress.rules import most_exact
 
 PROTOCOLS = ["h2", "http/1.1"]
 
@@ -103,11 +104,8 @@ class Certificates:
     def find(self, name: str) -> ssl.SSLContext | None:
         """The most exact context for a server name: its own, a wildcard's (one label), that of
         rules without a host; None for the default certificate."""
-        hosts = self._hosts
-        found = hosts.get(name)
-        if found is None:
-            found = hosts.get("*" + name[name.find(".") :]) if "." in name else None
-        return found or hosts.get("")
+        host = most_exact(name, self._hosts)
+        return None if host is None else self._hosts[host]
 
     def _load(self, key: str, secret: Object | None) -> tuple[pki.Pair, ssl.SSLContext]:
         pair = pair_of(secret)

@@ -383,12 +383,11 @@ class Http1Connection(asyncio.Protocol):
         if found is None:
             return False
         self._state = BODY if fields.length else WAIT
+        route.stats.count(found.status, 0.0)
         if isinstance(found, Redirect):
-            route.stats.count(found.status, 0.0)
             location = found.location.encode("latin-1", "replace")
             self._answer(found.status, b"Location: %b\r\n" % location, b"")
         else:
-            route.stats.count(found.status, 0.0)
             self.fail(Problem(found.status, found.reason, route))
         return True
 

@@ -15,7 +15,7 @@ from meshkube.ingress import paths
 from meshkube.ingress.annotations import PLAIN, Policy
 from meshkube.ingress.policies import Asked, Denial, Redirect, decide
 from meshkube.ingress.routes import Miss, Route, RouteTable
-from meshkube.ingress.rules import prefix_key
+from meshkube.ingress.rules import most_exact, prefix_key
 
 _SERVED = 5
 _SHOWN = 20
@@ -66,10 +66,10 @@ def explain(
         lines.append(("rule", f"none, answered with 404: {found.reason}"))
         return Explanation([*lines, *_others(table, url.host, path, None)], served=False)
     lines.append(("rule", f"{found.rule} ({found.type}) of Ingress {found.ingress}"))
-    lines += _policy(found.policy, Asked(client, url.https, url.host, url.target))
-    decision = decide(found.policy, Asked(client, url.https, url.host, url.target), 443) if (
-        found.policy is not None
-    ) else None  # fmt: skip
+    decision = None
+    if found.policy is not None:
+        lines.append(("annotations", _policy(found.policy)))
+        decision = decide(found.policy, Asked(client, url.https, url.host, url.target), 443)
     if isinstance(decision, Redirect):
         lines.append(("answer", f"{decision.status} to {decision.location}"))
     elif isinstance(decision, Denial):
@@ -80,28 +80,21 @@ def explain(
     return Explanation([*lines, *_others(table, url.host, path, found)], served)
 
 
-def _certificate(
-    table: RouteTable, host: str, secret: Callable[[str], Object | None]
-) -> str:  # fmt: skip
+def _certificate(table: RouteTable, host: str, secret: Callable[[str], Object | None]) -> str:
     hosts = table.tls()
-    wildcard = "*" + host[host.find(".") :] if "." in host else host
-    for name in (host, wildcard, ""):
-        key = hosts.get(name)
-        if key is not None:
-            state = "" if secret(key) is not None else ", which does not exist: the default one"
-            return f"Secret {key} (for {name or 'every host'}){state}"
-    return "the ingress' own default one: no Ingress has tls for this host"
+    name = most_exact(host, hosts)
+    if name is None:
+        return "the ingress' own default one: no Ingress has tls for this host"
+    state = "" if secret(hosts[name]) is not None else ", which does not exist: the default one"
+    return f"Secret {hosts[name]} (for {name or 'every host'}){state}"
 
 
-def _policy(policy: Policy | None, asked: Asked) -> Iterator[tuple[str, str]]:
-    if policy is None:
-        return
-    set_ = [
+def _policy(policy: Policy) -> str:
+    return ", ".join(
         f"{field.name}={_shown(value)}"
         for field in fields(Policy)
         if (value := getattr(policy, field.name)) != getattr(PLAIN, field.name)
-    ]
-    yield "annotations", ", ".join(set_)
+    )
 
 
 def _shown(value: Any) -> str:

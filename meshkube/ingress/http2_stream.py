@@ -101,12 +101,11 @@ class Http2Stream:
         found = decide(route.policy, question, self._connection.proxy.https_port)
         if found is None:
             return False
+        route.stats.count(found.status, 0.0)
         if isinstance(found, Redirect):
-            route.stats.count(found.status, 0.0)
             location = found.location.encode("latin-1", "replace")
             self._answer(found.status, [(b"location", location)], b"")
         else:
-            route.stats.count(found.status, 0.0)
             self.fail(Problem(found.status, found.reason, route))
         return True
 

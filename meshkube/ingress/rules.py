@@ -5,7 +5,7 @@ Source: Kubernetes' "Ingress" concept page and the Ingress networking.k8s.io/v1 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -133,6 +133,13 @@ def tls_rows(ingress: Object) -> list[TlsRow]:
 def normal_host(host: str) -> str:
     """A host name as it is looked up: lower case, no final dot."""
     return host.lower().rstrip(".")
+
+
+def most_exact(name: str, hosts: Container[str]) -> str | None:
+    """Which of `hosts` stands for a server's name: itself, a wildcard (for one label), or the empty
+    one for every name; None where none does."""
+    wildcard = "*" + name[name.find(".") :] if "." in name else name
+    return next((host for host in (name, wildcard, "") if host in hosts), None)
 
 
 def prefix_key(path: str) -> str:
