@@ -138,8 +138,9 @@ def _clash(one: Port, other: Port) -> bool:
 def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     """Enough is left of each resource, and of places for pods."""
     short: list[str] = []
-    first = [one for one in node.nominees.values() if one.priority >= pod.priority]
-    first = [one for one in first if one.uid != pod.uid]
+    first = [
+        one for one in node.nominees.values() if one.priority >= pod.priority and one.uid != pod.uid
+    ]
     if len(node.pods) + len(first) + 1 > node.allocatable.get("pods", 0):
         short.append("Too many pods")
     for name, count in pod.requests.items():

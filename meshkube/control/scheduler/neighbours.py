@@ -33,14 +33,10 @@ class _Spread(NamedTuple):
 
     constraint: Constraint
     counts: Mapping[str, int]
+    least: int
+    """In any domain; 0 where there are fewer domains than there should be."""
     own: int
     """1 where the pod itself is among those that it counts."""
-
-    @property
-    def least(self) -> int:
-        if len(self.counts) < self.constraint.min_domains:
-            return 0
-        return min(self.counts.values(), default=0)
 
 
 class Neighbours:
@@ -53,8 +49,8 @@ class Neighbours:
         self._namespaces = namespaces
         self._forbidden = self._kept_away(nodes)
         terms = pod.terms
-        self._near = [self._domains(nodes, (term,), terms.affinity) for term in terms.affinity]
-        self._far = [self._domains(nodes, (term,), (term,)) for term in terms.anti]
+        self._near = [self._domains(nodes, term, terms.affinity) for term in terms.affinity]
+        self._far = [self._domains(nodes, term, (term,)) for term in terms.anti]
         self._alone = bool(terms.affinity) and not any(self._near) and self._is_its_own()
         self._spread = [self._counted(one, nodes) for one in terms.spread]
         self._nodes = nodes
@@ -79,7 +75,9 @@ class Neighbours:
                 for other in node.pods.values()
             )
             counts[value] = counts.get(value, 0) + found
-        return _Spread(constraint, counts, int(constraint.selector.matches(pod.labels)))
+        enough = len(counts) >= constraint.min_domains
+        least = min(counts.values(), default=0) if enough else 0
+        return _Spread(constraint, counts, least, int(constraint.selector.matches(pod.labels)))
 
     def _eligible(self, constraint: Constraint, node: NodeInfo) -> bool:
         """Whether the node's domain is one that the pod could go to."""
@@ -91,13 +89,12 @@ class Neighbours:
         return not (constraint.honours_taints and taints(self._pod, node) is not None)
 
     def _uneven(self, node: NodeInfo) -> Refusal | None:
-        for constraint, counts, own in (
-            found for found in self._spread if found.constraint.required
-        ):
+        for constraint, counts, least, own in self._spread:
+            if not constraint.required:
+                continue
             value = node.labels.get(constraint.topology_key)
             if value is None:
                 return _NO_LABEL
-            least = _Spread(constraint, counts, own).least
             if counts.get(value, 0) + own - least > constraint.max_skew:
                 return _SPREAD
         return None
@@ -119,17 +116,16 @@ class Neighbours:
         return term.covers(pod.namespace, pod.labels, self._namespaces)
 
     def _domains(
-        self, nodes: Iterable[NodeInfo], keys: Iterable[PodTerm], all_of: Sequence[PodTerm]
+        self, nodes: Iterable[NodeInfo], term: PodTerm, all_of: Sequence[PodTerm]
     ) -> set[Domain]:
-        """The domains of these terms' keys with a pod that all of `all_of` cover."""
-        wanted = [term.topology_key for term in keys]
+        """The domains of the term's key with a pod that all of `all_of` cover."""
         found: set[Domain] = set()
         for node in nodes:
-            here = {(key, node.labels[key]) for key in wanted if key in node.labels} - found
-            if here and any(
-                all(self._covers(term, other) for term in all_of) for other in node.pods.values()
-            ):
-                found |= here
+            value = node.labels.get(term.topology_key)
+            if value is None or (term.topology_key, value) in found:
+                continue
+            if any(all(self._covers(one, other) for one in all_of) for other in node.pods.values()):
+                found.add((term.topology_key, value))
         return found
 
     def _is_its_own(self) -> bool:
@@ -148,9 +144,7 @@ class Neighbours:
             value = node.labels.get(term.topology_key)
             if value is not None and (term.topology_key, value) in domains:
                 return _FAR
-        if any((key, node.labels.get(key)) in self._forbidden for key, _ in self._forbidden):
-            return _OTHERS
-        return None
+        return None if self._forbidden.isdisjoint(node.labels.items()) else _OTHERS
 
     # Preferences
 
@@ -197,7 +191,7 @@ class Neighbours:
         costs = []
         for node in nodes:
             cost = 0.0
-            for constraint, counts, _ in soft:
+            for constraint, counts, _, _ in soft:
                 value = node.labels.get(constraint.topology_key)
                 if value is not None:
                     # Many small domains may differ less than a few large ones.

@@ -6,7 +6,7 @@ priority helps, the one where that does the least harm.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -61,13 +61,13 @@ class _Later:
         return self.moment > other.moment
 
 
-def eligible(pod: PodInfo, nodes: Mapping[str, NodeInfo]) -> bool:
+def eligible(pod: PodInfo, nodes: Iterable[NodeInfo]) -> bool:
     """Not while pods that it had ended before are still on their way out."""
-    if pod.never_preempts:
-        return False
-    node = nodes.get(pod.nominated)
-    return node is None or not any(
-        other.terminating and other.priority < pod.priority for other in node.pods.values()
+    return not pod.never_preempts and not any(
+        other.terminating and other.priority < pod.priority
+        for node in nodes
+        if node.name == pod.nominated
+        for other in node.pods.values()
     )
 
 

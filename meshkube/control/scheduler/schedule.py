@@ -69,7 +69,7 @@ def schedule(
     if feasible:
         more = around.scores(feasible) if around is not None and len(feasible) > 1 else None
         return Decision(best(pod, feasible, more).name, looked_at=looked_at)
-    if hopeful and eligible(pod, {node.name: node for node in nodes}):
+    if hopeful and eligible(pod, nodes):
         nomination = preempt(pod, nodes, hopeful, namespaces, budgets())
         if nomination is not None:
             return Decision("", _head(refusals), looked_at, nomination)
