@@ -55,6 +55,8 @@ class World:
         self._domain = domain
         self._zone = Zone()
         self._owners: dict[bytes, str] = {}
+        self._services: set[str] = set()
+        """Those that have records."""
         self._zone.replace("", records.apex_records(domain, address))
         by_service: dict[str, list[Object]] = {}
         for piece in slices:
@@ -68,6 +70,8 @@ class World:
         except ValueError:
             return
         self._zone.replace(meta.key(service), found)
+        if found:
+            self._services.add(meta.key(service))
         for record in found:
             self._owners.setdefault(record.name, _described(service))
 
@@ -122,7 +126,7 @@ class World:
             return "the cluster has no such name"
         namespace, service = labels[-len(domain) - 2], labels[-len(domain) - 3]
         key = f"{namespace}/{service}"
-        if any(owner.startswith(f"Service {key} ") for owner in self._owners.values()):
+        if key in self._services:
             return f"Service {key} has no such endpoint or port"
         return f"there is no Service {key}, or it is headless and has no ready endpoint"
 
