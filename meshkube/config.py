@@ -144,6 +144,11 @@ class Config:
     cloud: str = _setting("the cloud provider: `bare-metal`, or an installed one", "bare-metal")
     cloud_config: Path | None = _setting("the provider's own configuration file", None)
     dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
+    registry_config: Path | None = _setting(
+        "a Docker config.json with this node's credentials for image registries;"
+        " empty: registries.json in the data directory",
+        None,
+    )
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
     node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
     node_grace: int = _setting("seconds without one until a node counts as unreachable", 20)

@@ -144,7 +144,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("hostPID", DONE, ""),
     ("hostUsers", REFUSED, "`false`: pod fails, `UserNamespacesNotSupported`"),
     ("hostname", DONE, ""),
-    ("imagePullSecrets", NOT_YET, "kept; images are pulled without credentials"),
+    ("imagePullSecrets", DONE, "tried in turn, then the node's own credentials"),
     ("initContainers", DONE, "and sidecars; fields as of containers"),
     ("nodeName", DONE, ""),
     ("nodeSelector", DONE, ""),

@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from meshkube import addresses
@@ -52,6 +53,11 @@ class Host:
     """The node's `node-role.kubernetes.io/` labels."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Of the Node."""
+
+
+def registry_config(config: Config) -> Path:
+    """The file with the node's own credentials for registries; it need not be there."""
+    return config.registry_config or config.data_dir / "registries.json"
 
 
 def address(config: Config) -> str:
@@ -161,6 +167,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         heartbeat=config.node_heartbeat,
         peers=_image_peers(config, host),
         roles=host.roles,
+        registry_config=registry_config(config),
         annotations=host.annotations,
         clock=clock,
     )

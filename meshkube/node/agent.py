@@ -25,6 +25,7 @@ from meshkube.node.images import Images
 from meshkube.node.kit import Kit
 from meshkube.node.local_volumes import LocalVolumes
 from meshkube.node.machine import default_address, host_resolver, read_machine
+from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records
 from meshkube.node.references import References
 from meshkube.node.registration import HEARTBEAT, Registration
@@ -66,6 +67,7 @@ class NodeAgent:
         annotations: Mapping[str, str] | None = None,
         version: str = KUBELET_VERSION,
         max_pods: int = nodestatus.MAX_PODS,
+        registry_config: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
@@ -74,6 +76,7 @@ class NodeAgent:
         self._name = node_name
         self._address = node_ip or default_address()
         self._data_dir = data_dir
+        self._registry_config = registry_config
         self._machine = read_machine(data_dir)
         self._cluster = (cluster_dns, cluster_domain)
         self._records = Records(self._container_changed)
@@ -175,14 +178,17 @@ class NodeAgent:
         recorder: EventRecorder,
         services: Callable[[], Iterable[Object]],
     ) -> Kit:
+        references = References(self._client, group)
+        files = (self._registry_config,) if self._registry_config else ()
         return Kit(
             client=self._client,
             runtime=self._runtime,
             clock=self._clock,
             recorder=recorder,
             records=self._records,
-            references=References(self._client, group),
+            references=references,
             images=self.images,
+            pull_secrets=PullSecrets(references, files),
             handlers=Handlers(self._runtime),
             services=services,
             node_name=self._name,

@@ -26,11 +26,12 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import docker_images, pause, pod_network
+from meshkube.node import docker_images, image_names, pause, pod_network
 from meshkube.node.docker_exec import DockerAttached, DockerExec
 from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
 from meshkube.node.docker_stream import hijack
+from meshkube.node.registry_auth import Credential
 from meshkube.node.runtime import (
     ContainerSpec,
     Image,
@@ -41,6 +42,7 @@ from meshkube.node.runtime import (
     Output,
     Process,
     Record,
+    RegistryUnavailable,
     RuntimeFailure,
     RuntimeInfo,
     RuntimeUnavailable,
@@ -309,14 +311,20 @@ class DockerRuntime:
             str(found["Id"]), digests[0] if digests else "", int(found.get("Size") or 0), user
         )
 
-    async def pull(self, reference: str) -> Image:
+    async def pull(self, reference: str, credential: Credential | None = None) -> Image:
+        try:
+            name = image_names.parse(reference)
+        except ValueError as error:
+            raise ImagePullFailure(f"{reference}: {error}") from error
+        auth = convert.auth(name, credential) if credential is not None else None
         try:
             with _failures():
-                await self._docker.images.pull(convert.normalized(reference))
+                await self._docker.images.pull(name.full, auth=auth)
         except RuntimeUnavailable:
             raise
         except RuntimeFailure as failure:
-            raise ImagePullFailure(str(failure)) from failure
+            kind = RegistryUnavailable if convert.is_down(str(failure)) else ImagePullFailure
+            raise kind(str(failure)) from failure
         found = await self.image(reference)
         if found is None:
             raise ImagePullFailure(f"{reference} is not there after it was pulled")

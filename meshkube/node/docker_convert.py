@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from meshkube.node.image_names import ImageName
+from meshkube.node.registry_auth import Credential
 from meshkube.node.runtime import SANDBOX, ContainerSpec, Mount, PodRef, Record, SandboxSpec
 
 NETWORK = "meshkube"
@@ -262,6 +264,8 @@ def _number(text: str | None, otherwise: int = 0) -> int:
     return int(text) if text and text.isdigit() else otherwise
 
 
+# HTTP's answers for a server that is away, as Docker quotes them.
+_DOWN = re.compile(r"unexpected (?:HTTP )?status(?: code)?:? (?:.*: )?50[234]\b")
 _FRACTION = re.compile(r"\.(\d{1,6})\d*")
 
 
@@ -271,6 +275,22 @@ def _time(text: Any) -> datetime | None:
         return None
     short = _FRACTION.sub(lambda match: "." + match[1].ljust(6, "0"), str(text))
     return datetime.fromisoformat(short).astimezone(UTC)
+
+
+def auth(name: ImageName, credential: Credential) -> dict[str, str]:
+    """What Docker is told about who pulls the image."""
+    if credential.identity_token:
+        return {"identitytoken": credential.identity_token, "serveraddress": name.registry}
+    return {
+        "username": credential.username,
+        "password": credential.password,
+        "serveraddress": name.registry,
+    }
+
+
+def is_down(message: str) -> bool:
+    """Whether a failed pull says that the registry itself cannot serve now."""
+    return _DOWN.search(message) is not None
 
 
 def normalized(reference: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from meshkube.clock import Clock, SystemClock
+from meshkube.node.registry_auth import Credential
 from meshkube.node.runtime import (
     SANDBOX,
     ContainerSpec,
@@ -161,7 +162,7 @@ class HollowRuntime:
     async def image(self, reference: str) -> Image | None:
         return Image(f"hollow:{reference}")
 
-    async def pull(self, reference: str) -> Image:
+    async def pull(self, reference: str, credential: Credential | None = None) -> Image:
         return Image(f"hollow:{reference}")
 
     async def images(self) -> builtins.list[LocalImage]:

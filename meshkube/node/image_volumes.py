@@ -10,32 +10,46 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from meshkube.api.types import Object
 from meshkube.node.images import Images, NeverPull, policy_of
+from meshkube.node.registry_auth import Entry
 from meshkube.node.runtime import Image, Runtime, RuntimeFailure
 from meshkube.node.volumes import VolumeError
 
 
-async def set_up(source: Object, target: Path, images: Images, runtime: Runtime) -> None:
+async def set_up(
+    source: Object,
+    target: Path,
+    images: Images,
+    runtime: Runtime,
+    credentials: Callable[[], Awaitable[Sequence[Entry]]],
+) -> None:
     """Puts the image's files at `target`, whole or not at all. Raises `VolumeError`."""
     if await asyncio.to_thread(target.exists):
         return
     reference = str(source.get("reference") or "")
     try:
-        image = await _image(reference, source, images)
+        image = await _image(reference, source, images, credentials)
         async with contextlib.aclosing(runtime.image_files(image.id)) as archive:
             await unpack(archive, target)
     except (NeverPull, RuntimeFailure) as failure:
         raise VolumeError(f'image "{reference}": {failure}') from failure
 
 
-async def _image(reference: str, source: Object, images: Images) -> Image:
+async def _image(
+    reference: str,
+    source: Object,
+    images: Images,
+    credentials: Callable[[], Awaitable[Sequence[Entry]]],
+) -> Image:
     policy = policy_of({"image": reference, "imagePullPolicy": source.get("pullPolicy")})
     found = await images.present(reference, policy)
-    return found if found is not None else (await images.pull(reference, policy)).image
+    if found is not None:
+        return found
+    return (await images.pull(reference, policy, await credentials())).image
 
 
 async def unpack(archive: AsyncIterator[bytes], target: Path) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.node import image_archive
+from meshkube.node import image_archive, image_names, registry_auth
 from meshkube.node.image_peers import ImagePeers, Load
+from meshkube.node.registry_auth import Credential, Entry
 from meshkube.node.runtime import (
     Image,
     ImageArchiveFailure,
+    ImagePullFailure,
     LocalImage,
     Runtime,
     RuntimeFailure,
@@ -47,12 +49,15 @@ def policy_of(container: Object) -> Policy:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An image that is there now; `seconds` it took to fetch, None where it was there before, and
-    the node it came from, empty for a registry."""
+    """An image that is there now."""
 
     image: Image
-    seconds: float | None = None
+    seconds: float = 0.0
+    """What the fetch itself took."""
+    waited: float = 0.0
+    """Before it, for others that fetched the same."""
     node: str = ""
+    """It came from; empty for a registry."""
 
 
 class Images:
@@ -86,11 +91,15 @@ class Images:
             )
         return image
 
-    async def pull(self, reference: str, policy: Policy = "Always") -> Fetched:
+    async def pull(
+        self, reference: str, policy: Policy = "Always", credentials: Sequence[Entry] = ()
+    ) -> Fetched:
         """From another node that has it, or from its registry; `Always` asks the registry, as it
-        alone knows what is newest. Raises `ImagePullFailure`, `RuntimeUnavailable`."""
-        started = self._clock.monotonic()
+        alone knows what is newest and who may have it. Raises `ImagePullFailure`,
+        `RuntimeUnavailable`."""
+        asked = self._clock.monotonic()
         async with self._locks.setdefault(reference, asyncio.Lock()):
+            started = self._clock.monotonic()
             node = ""
             image = None
             if policy == "IfNotPresent":
@@ -100,9 +109,28 @@ class Images:
                     node = await self._peers.fetch(reference, self._taker(reference))
                     image = await self._runtime.image(reference) if node else None
             if image is None:
-                image = await self._runtime.pull(reference)
+                image = await self._from_registry(reference, credentials)
+            seconds = self._clock.monotonic() - started
         await self.refresh()
-        return Fetched(image, self._clock.monotonic() - started, node)
+        return Fetched(image, seconds, started - asked, node)
+
+    async def _from_registry(self, reference: str, credentials: Sequence[Entry]) -> Image:
+        """With each credential that is meant for it in turn; without any where there is none."""
+        try:
+            name = image_names.parse(reference)
+        except ValueError as error:
+            raise ImagePullFailure(f"{reference}: {error}") from error
+        failures: list[ImagePullFailure] = []
+        tried: list[Credential | None] = [*registry_auth.matching(credentials, name)]
+        for credential in tried or [None]:
+            try:
+                return await self._runtime.pull(reference, credential)
+            except ImagePullFailure as failure:
+                failures.append(failure)
+        if len(failures) == 1:
+            raise failures[0]
+        said = dict.fromkeys(map(str, failures))
+        raise ImagePullFailure("[" + ", ".join(said) + "]" if len(said) > 1 else str(failures[0]))
 
     def _taker(self, reference: str) -> Load:
         async def take(archive: AsyncIterator[bytes], id: str) -> None:

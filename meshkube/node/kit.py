@@ -13,6 +13,7 @@ from meshkube.clock import Clock
 from meshkube.node.handlers import Handlers
 from meshkube.node.hosts import Resolver
 from meshkube.node.images import Images
+from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records
 from meshkube.node.references import References
 from meshkube.node.runtime import Runtime
@@ -29,6 +30,7 @@ class Kit:
     records: Records
     references: References
     images: Images
+    pull_secrets: PullSecrets
     handlers: Handlers
     services: Callable[[], Iterable[Object]]
     """Every Service of the cluster."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from meshkube.node.env import ConfigError, Context, SourceKind, expand
 from meshkube.node.kit import Kit
 from meshkube.node.mounts import PodDirectory, container_mount, give_to_group
 from meshkube.node.references import Key
+from meshkube.node.registry_auth import Entry
 from meshkube.node.runtime import Mount
 from meshkube.node.service_tokens import PodTokens
 from meshkube.node.volumes import Files, VolumeError, files_of, is_projection, references
@@ -117,12 +118,19 @@ class PodVolumes:
             path = self.directory.volume_path(name)
             try:
                 await image_volumes.set_up(
-                    volume["image"], path, self._kit.images, self._kit.runtime
+                    volume["image"],
+                    path,
+                    self._kit.images,
+                    self._kit.runtime,
+                    lambda: self._credentials(pod),
                 )
             except VolumeError as error:
                 raise _named(name, error) from error
             self._paths[name] = path
             self._read_only.add(name)
+
+    async def _credentials(self, pod: Object) -> Sequence[Entry]:
+        return (await self._kit.pull_secrets.of(pod, self._changed)).entries
 
     def _claim(self, namespace: str, name: str) -> Object | None:
         return self._kit.references.get("PersistentVolumeClaim", namespace, name)

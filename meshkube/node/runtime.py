@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
+from meshkube.node.registry_auth import Credential
 from meshkube.tunnel.pipe import StreamPipe
 
 SANDBOX = "POD"
@@ -33,6 +34,10 @@ class NotFound(RuntimeFailure):
 
 class ImagePullFailure(RuntimeFailure):
     """An image could not be fetched."""
+
+
+class RegistryUnavailable(ImagePullFailure):
+    """The registry answers that it cannot serve now."""
 
 
 class ImageArchiveFailure(RuntimeFailure):
@@ -319,7 +324,9 @@ class Runtime(Protocol):
 
     async def image(self, reference: str) -> Image | None: ...
 
-    async def pull(self, reference: str) -> Image: ...
+    async def pull(self, reference: str, credential: Credential | None = None) -> Image:
+        """From its registry. Raises `ImagePullFailure`."""
+        ...
 
     async def images(self) -> builtins.list[LocalImage]:
         """Every image that has a name."""

@@ -13,14 +13,13 @@ from meshkube.node import env
 from meshkube.node.container_spec import Resolved, container_spec
 from meshkube.node.env import ConfigError
 from meshkube.node.hooks import HookFailure, run_hook
-from meshkube.node.images import Fetched, NeverPull, policy_of
 from meshkube.node.kit import Kit, container_event
 from meshkube.node.plan import StartContainer
 from meshkube.node.pod_volumes import PodVolumes
+from meshkube.node.pulling import ImageProblem, Puller
 from meshkube.node.runtime import (
     ContainerSpec,
     Image,
-    ImagePullFailure,
     Record,
     RuntimeFailure,
 )
@@ -39,16 +38,20 @@ class StartProblem(Exception):
 class Starter:
     """Starts containers of one pod."""
 
-    def __init__(self, kit: Kit, volumes: PodVolumes) -> None:
+    def __init__(self, kit: Kit, volumes: PodVolumes, puller: Puller) -> None:
         self._kit = kit
         self._volumes = volumes
+        self._puller = puller
 
     async def start(
         self, pod: Object, container: Object, step: StartContainer, sandbox: Record, address: str
     ) -> None:
         """Raises `StartProblem`. A container that was made but could not be run is left for its
         record to tell."""
-        image = await self._image(pod, container)
+        try:
+            image = await self._puller.image(pod, container)
+        except ImageProblem as problem:
+            raise StartProblem(problem.reason, problem.message) from problem
         try:
             await self._volumes.ensure(pod)
             spec = await self._spec(pod, container, step, sandbox, address, image)
@@ -127,31 +130,6 @@ class Starter:
                 return record.id
         raise ConfigError(f'target container "{name}" does not run')
 
-    async def _image(self, pod: Object, container: Object) -> Image:
-        reference = container["image"]
-        try:
-            image = await self._kit.images.present(reference, policy_of(container))
-            if image is not None:
-                message = f'Container image "{reference}" already present on machine'
-                self._tell(pod, container, "Pulled", message)
-                return image
-            self._tell(pod, container, "Pulling", f'Pulling image "{reference}"')
-            fetched = await self._kit.images.pull(reference, policy_of(container))
-        except NeverPull as error:
-            name = container["name"]
-            container_event(self._kit, pod, name, "Warning", "ErrImageNeverPull", str(error))
-            self._failed(pod, container, "ErrImageNeverPull")
-            raise StartProblem("ErrImageNeverPull", str(error)) from error
-        except ImagePullFailure as failure:
-            message = f'Failed to pull image "{reference}": {failure}'
-            container_event(self._kit, pod, container["name"], "Warning", "Failed", message)
-            self._failed(pod, container, "ErrImagePull")
-            raise StartProblem("ErrImagePull", str(failure)) from failure
-        except RuntimeFailure as failure:
-            raise StartProblem("ImageInspectError", str(failure)) from failure
-        self._tell(pod, container, "Pulled", _pulled(reference, fetched))
-        return fetched.image
-
     def _tell(self, pod: Object, container: Object, reason: str, message: str) -> None:
         container_event(self._kit, pod, container["name"], "Normal", reason, message)
 
@@ -171,16 +149,3 @@ def with_seccomp_profile(spec: ContainerSpec, directory: Path) -> ContainerSpec:
         raise ConfigError(f"cannot load seccomp profile {directory / name}: {error}") from error
     options = (*spec.security.options, f"seccomp={profile}")
     return replace(spec, security=replace(spec.security, options=options))
-
-
-def _pulled(reference: str, fetched: Fetched) -> str:
-    took = f"{fetched.seconds or 0:.3g}s"
-    if fetched.node:
-        return (
-            f'Successfully fetched image "{reference}" from node {fetched.node} in {took}.'
-            f" Image size: {fetched.image.size} bytes."
-        )
-    return (
-        f'Successfully pulled image "{reference}" in {took} ({took} including waiting).'
-        f" Image size: {fetched.image.size} bytes."
-    )

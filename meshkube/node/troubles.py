@@ -18,7 +18,9 @@ LONGEST_RETRY = 300.0
 FRESH = timedelta(seconds=2)
 # What a new or changed object of the API may have put right.
 OF_REFERENCES = ("CreateContainerConfigError", "FailedMount")
-_PULLING = ("ErrImagePull", "ImagePullBackOff")
+# How a pull has failed that is tried again, later each time.
+_FAILED = ("ErrImagePull", "RegistryUnavailable")
+_PULLING = (*_FAILED, "ImagePullBackOff")
 # What an image that came to the node may have put right.
 OF_IMAGES = (*_PULLING, "ErrImageNeverPull")
 
@@ -37,7 +39,7 @@ class Troubles:
             return
         before = self.by_name.get(name)
         delay = RETRY
-        if reason == "ErrImagePull":
+        if reason in _FAILED:
             again = before is not None and before.reason in _PULLING
             delay = before.delay * 2 if before is not None and again else FIRST_PULL_RETRY
         elif name == SANDBOX:
@@ -62,13 +64,14 @@ class Troubles:
         turned: list[str] = []
         following: datetime | None = None
         for name, trouble in self.by_name.items():
-            if trouble.reason != "ErrImagePull" or name in busy:
+            if trouble.reason not in _FAILED or name in busy:
                 continue
             due = trouble.retry_at - timedelta(seconds=trouble.delay) + FRESH
             if due > now:
                 following = due if following is None else min(following, due)
                 continue
-            message = f"{back_off_message(images.get(name, ''))}: {trouble.message}"
+            said = f"{trouble.reason}: {trouble.message}"
+            message = f"{back_off_message(images.get(name, ''))}: {said}"
             self.by_name[name] = replace(trouble, reason="ImagePullBackOff", message=message)
             turned.append(name)
         return turned, following

@@ -32,6 +32,7 @@ from meshkube.node.plan import (
 )
 from meshkube.node.pod_volumes import PodVolumes
 from meshkube.node.prober import PodProber
+from meshkube.node.pulling import Puller
 from meshkube.node.refusals import Ending, refusal
 from meshkube.node.reporter import Reporter
 from meshkube.node.runtime import SANDBOX, LogOptions, Record, RuntimeFailure
@@ -66,7 +67,7 @@ class PodWorker:
         self._troubles = Troubles()
         self._messages: dict[str, str] = {}
         self._volumes = PodVolumes(kit, self.uid, self._references_changed)
-        self._starter = Starter(kit, self._volumes)
+        self._starter = Starter(kit, self._volumes, Puller(kit, self.image_came))
         self._stopper = Stopper(kit)
         self._reporter = Reporter(kit)
         self._group: asyncio.TaskGroup
@@ -107,7 +108,7 @@ class PodWorker:
         self._wake.set()
 
     def image_came(self) -> None:
-        """What waits for an image is tried now: it may be the one."""
+        """What waits for an image is tried now: it may be the one, or a way to it."""
         self._troubles.hurry(self._kit.clock.now(), OF_IMAGES)
         self._wake.set()
 
@@ -383,6 +384,7 @@ class PodWorker:
         self._prober.stop()
         if self._in_api:
             await self._reporter.last_word(view.pod, pod_status(view, self._facts()))
+        self._kit.pull_secrets.release(self.uid)
         for record in sorted(view.seen.records, key=lambda record: record.name == SANDBOX):
             await self._stopper.remove(record)
         try:

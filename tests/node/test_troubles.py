@@ -47,7 +47,7 @@ def test_a_failed_pull_turns_into_one_that_waits() -> None:
     assert troubles.age(later, (), {"c": "web:1"}) == (["c"], None)
     trouble = troubles.by_name["c"]
     assert trouble.reason == "ImagePullBackOff"
-    assert trouble.message == 'Back-off pulling image "web:1": no route'
+    assert trouble.message == 'Back-off pulling image "web:1": ErrImagePull: no route'
     assert troubles.age(later, (), {"c": "web:1"}) == ([], None)
 
 

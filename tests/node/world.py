@@ -157,6 +157,7 @@ class World:
             node_ip=ip,
             data_dir=self.data,
             cluster_dns=DNS,
+            registry_config=self.data.parent / "registries.json",
         )
         ready = asyncio.Event()
         self._task = asyncio.create_task(self.agent.run(ready.set))
