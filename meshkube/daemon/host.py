@@ -134,7 +134,7 @@ def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         node_ip=host.address,
         pod_cidr=config.pod_cidr,
         service_cidr=config.service_cidr,
-        skip={config.cluster_dns},
+        skip=set() if "dns" in config.disable else {config.cluster_dns},
         clock=clock,
     )
     yield proxy

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from meshkube.dataplane.rules import Change, Ruleset
-from meshkube.dataplane.services import Settings, Stale
+from meshkube.dataplane.services import Left, Settings, Stale
 
 
 class KernelError(RuntimeError):
@@ -30,6 +30,10 @@ class Kernel(Protocol):
 
     async def forget(self, stale: Collection[Stale]) -> int:
         """Ends flows without connections that still go to backends which left."""
+        ...
+
+    async def release(self, left: Collection[Left]) -> int:
+        """Lets clients with affinity to backends which left choose anew. Returns how many."""
         ...
 
     async def check(self, ruleset: Ruleset) -> list[str]:

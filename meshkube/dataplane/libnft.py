@@ -36,6 +36,10 @@ class Nft(Protocol):
         """A table as nft's JSON schema describes it; None where there is none."""
         ...
 
+    def map(self, table: str, name: str) -> list[dict[str, Any]]:
+        """A map with its elements, in the same way; nothing where there is none."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -85,10 +89,15 @@ class Library:
             raise
 
     def table(self, name: str, *, elements: bool = True) -> list[dict[str, Any]] | None:
-        flags = _JSON if elements else _JSON | _TERSE
+        return self._list(f"table {name}", _JSON if elements else _JSON | _TERSE)
+
+    def map(self, table: str, name: str) -> list[dict[str, Any]]:
+        return self._list(f"map {table} {name}", _JSON) or []
+
+    def _list(self, what: str, flags: int) -> list[dict[str, Any]] | None:
         try:
             with self._context() as context:
-                return _parse(self._run(context, f"list table {name}", flags))
+                return _parse(self._run(context, f"list {what}", flags))
         except NftError as error:
             if _is_absent(error):
                 return None
@@ -135,9 +144,14 @@ class Command:
         self._run(["-f", "-"], script)
 
     def table(self, name: str, *, elements: bool = True) -> list[dict[str, Any]] | None:
-        terse = [] if elements else ["-t"]
+        return self._list(f"table {name}", *([] if elements else ["-t"]))
+
+    def map(self, table: str, name: str) -> list[dict[str, Any]]:
+        return self._list(f"map {table} {name}") or []
+
+    def _list(self, what: str, *flags: str) -> list[dict[str, Any]] | None:
         try:
-            return _parse(self._run(["-j", *terse, "list", "table", *name.split()], ""))
+            return _parse(self._run(["-j", *flags, "list", *what.split()], ""))
         except NftError as error:
             if _is_absent(error):
                 return None

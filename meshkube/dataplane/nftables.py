@@ -28,7 +28,7 @@ from meshkube.dataplane import (
 )
 from meshkube.dataplane.kernel import KernelError
 from meshkube.dataplane.rules import Change, Ruleset
-from meshkube.dataplane.services import Settings, Stale
+from meshkube.dataplane.services import Left, Settings, Stale
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -77,6 +77,9 @@ class NftKernel:
 
     async def forget(self, stale: Collection[Stale]) -> int:
         return await self._do(partial(netlink.forget, stale))
+
+    async def release(self, left: Collection[Left]) -> int:
+        return await self._do(partial(self._release, left))
 
     async def check(self, ruleset: Ruleset) -> list[str]:
         return await self._do(partial(self._check, ruleset))
@@ -141,7 +144,30 @@ class NftKernel:
 
     def _load(self, ruleset: Ruleset) -> None:
         assert self._settings is not None
-        self._commit(script.load(ruleset, self._settings), whole=True)
+        kept = {
+            key: to
+            for key, to in self._affinities().items()
+            if rules.binds(ruleset, key, to.backend)
+        }
+        self._commit(script.load(ruleset, self._settings, kept), whole=True)
+
+    def _affinities(self) -> dict[str, script.Affinity]:
+        assert self._nft is not None
+        return snapshot.affinities(self._nft.map(script.TABLE, "affinity4"))
+
+    def _release(self, left: Collection[Left]) -> int:
+        wanted = {
+            (front.address, str(front.protocol), str(front.port), f"{to.address} . {to.port}")
+            for front, to in left
+        }
+        gone = {}
+        for key, to in self._affinities().items():
+            _, address, *way = key.split(" . ")
+            if not wanted.isdisjoint({(address, *way, to.backend), ("", *way, to.backend)}):
+                gone[key] = to.backend
+        if gone:
+            self._commit(script.release(gone))
+        return len(gone)
 
     def _change(self, change: Change) -> None:
         self._commit(script.change(change))

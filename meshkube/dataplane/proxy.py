@@ -11,12 +11,13 @@ from prometheus_client import Counter, Gauge, Histogram
 from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.client.base import Client
+from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.dataplane.health_ports import HealthPorts
 from meshkube.dataplane.kernel import Kernel, KernelError
 from meshkube.dataplane.network_plan import node_addresses, peers
-from meshkube.dataplane.rules import NODES, Table, is_class, of_nodes, service_of
+from meshkube.dataplane.rules import NODES, Table, is_class, is_memory, of_nodes, service_of
 from meshkube.dataplane.services import Frontends, Settings, frontends
 from meshkube.metrics import REGISTRY
 
@@ -93,6 +94,7 @@ class ServiceProxy:
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._informers = Informers(client)
+        self._events = EventRecorder(client, "meshkube-dataplane", node_name, self._clock)
 
     @property
     def in_step(self) -> bool:
@@ -115,12 +117,14 @@ class ServiceProxy:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._informers.run())
                 group.create_task(self._health.run())
+                group.create_task(self._events.run())
                 # Until both are known, the rules of an earlier run serve on.
                 await self._informers.wait_synced()
                 await self._compile()
                 await self._load()
                 # Flows from before this start are as good as any: no backend is known to have left.
                 self._table.take_stale()
+                self._table.take_left()
                 ready()
                 await self._follow()
         finally:
@@ -179,6 +183,7 @@ class ServiceProxy:
             SYNC.observe(self._clock.monotonic() - since)
             self._count()
         await self._forget()
+        await self._release()
 
     async def _compile(self) -> None:
         """Brings the table up to date with what was touched, in slices."""
@@ -237,6 +242,14 @@ class ServiceProxy:
         for fault in found:
             REPAIRS.inc()
             log.warning("repaired", extra={"fault": fault})
+        if found:
+            said = "Somebody changed what carries Services on this node; put right: "
+            self._events.event(self._node(), "Warning", "RulesRepaired", said + "; ".join(found))
+
+    def _node(self) -> Object:
+        name = self._settings.node_name
+        node = self._informers.of(kinds.NODE).get(name) or {"metadata": {"name": name}}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]}
 
     async def _forget(self) -> None:
         stale = self._table.take_stale()
@@ -247,10 +260,20 @@ class ServiceProxy:
         except KernelError as error:
             log.warning("UDP flows to old backends stay", extra={"reason": str(error)})
 
+    async def _release(self) -> None:
+        left = self._table.take_left()
+        if not left:
+            return
+        try:
+            await self._kernel.release(left)
+        except KernelError as error:
+            log.warning("clients keep to backends that left", extra={"reason": str(error)})
+
     def _count(self) -> None:
         SERVICES.set(len(self._table))
         ruleset = self._table.ruleset
-        ENDPOINTS.set(sum(len(held) for name, held in ruleset.items() if is_class(name)))
+        classes = (n for n in ruleset if is_class(n) and not is_memory(n))
+        ENDPOINTS.set(sum(len(ruleset[name]) for name in classes))
 
 
 def _first(items: Iterable[str], count: int) -> list[str]:

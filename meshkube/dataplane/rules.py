@@ -17,6 +17,7 @@ from meshkube.dataplane.services import (
     Front,
     Frontend,
     Frontends,
+    Left,
     Settings,
     Stale,
     family_of,
@@ -26,6 +27,10 @@ from meshkube.dataplane.services import (
 SERVICE_LABEL = "kubernetes.io/service-name"
 NODES = "nodes"
 """The key under which a `Table` holds what comes of the cluster's Nodes; no Service's."""
+
+REMEMBERED = (4,)
+"""Families whose clients keep their backend while others come and go. nft 1.0.6 cannot write what
+this takes for IPv6: there the backend follows from the client's address alone."""
 
 Ruleset = dict[str, dict[str, str]]
 """Map or set -> element -> its value (empty in a set). Only those that have elements are in it."""
@@ -55,6 +60,12 @@ class Change:
 def is_class(name: str) -> bool:
     """Whether a map is that of a class, made and removed with its elements."""
     return "_" in name and name.rpartition("_")[2].isdigit()
+
+
+def is_memory(name: str) -> bool:
+    """Whether a class is one of fronts with affinity, by time-out; else it is one of fronts by
+    their number of backends."""
+    return name.startswith("remember")
 
 
 def compile(services: Iterable[Object], slices: Iterable[Object], settings: Settings) -> Ruleset:
@@ -103,6 +114,18 @@ def apply(change: Change, old: Mapping[str, Mapping[str, str]]) -> Ruleset:
     return {name: elements for name, elements in result.items() if elements}
 
 
+def binds(ruleset: Ruleset, key: str, backend: str) -> bool:
+    """Whether a client's affinity (`client . front`, of IPv4) is to one who still answers there."""
+    _, front = key.split(" . ", 1)
+    for kind, place in (("services4", front), ("nodeports4", front.split(" . ", 1)[1])):
+        goto = ruleset.get(kind, {}).get(place, "").removeprefix("goto ")
+        if goto.startswith("sticky_"):
+            members = ruleset.get(goto.removeprefix("sticky_"), {})
+            count = int(goto.rpartition("_")[2])
+            return backend in {members.get(f"{place} . {index}") for index in range(count)}
+    return False
+
+
 class Table:
     """The wanted ruleset, kept up to date one Service at a time."""
 
@@ -114,6 +137,7 @@ class Table:
         self._members: dict[tuple[str, str], int] = {}
         self._before: dict[tuple[str, str], str | None] = {}
         self._stale: set[Stale] = set()
+        self._left: set[Left] = set()
 
     def __len__(self) -> int:
         """How many Services have rules."""
@@ -162,6 +186,11 @@ class Table:
         stale, self._stale = self._stale, set()
         return stale
 
+    def take_left(self) -> set[Left]:
+        """Whom clients with affinity must not be sent to any more, since the last call."""
+        left, self._left = self._left, set()
+        return left
+
     def _claim(self, key: str, front: Front, frontend: Frontend | None) -> None:
         claims = self._claims.setdefault(front, {})
         if frontend is None:
@@ -178,7 +207,10 @@ class Table:
         else:
             self._owned[front] = new
         if front.protocol == PROTOCOLS["UDP"]:
-            self._stale |= _left(front, old, new)
+            self._stale |= _stale(front, old, new)
+        if old and old.sticky:
+            kept = set(new.backends) if new and new.sticky else set()
+            self._left |= {Left(front, each) for each in old.backends if each not in kept}
         before = dict(_elements(old)) if old else {}
         after = dict(_elements(new)) if new else {}
         for place in before.keys() | after.keys():
@@ -214,7 +246,7 @@ class Table:
             elements[element] = value
 
 
-def _left(front: Front, old: Frontend | None, new: Frontend | None) -> set[Stale]:
+def _stale(front: Front, old: Frontend | None, new: Frontend | None) -> set[Stale]:
     if old is None or not old.backends:
         # Flows from before there was anybody to answer: they went astray.
         return {Stale(front, "")}
@@ -241,3 +273,8 @@ def _elements(frontend: Frontend) -> Iterator[tuple[tuple[str, str], str]]:
             (f"{kind}{family}_{count}", f"{key} . {index}"),
             f"{backend.address} . {backend.port}",
         )
+    # Who has what comes from outside only has the other as well.
+    if frontend.sticky and not outside and family in REMEMBERED:
+        memory = f"remember{family}_{frontend.sticky}"
+        yield (f"remember_{kind}{family}", key), f"jump {memory}"
+        yield (memory, key if address else f"0.0.0.0 . {key}"), ""

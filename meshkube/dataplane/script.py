@@ -6,10 +6,11 @@ Pure. Each script is one transaction: the kernel takes all of it or nothing. Wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from meshkube.dataplane.rules import Change, Ruleset, is_class
-from meshkube.dataplane.services import Family, Settings, family_of
+from meshkube.dataplane.rules import REMEMBERED, Change, Ruleset, is_class, is_memory
+from meshkube.dataplane.services import PROTOCOLS, Family, Settings, family_of
 
 TABLE = "inet meshkube"
 
@@ -20,9 +21,24 @@ _LOOPBACK: dict[Family, str] = {4: "127.0.0.0/8", 6: "::1"}
 # Before Docker's own address translation (-100) and filters (0): see docs/dataplane.md.
 _NAT, _FILTER, _GUARD = -105, -10, -110
 
+_MOST_CLIENTS = 262144
+"""How many clients with affinity a node remembers; more are spread by their address."""
 
-def load(ruleset: Ruleset, settings: Settings) -> str:
-    """The whole table in place of whatever is there, without a moment of no rules."""
+Affinities = Mapping[str, "Affinity"]
+"""`client . front` -> whom it keeps to."""
+
+
+class Affinity(NamedTuple):
+    """What the kernel remembers of one client of one front. Times in seconds."""
+
+    backend: str
+    timeout: int
+    expires: int
+
+
+def load(ruleset: Ruleset, settings: Settings, kept: Affinities | None = None) -> str:
+    """The whole table in place of whatever is there, without a moment of no rules. `kept`: clients
+    (of IPv4) that stay with their backends."""
     families = settings.families
     lines = [f"add table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
     for family in families:
@@ -30,8 +46,9 @@ def load(ruleset: Ruleset, settings: Settings) -> str:
     lines += _guarding(families)
     lines += _translation(settings)
     lines += _refusals(settings)
+    lines += _remembering(families)
     lines += ["chain postrouting {", "type nat hook postrouting priority 100;"]
-    lines += ['oifname "lo" return']
+    lines += ["ct status dnat jump remember", 'oifname "lo" return']
     for family in families:
         lines += _masquerading(family, settings)
     lines += ["}", "}"]
@@ -40,7 +57,17 @@ def load(ruleset: Ruleset, settings: Settings) -> str:
     # What picks a backend comes before what leads to it.
     for name in sorted(ruleset, key=lambda name: (not is_class(name), name)):
         lines.append(_add(name, ruleset[name]))
+    if kept:
+        lines.append(_add("affinity4", {_timed(key, to): to.backend for key, to in kept.items()}))
     return "\n".join(lines) + "\n"
+
+
+def release(gone: Mapping[str, str]) -> str:
+    """Forgets clients, whom each is bound to given: `client . front` -> backend. One that the
+    kernel has forgotten by itself meanwhile is none the worse."""
+    return "\n".join(
+        [_add("affinity4", gone), f"delete element {TABLE} affinity4 {{ {', '.join(gone)} }}\n"]
+    )
 
 
 def change(change: Change) -> str:
@@ -54,7 +81,7 @@ def change(change: Change) -> str:
         lines.append(_add(name, added))
     for name in change.classes_deleted:
         lines += [f"delete chain {TABLE} {chain}" for chain in _chains(name)]
-        lines.append(f"delete map {TABLE} {name}")
+        lines.append(f"delete {'set' if is_memory(name) else 'map'} {TABLE} {name}")
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +99,29 @@ def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
         "local": 1,
         "unavailable": 3 * len(families),
         "refuse": 2,
-        "postrouting": 1 + sum(len(_masquerading(family, settings)) for family in families),
+        "remembering": 1,
+        "remember": 2 * len(PROTOCOLS) * len(_remembered(families)),
+        "postrouting": 2 + sum(len(_masquerading(family, settings)) for family in families),
     }
     for name in filter(is_class, ruleset):
-        rules |= dict.fromkeys(_chains(name), 1)
+        for chain in _chains(name):
+            rules[chain] = _rules_in(name, chain)
     return rules
+
+
+def _rules_in(name: str, chain: str) -> int:
+    if is_memory(name):
+        return len(PROTOCOLS)
+    family = 6 if name.rpartition("_")[0].endswith("6") else 4
+    return 2 if chain.startswith("sticky") and family in REMEMBERED else 1
+
+
+def _timed(key: str, to: Affinity) -> str:
+    return f"{key} timeout {to.timeout}s expires {max(to.expires, 1)}s"
+
+
+def _remembered(families: Iterable[Family]) -> Collection[Family]:
+    return [family for family in families if family in REMEMBERED]
 
 
 def _add(name: str, elements: Mapping[str, str]) -> str:
@@ -101,6 +146,11 @@ def _sets(family: Family) -> Iterator[str]:
     yield f"set hairpins{family} {{ type {address} . {address}; }}"
     yield f"set outsiders{family} {{ type {address}; }}"
     yield f"set nodes{family} {{ type {address}; }}"
+    if family in REMEMBERED:
+        yield f"map remember_services{family} {{ type {front} : verdict; }}"
+        yield f"map remember_nodeports{family} {{ type {port} : verdict; }}"
+        yield f"map affinity{family} {{ type {address} . {front} : {address} . inet_service;"
+        yield f"flags dynamic, timeout; size {_MOST_CLIENTS}; }}"
 
 
 def _guarding(families: Iterable[Family]) -> Iterator[str]:
@@ -150,6 +200,20 @@ def _refusals(settings: Settings) -> Iterator[str]:
     yield "}"
 
 
+def _remembering(families: Iterable[Family]) -> Iterator[str]:
+    """Where a new connection has its backend: what its client is bound to from now on."""
+    yield "chain remember {"
+    for family in _remembered(families):
+        for protocol in PROTOCOLS.values():
+            where = f"meta l4proto {protocol} ct original {_IP[family]} daddr . meta l4proto"
+            yield f"{where} . ct original proto-dst vmap @remember_services{family}"
+            # nft takes a port of connection tracking for one only beside its protocol.
+            port = f"meta l4proto {protocol} meta l4proto . ct original proto-dst"
+            yield f"{port} vmap @remember_nodeports{family}"
+    yield "}"
+    yield "chain remembering { type nat hook input priority 100; ct status dnat jump remember; }"
+
+
 def _masquerading(family: Family, settings: Settings) -> list[str]:
     ip, bridge = _IP[family], f'oifname != "{settings.bridge}"'
     pods = _cidrs(settings.pod_cidrs, family)
@@ -175,19 +239,37 @@ def _masquerading(family: Family, settings: Settings) -> list[str]:
 def _class(name: str) -> Iterator[str]:
     """The map of one number of backends, and the two ways to pick one in it."""
     kind, _, count = name.rpartition("_")
+    if is_memory(name):
+        yield from _memory(name, count)
+        return
     family: Family = 6 if kind.endswith("6") else 4
     ip = _IP[family]
     front = _port() if "nodeports" in kind else _front(family)
     random = f"numgen random mod {count}"
     yield f"add map {TABLE} {name} {{ typeof {front} . {random} : {ip} daddr . th dport; }}"
-    spread, sticky = _chains(name)
+    spread, sticky = f"spread_{name}", f"sticky_{name}"
     for chain, index in ((spread, random), (sticky, f"jhash {ip} saddr mod {count}")):
         yield f"add chain {TABLE} {chain}"
+        if chain == sticky and family in REMEMBERED:
+            bound = f"{ip} saddr . {_front(family)} map @affinity{family}"
+            yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {bound}"
         yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {front} . {index} map @{name}"
 
 
-def _chains(name: str) -> tuple[str, str]:
-    return f"spread_{name}", f"sticky_{name}"
+def _memory(name: str, seconds: str) -> Iterator[str]:
+    """Fronts whose clients are forgotten after as many seconds, and how they are remembered."""
+    family: Family = 6 if name.startswith("remember6") else 4
+    ip, original = _IP[family], f"ct original {_IP[family]}"
+    yield f"add set {TABLE} {name} {{ type ipv{family}_addr . inet_proto . inet_service; }}"
+    yield f"add chain {TABLE} {name}"
+    key = f"{original} saddr . {original} daddr . meta l4proto . ct original proto-dst"
+    for protocol in PROTOCOLS.values():
+        bound = f"{{ {key} timeout {seconds}s : {ip} daddr . th dport }}"
+        yield f"add rule {TABLE} {name} meta l4proto {protocol} update @affinity{family} {bound}"
+
+
+def _chains(name: str) -> tuple[str, ...]:
+    return (name,) if is_memory(name) else (f"spread_{name}", f"sticky_{name}")
 
 
 def _front(family: Family) -> str:

@@ -19,6 +19,8 @@ Reach = Literal["all", "node", "outside node"]
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 """By IP protocol number: a host may have no /etc/protocols for `nft` to look names up in."""
+AFFINITY_SECONDS = 10800
+"""Where a Service with affinity names no time-out."""
 
 
 class Front(NamedTuple):
@@ -40,6 +42,13 @@ class Backend(NamedTuple):
     port: int
 
 
+class Left(NamedTuple):
+    """A backend that clients of a front with affinity may still be bound to, and that left it."""
+
+    front: Front
+    backend: Backend
+
+
 class Stale(NamedTuple):
     """Flows to a front that still go to a backend which left it."""
 
@@ -54,8 +63,8 @@ class Frontend:
 
     front: Front
     backends: tuple[Backend, ...]
-    sticky: bool = False
-    """A client keeps its backend for as long as the set of backends stays the same."""
+    sticky: int = 0
+    """Seconds that a client keeps its backend after its last connection; 0: not at all."""
 
 
 class Health(NamedTuple):
@@ -142,7 +151,7 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
         str(metadata.get("creationTimestamp") or ""),
         f"{metadata.get('namespace', '')}/{metadata.get('name', '')}",
     )
-    sticky = spec.get("sessionAffinity") == "ClientIP"
+    sticky = _sticky(spec)
     found: dict[Front, Frontend] = {}
     members: set[tuple[str, str]] = set()
     for family in settings.families:
@@ -158,6 +167,13 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
             members |= set(_guards(service, port, family))
     health = _health(spec, slices, settings.node_name)
     return Frontends(tuple(found.values()), frozenset(members), rank, health)
+
+
+def _sticky(spec: Mapping[str, Any]) -> int:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return 0
+    by_client = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+    return int(by_client.get("timeoutSeconds") or AFFINITY_SECONDS)
 
 
 def _reached(

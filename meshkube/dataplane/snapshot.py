@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from meshkube.dataplane.rules import Ruleset
+from meshkube.dataplane.script import Affinity
 from meshkube.dataplane.services import PROTOCOLS
 
 # nft prints a protocol by name where the host knows its name.
@@ -28,12 +29,24 @@ def shape(items: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def ruleset(items: Iterable[Mapping[str, Any]]) -> Ruleset:
-    """Every element of every map and set that has any."""
+    """Every element of every map and set that has any, but what the kernel itself put there."""
     found: Ruleset = {}
     for item in items:
         named = item.get("map") or item.get("set")
-        if named and named.get("elem"):
+        if named and named.get("elem") and "timeout" not in named.get("flags", ()):
             found[named["name"]] = dict(map(_element, named["elem"]))
+    return found
+
+
+def affinities(items: Iterable[Mapping[str, Any]]) -> dict[str, Affinity]:
+    """`client . front` -> whom it keeps to, out of a map whose elements have a time-out."""
+    found = {}
+    for item in items:
+        for key, value in (item.get("map") or {}).get("elem") or ():
+            timed = key["elem"] if isinstance(key, dict) and "elem" in key else {}
+            if "expires" in timed:
+                seconds = timed["timeout"], timed["expires"]
+                found[_key(key)] = Affinity(_value(value), *seconds)
     return found
 
 
@@ -59,8 +72,9 @@ def _word(part: Any) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, dict) and "goto" in value:
-        return f"goto {value['goto']['target']}"
+    for verdict in ("goto", "jump"):
+        if isinstance(value, dict) and verdict in value:
+            return f"{verdict} {value[verdict]['target']}"
     if isinstance(value, dict) and "drop" in value:
         return "drop"
     return _key(value)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,6 +220,38 @@ async def test_a_client_with_affinity_keeps_its_backend(world: World) -> None:
             assert len({world.ask(who, ADDRESS, 80)[0] for _ in range(30)}) == 1
 
 
+async def test_affinity_holds_while_the_backend_lives_and_no_longer(world: World) -> None:
+    first, *others = (pod.address for pod in world.pods)
+    soon = {"clientIP": {"timeoutSeconds": 3}}
+    sticky = service(sessionAffinity="ClientIP", sessionAffinityConfig=soon)
+    world.api.put(kinds.SERVICE, sticky)
+    world.api.put(kinds.ENDPOINT_SLICE, slice_of(first))
+    ways = [(ADDRESS, 80, False), (ADDRESS, 53, True), (world.host.address, 30080, False)]
+
+    def answers() -> set[str]:
+        return {world.ask(world.pods[0], *way)[0] for way in ways for _ in range(3)}
+
+    async with world.proxy():
+        assert answers() == {first}
+        # Others come: what there was before binds, and each connection makes it last.
+        world.api.put(kinds.ENDPOINT_SLICE, slice_of(first, *others))
+        elements = "list map inet meshkube services4_3"
+        await world.until(lambda: world.host.run("nft", *elements.split(), check=False).stdout)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            assert answers() == {first}
+            await asyncio.sleep(0.2)
+    # A daemon that starts again knows whom its clients keep to.
+    async with world.proxy():
+        assert answers() == {first}
+        world.api.put(kinds.ENDPOINT_SLICE, slice_of(*others))
+        await world.until(lambda: first not in answers())
+        shown = "list map inet meshkube affinity4"
+        assert first not in world.host.run("nft", *shown.split()).stdout.replace(f"{first} .", "")
+        await asyncio.sleep(3.2)
+        assert "elements" not in world.host.run("nft", *shown.split()).stdout
+
+
 def asked(flow: socket.socket) -> str:
     flow.send(b"hello")
     return flow.recv(100).split()[0].decode()
@@ -288,6 +321,11 @@ async def test_damage_by_others_is_repaired(
         for _ in range(2):
             world.host.run("nft", damage)
             await world.until(lambda: world.serves(ADDRESS, 80))
+
+        def told() -> bool:
+            return any(e["reason"] == "RulesRepaired" for e in world.api.held(kinds.EVENT))
+
+        await world.until(told)
     assert "repaired" in caplog.text
 
 

@@ -55,7 +55,7 @@ def ruleset(*sizes: int) -> Ruleset:
     for number, size in enumerate(sizes, 1):
         for protocol in (6, 17, 132):
             found = [
-                Frontend(front, backends, sticky=bool(number % 2))
+                Frontend(front, backends, sticky=60 * (number % 2))
                 for family, service, pod in _FAMILIES
                 for backends in [tuple(Backend(f"{pod}{n + 1}", 80) for n in range(size))]
                 for front in (

@@ -16,7 +16,7 @@ from meshkube.dataplane import rules
 from meshkube.dataplane.kernel import Kernel, KernelError
 from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dataplane.rules import Change, Ruleset
-from meshkube.dataplane.services import Settings, Stale
+from meshkube.dataplane.services import Left, Settings, Stale
 from tests.dataplane.world import ADDRESS, service, slice_of
 from tests.support.api import running_api
 from tests.support.memory_client import MemoryClient
@@ -30,6 +30,7 @@ class ModelKernel:
         self.loads = self.changes = 0
         self.refusals = 0
         self.forgotten: list[Stale] = []
+        self.released: list[Left] = []
         self.open_error = ""
         self.closed = False
 
@@ -51,6 +52,10 @@ class ModelKernel:
     async def forget(self, stale: Collection[Stale]) -> int:
         self.forgotten += stale
         return len(stale)
+
+    async def release(self, left: Collection[Left]) -> int:
+        self.released += left
+        return len(left)
 
     async def check(self, ruleset: Ruleset) -> list[str]:
         return []

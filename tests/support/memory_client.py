@@ -1,9 +1,9 @@
-"""A Client that holds objects in memory: list and watch, for parts that only read."""
+"""A Client that holds objects in memory: list, watch and create, for parts that do little else."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 from meshkube.api import meta
@@ -34,6 +34,15 @@ class MemoryClient:
     def delete(self, kind: Kind, key: str) -> None:
         self._revision += 1
         self._tell(kind, "DELETED", self._objects[kind].pop(key))
+
+    def held(self, kind: Kind) -> Sequence[Object]:
+        """All objects of a kind that are there now."""
+        return list(self._objects.get(kind, {}).values())
+
+    async def create(self, kind: Kind, obj: Object, **_: Any) -> Object:
+        """What a part records, such as its Events."""
+        self.put(kind, obj)
+        return obj
 
     async def list(self, kind: Kind, namespace: str | None = None, **_: Any) -> ObjectList:
         return ObjectList(list(self._objects.get(kind, {}).values()), str(self._revision))
