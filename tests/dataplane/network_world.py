@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 from meshkube.api import kinds
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.dataplane.network import PodNetwork
 from meshkube.dataplane.network_plan import Mode
@@ -26,7 +28,7 @@ class StatusClient(MemoryClient):
         super().__init__()
         self.written: list[Object] = []
 
-    async def patch(self, kind: object, name: str, patch: Object, *_: object, **__: object) -> None:
+    async def patch(self, kind: Kind, name: str, patch: Object, *_: Any, **__: Any) -> Any:
         self.written += patch["status"]["conditions"]
 
 
