@@ -39,7 +39,7 @@ class MemoryClient:
         """All objects of a kind that are there now."""
         return list(self._objects.get(kind, {}).values())
 
-    async def create(self, kind: Kind, obj: Object, **_: Any) -> Object:
+    async def create(self, kind: Kind, obj: Object, *_: Any, **__: Any) -> Object:
         """What a part records, such as its Events."""
         self.put(kind, obj)
         return obj
