@@ -46,7 +46,10 @@ class FieldSelector:
 
     def matches(self, values: Mapping[str, str]) -> bool:
         """Whether every term holds for these fields; an absent field is empty."""
-        return all((values.get(field, "") == value) != no for field, value, no in self.terms)
+        for field, value, negated in self.terms:  # for each watcher, at every change: no generator
+            if (values.get(field, "") == value) == negated:
+                return False
+        return True
 
     def matches_object(self, kind: Kind, obj: Object) -> bool:
         """The same, reading only the fields that the terms name."""

@@ -25,6 +25,7 @@ from meshkube.store import Event, KeyValue
 WINDOW = 2048
 """How many past changes of one resource a watch can start from."""
 _NO_LABELS: dict[str, str] = {}
+_NOBODY: dict[int, Sink] = {}
 
 
 class Cached:
@@ -112,19 +113,26 @@ def cached(kind: Kind, kv: KeyValue) -> Cached:
 class Notice:
     """What a watcher is told: a type and an object. Its bytes are made once for all watchers."""
 
-    __slots__ = ("_frame", "cached", "type")
+    __slots__ = ("_chunk", "cached", "type")
 
     def __init__(self, type: EventType, cached: Cached) -> None:
         self.type = type
         self.cached = cached
-        self._frame: bytes | None = None
+        self._chunk: bytes | None = None
 
     @property
-    def frame(self) -> bytes:
-        """One line of a watch stream."""
-        if self._frame is None:
-            self._frame = b'{"type":"%b","object":%b}\n' % (self.type.encode(), self.cached.raw)
-        return self._frame
+    def chunk(self) -> bytes:
+        """One line of a watch stream, as a chunk of HTTP/1.1."""
+        if self._chunk is None:
+            self._chunk = chunk(
+                b'{"type":"%b","object":%b}\n' % (self.type.encode(), self.cached.raw)
+            )
+        return self._chunk
+
+
+def chunk(content: bytes) -> bytes:
+    """One chunk of a body in the chunked coding (RFC 9112 section 7.1); `content` is not empty."""
+    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 class Change:
@@ -170,7 +178,7 @@ class Change:
 class Selection:
     """Which objects of a resource a list or a watch is about."""
 
-    __slots__ = ("fields", "key", "labels", "prefix", "values")
+    __slots__ = ("by_key", "fields", "key", "labels", "prefix", "values")
 
     def __init__(
         self,
@@ -187,6 +195,8 @@ class Selection:
         """The only object that can match, where the field selector names one."""
         self.labels = labels
         self.fields = fields
+        self.by_key = bool(key) and labels is None and fields is not None and len(fields.terms) == 1
+        """The key says all: whatever has it matches."""
 
     @property
     def everything(self) -> bool:
@@ -203,7 +213,7 @@ class Selection:
         key = change.plain.cached.key
         if key != self.key if self.key else not key.startswith(self.prefix):
             return None
-        if self.everything:
+        if self.by_key or self.everything:
             return change.plain
         was = change.old is not None and self.matches(change.old)
         now = change.new is not None and self.matches(change.new)
@@ -228,6 +238,9 @@ class ResourceCache:
         self.prefix = resource_prefix(kind)
         self.items: dict[str, Cached] = {}
         self.watchers: dict[int, Sink] = {}
+        """Who is told of every change."""
+        self._of_one: dict[str, dict[int, Sink]] = {}
+        """Who is told of the changes of one key."""
         self._keys: list[str] = []
         self._window: deque[Change] = deque()
         self._floor = 0
@@ -252,10 +265,31 @@ class ResourceCache:
         items = self.items.items()
         return {key: item.stored for key, item in items if isinstance(item, CustomCached)}
 
+    def add(self, watcher: Sink, key: str = "") -> None:
+        """Tells it of every change, or of those of one key."""
+        told = self._of_one.setdefault(key, {}) if key else self.watchers
+        told[id(watcher)] = watcher
+
+    def remove(self, watcher: Sink, key: str = "") -> None:
+        """The end of `add`; nothing where that has ended."""
+        if not key:
+            self.watchers.pop(id(watcher), None)
+        elif key in self._of_one:
+            told = self._of_one[key]
+            told.pop(id(watcher), None)
+            if not told:
+                del self._of_one[key]
+
+    @property
+    def watching(self) -> int:
+        """How many watch."""
+        return len(self.watchers) + sum(map(len, self._of_one.values()))
+
     def end(self) -> None:
         """Ends every watch."""
-        for watcher in tuple(self.watchers.values()):
-            watcher.end()
+        for told in (self.watchers, *self._of_one.values()):
+            for watcher in tuple(told.values()):
+                watcher.end()
 
     def apply(self, event: Event) -> None:
         """Takes one change of the store, and tells the watchers."""
@@ -275,6 +309,8 @@ class ResourceCache:
             change = Change(kv.mod_revision, old, last, last)
         self._remember(change)
         for watcher in tuple(self.watchers.values()):
+            watcher.tell(change)
+        for watcher in tuple(self._of_one.get(kv.key, _NOBODY).values()):
             watcher.tell(change)
 
     def _remember(self, change: Change) -> None:

@@ -10,7 +10,7 @@ import orjson
 from meshkube.api.kinds import Kind
 from meshkube.api.printing import Include, table
 from meshkube.api.types import Object
-from meshkube.control.apiserver.cache import Cached, Notice
+from meshkube.control.apiserver.cache import Cached, Notice, chunk
 from meshkube.control.apiserver.negotiation import Accepted
 from meshkube.control.apiserver.reading import Listing
 
@@ -91,7 +91,8 @@ def table_bookmark(revision: int, version: str, initial_end: bool = False) -> by
 
 
 class Lines:
-    """Turns notices into the lines of one watch stream, in the form the client asked for."""
+    """Turns notices into the lines of one watch stream, in the form the client asked for, each a
+    chunk of HTTP/1.1."""
 
     def __init__(self, kind: Kind, accepted: Accepted, include: Include) -> None:
         self._kind = kind
@@ -101,8 +102,10 @@ class Lines:
 
     def of(self, notices: Sequence[Notice], now: datetime) -> bytes:
         if self._accepted.form == "object":
-            return b"".join([notice.frame for notice in notices])
-        return b"".join([self._line(notice, now) for notice in notices])
+            if len(notices) == 1:
+                return notices[0].chunk
+            return b"".join([notice.chunk for notice in notices])
+        return b"".join([chunk(self._line(notice, now)) for notice in notices])
 
     def _line(self, notice: Notice, now: datetime) -> bytes:
         version = self._accepted.version
@@ -125,5 +128,5 @@ class Lines:
 
     def bookmark(self, revision: int, initial_end: bool = False) -> bytes:
         if self._accepted.form == "table":
-            return table_bookmark(revision, self._accepted.version, initial_end)
-        return bookmark(self._kind, revision, initial_end)
+            return chunk(table_bookmark(revision, self._accepted.version, initial_end))
+        return chunk(bookmark(self._kind, revision, initial_end))

@@ -113,7 +113,7 @@ class ApiServer:
 
     def watchers(self) -> dict[str, int]:
         """Open watches by resource, in process too."""
-        return {cache.kind.resource: len(cache.watchers) for cache in self._registry.feed.caches}
+        return {cache.kind.resource: cache.watching for cache in self._registry.feed.caches}
 
     def objects(self) -> dict[str, int]:
         """Cached objects by resource."""

@@ -6,15 +6,18 @@ import functools
 import random
 from dataclasses import replace
 from datetime import datetime
+from typing import cast
 
 import orjson
 from aiohttp import web
+from aiohttp.http_writer import StreamWriter as Writer
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import negotiation
 from meshkube.control.apiserver.cache import Notice
-from meshkube.control.apiserver.http import Call, stream
+from meshkube.control.apiserver.delivery import AT_ONCE, Delivery, Turns
+from meshkube.control.apiserver.http import PIECE, Call, stream
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.rendering import Lines
@@ -24,8 +27,6 @@ from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.apiserver.watching import Watcher
 
 BOOKMARK_SECONDS = 60.0
-AT_ONCE = 64
-"""Events that are encoded and written at a time."""
 LEAST_SECONDS = 1800.0
 """A watch that names no timeout ends after this long to twice this long."""
 
@@ -36,6 +37,7 @@ class Streams:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._watchers: set[Watcher] = set()
+        self._turns = Turns()
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -68,7 +70,8 @@ class Streams:
         watcher.on_overrun = functools.partial(_cut_off, call, watcher)
         try:
             response = await stream(call)
-            await self._run(call, query, watcher, lines, response, initial)
+            writer = cast(Writer, await response.prepare(call.request))
+            await self._run(call, query, watcher, lines, writer, initial)
             await response.write_eof()
         finally:
             self._watchers.discard(watcher)
@@ -76,43 +79,45 @@ class Streams:
         return response
 
     async def _run(
-        self,
-        call: Call,
-        query: Query,
-        watcher: Watcher,
-        lines: Lines,
-        response: web.StreamResponse,
+        self, call: Call, query: Query, watcher: Watcher, lines: Lines, writer: Writer,
         initial: bool,
-    ) -> None:
+    ) -> None:  # fmt: skip
         clock = self._registry.clock
         feed = self._registry.feed
         bookmarks = call.flag("allowWatchBookmarks")
         asked = call.number("timeoutSeconds")
         seconds = asked if asked else random.uniform(LEAST_SECONDS, 2 * LEAST_SECONDS)
         end = clock.monotonic() + seconds
+        delivery = Delivery(watcher, lines, call.request.protocol, clock, self._turns)
         if initial and bookmarks:
-            await _write(response, lines, await watcher.take(0), clock.now())
-            await response.write(lines.bookmark(feed.revision, initial_end=True))
+            await _write(writer, lines, watcher.taken(), clock.now())
+            await _send(writer, lines.bookmark(feed.revision, initial_end=True))
         while not watcher.ended or watcher.waiting:
             left = end - clock.monotonic()
             if left <= 0:
                 break
-            notices = await watcher.take(min(left, BOOKMARK_SECONDS))
-            if notices:
-                await _write(response, lines, notices, clock.now())
+            await delivery.rest(min(left, BOOKMARK_SECONDS))
+            if watcher.waiting:
+                await _write(writer, lines, watcher.taken(), clock.now())
             elif bookmarks and not watcher.ended:
-                await response.write(lines.bookmark(feed.revision))
+                await _send(writer, lines.bookmark(feed.revision))
 
 
-async def _write(
-    response: web.StreamResponse, lines: Lines, notices: list[Notice], now: datetime
-) -> None:
+async def _write(writer: Writer, lines: Lines, notices: list[Notice], now: datetime) -> None:
     """All of them; the objects that a watch starts with, in turns."""
-    if len(notices) <= AT_ONCE:
-        await response.write(lines.of(notices, now))
-        return
-    async for some in in_turns(notices, AT_ONCE):
-        await response.write(lines.of(some, now))
+    size = sum(len(notice.cached.raw) for notice in notices)
+    most = max(1, len(notices) * PIECE // size) if size else 1
+    async for some in in_turns(notices, min(AT_ONCE, most)):
+        await _send(writer, lines.of(some, now))
+
+
+async def _send(writer: Writer, content: bytes) -> None:
+    """Waits where the client is slow to read. Raises `ConnectionError` where it has gone."""
+    transport = writer.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    transport.write(content)
+    await writer.drain()
 
 
 def _cut_off(call: Call, watcher: Watcher) -> None:

@@ -34,11 +34,13 @@ class Watcher:
         self.ended = False
         self.on_overrun: Callable[[], None] | None = None
         """Called when the watcher is cut off for being too slow."""
+        self.on_news: Callable[[], None] | None = None
+        """Called when something waits again after nothing did, unless somebody is in `take`."""
         for notice in first:
             self._add(notice)
         self._room = len(self._backlog) + BACKLOG
         self._bytes = 0
-        cache.watchers[id(self)] = self
+        cache.add(self, selection.key)
 
     def tell(self, change: Change) -> None:
         notice = self._selection.notice(change)
@@ -58,16 +60,25 @@ class Watcher:
             notice = Notice(notice.type, self._view(notice.cached))
         self._backlog.append(notice)
         self._bytes += len(notice.cached.raw)
-        self._wake()
+        if len(self._backlog) == 1:
+            self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+        elif self.on_news is not None:
+            self.on_news()
 
     @property
     def waiting(self) -> int:
         """Notices not yet taken."""
         return len(self._backlog)
+
+    @property
+    def size(self) -> int:
+        """Bytes of what waits, but for what was there from the start."""
+        return self._bytes
 
     async def take(self, timeout: float | None = None) -> list[Notice]:
         """Everything waiting; else waits for it up to `timeout` seconds. Empty after that, and
@@ -82,6 +93,10 @@ class Watcher:
                 self._waiter = None
                 if timer is not None:
                     timer.cancel()
+        return self.taken()
+
+    def taken(self) -> list[Notice]:
+        """Everything waiting."""
         taken, self._backlog = self._backlog, []
         self._bytes, self._room = 0, BACKLOG
         return taken
@@ -89,7 +104,7 @@ class Watcher:
     def end(self) -> None:
         """No more notices: what waits may still be taken."""
         self.ended = True
-        self._cache.watchers.pop(id(self), None)
+        self._cache.remove(self, self._selection.key)
         self._wake()
 
     def close(self) -> None:

@@ -139,6 +139,8 @@ def test_the_bytes_of_an_event_are_made_once() -> None:
     script = Script()
     script.put("a")
     change = script.cache.since(0)[0]
-    assert change.plain.frame is change.plain.frame
-    assert change.plain.frame.startswith(b'{"type":"ADDED","object":{"apiVersion":"v1"')
-    assert change.plain.frame.endswith(b"}\n")
+    assert change.plain.chunk is change.plain.chunk
+    size, _, line = change.plain.chunk.partition(b"\r\n")
+    assert line.startswith(b'{"type":"ADDED","object":{"apiVersion":"v1"')
+    assert line.endswith(b"}\n\r\n")
+    assert int(size, 16) == len(line) - 2

@@ -239,9 +239,9 @@ async def test_delete_and_wait(web: Kubectl) -> None:
         "deployment.apps/web condition met\n"
     )
     waiting = asyncio.create_task(web("wait", "--for=delete", "deploy/web", "--timeout=30s"))
-    watchers = web.served.registry.feed.cache(DEPLOYMENT).watchers
+    cache = web.served.registry.feed.cache(DEPLOYMENT)
     async with asyncio.timeout(30):
-        while not watchers:
+        while not cache.watching:
             await asyncio.sleep(0.02)
     await web("delete", "deploy,svc", "web", "--cascade=background")
     assert "condition met" in await waiting
