@@ -6,13 +6,15 @@ import argparse
 import asyncio
 
 from meshkube import log
-from meshkube.api import kinds
+from meshkube.api import kinds, meta
+from meshkube.api.errors import ApiError
 from meshkube.cli import server, session
 from meshkube.cli.main import UsageError
 from meshkube.client.http import HttpClient
 from meshkube.config import Config
 from meshkube.daemon import process
 from meshkube.dns import explain
+from meshkube.dns.settings import NAME, NAMESPACE, Settings, parse
 
 ZONE = frozenset({"cluster_dns", "cluster_domain", "service_cidr", "pod_cidr"})
 SETTINGS = ZONE | {"log_format", "log_level"}
@@ -42,10 +44,24 @@ def run(args: argparse.Namespace) -> int:
     return process.run_alone(chosen, alone.serve(kubeconfig, alone.dns))
 
 
+async def _settings(client: HttpClient) -> Settings:
+    """Those that hold, or would but for a fault. Raises `ValueError` for one."""
+    try:
+        found = await client.get(kinds.CONFIG_MAP, NAME, NAMESPACE)
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return Settings()
+    return parse(found.get("data") or {})
+
+
 def _query(args: argparse.Namespace, config: Config) -> int:
     async def work(client: HttpClient) -> list[explain.Step]:
-        services, slices = await asyncio.gather(
-            client.list(kinds.SERVICE), client.list(kinds.ENDPOINT_SLICE)
+        services, slices, namespaces, settings = await asyncio.gather(
+            client.list(kinds.SERVICE),
+            client.list(kinds.ENDPOINT_SLICE),
+            client.list(kinds.NAMESPACE),
+            _settings(client),
         )
         world = explain.World(
             services.items,
@@ -53,6 +69,8 @@ def _query(args: argparse.Namespace, config: Config) -> int:
             domain=config.cluster_domain,
             networks=[config.service_cidr, config.pod_cidr],
             address=config.cluster_dns,
+            settings=settings,
+            namespaces={meta.name(namespace) for namespace in namespaces.items},
         )
         search = explain.pod_search(args.namespace, config.cluster_domain)
         return world.walk(args.name, args.type, search, args.ndots)

@@ -24,7 +24,7 @@ from meshkube.dataplane.network_plan import Mode
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dns.server import DnsServer
-from meshkube.dns.upstream import host_servers
+from meshkube.dns.upstream import host_search, host_servers
 from meshkube.ingress.controller import Ingress
 from meshkube.metrics import REGISTRY
 from meshkube.node.agent import NodeAgent
@@ -97,6 +97,7 @@ def dns(config: Config, client: Client, clock: Clock) -> Part:
         domain=config.cluster_domain,
         networks=[config.service_cidr, config.pod_cidr],
         upstreams=host_servers(own=frozenset([config.cluster_dns])),
+        search=host_search(),
         clock=clock,
     )
     REGISTRY.register(server.counters)

@@ -5,7 +5,7 @@ It builds the very zone that the server builds, and asks it with the server's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import dns.message
@@ -16,11 +16,14 @@ import dns.rdatatype
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.dns import names, records, wire
+from meshkube.dns.podnames import PodNames
 from meshkube.dns.responder import Authority, Forward, respond
+from meshkube.dns.settings import NAME, NAMESPACE, PORT, Server, Settings
 from meshkube.dns.zone import Zone
 from meshkube.dns.zonefeed import service_of
 
 LARGEST = 4096
+_DEFAULTS = Settings()
 
 
 class Step(NamedTuple):
@@ -49,15 +52,24 @@ class World:
         domain: str,
         networks: Sequence[str],
         address: str,
+        settings: Settings = _DEFAULTS,
+        namespaces: Container[str] | None = None,
     ) -> None:
-        """`address` is that of cluster DNS; `networks` are those of Services and pods."""
-        self._authority = Authority.of(domain, networks)
+        """`address` is that of cluster DNS; `networks` are those of Services and pods;
+        `namespaces` are None where they may not be read."""
+        self._authority = Authority.of(domain, networks, settings.ttl)
         self._domain = domain
-        self._zone = Zone()
+        self._settings = settings
+        self._pods = PodNames(domain)
+        # Whether a pod has the address is not asked here.
+        self._pods.mode = "disabled" if settings.pods == "disabled" else "insecure"
+        self._pods.namespaces = namespaces
+        self._zone = Zone(pods=self._pods)
         self._owners: dict[bytes, str] = {}
         self._services: set[str] = set()
         """Those that have records."""
         self._zone.replace("", records.apex_records(domain, address))
+        self._add_hosts(settings)
         by_service: dict[str, list[Object]] = {}
         for piece in slices:
             by_service.setdefault(service_of(piece), []).append(piece)
@@ -75,6 +87,12 @@ class World:
         for record in found:
             self._owners.setdefault(record.name, _described(service))
 
+    def _add_hosts(self, settings: Settings) -> None:
+        found = records.host_records(settings.hosts)
+        self._zone.replace("hosts", found)
+        for record in found:
+            self._owners.setdefault(record.name, f"ConfigMap {NAMESPACE}/{NAME}, hosts")
+
     def ask(self, name: str, type: str) -> Step:
         """One question. Raises `ValueError` for a name or type that DNS does not know."""
         try:
@@ -86,9 +104,10 @@ class World:
         query = wire.read(question.to_wire())
         result = respond(self._zone, self._authority, query, LARGEST)
         if isinstance(result, Forward):
-            why = "no zone of this cluster holds it: an upstream server is asked"
+            why = f"no zone of this cluster holds it: {self._asked(result.target)}"
             if result.chain:
-                why = f"{self._owner(encoded)} is an alias of {names.decode(result.target)}"
+                target = names.decode(result.target)
+                why = f"{self._owner(encoded)} is an alias of {target}: {self._asked(encoded)}"
             return Step(name, "forwarded", why)
         message = dns.message.from_wire(result.messages[0])
         rcode = dns.rcode.to_text(message.rcode())
@@ -110,7 +129,19 @@ class World:
                 break
         return steps
 
+    def _asked(self, name: bytes) -> str:
+        """Who is asked about a name that is not ours."""
+        stubs = self._settings.stub_domains
+        for domain in sorted(stubs, key=len, reverse=True):
+            if names.within(name, names.encode(domain)):
+                return f"{_listed(stubs[domain])} is asked (stub domain {domain})"
+        if self._settings.upstreams is not None:
+            return f"{_listed(self._settings.upstreams)} is asked"
+        return "an upstream server is asked"
+
     def _owner(self, name: bytes) -> str:
+        if name not in self._owners and names.within(name, self._pods.apex):
+            return f"a pod's name is its address (pods: {self._settings.pods})"
         return self._owners.get(name, "the cluster's zone itself")
 
     def _nothing(self, name: bytes, type: str) -> str:
@@ -142,6 +173,10 @@ def candidates(name: str, search: Sequence[str], ndots: int) -> list[str]:
 def pod_search(namespace: str, domain: str) -> list[str]:
     """The search list of a pod with the DNS policy ClusterFirst."""
     return [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+
+
+def _listed(servers: Iterable[Server]) -> str:
+    return ", ".join(host if port == PORT else f"{host}:{port}" for host, port in servers)
 
 
 def _described(service: Object) -> str:

@@ -19,6 +19,7 @@ NS = 2
 CNAME = 5
 SOA = 6
 PTR = 12
+HINFO = 13
 TXT = 16
 AAAA = 28
 SRV = 33
@@ -27,6 +28,8 @@ IXFR = 251
 AXFR = 252
 ANY = 255
 
+# What is told to those who ask for everything: CPU `RFC8482`, no system (RFC 8482, section 4.2).
+NOT_ANY = b"\x07RFC8482\x00"
 SCHEMA_VERSION = "1.1.0"
 SERVICE_LABEL = "kubernetes.io/service-name"
 # Every target is as good as the next: Services know no priorities.
@@ -73,6 +76,17 @@ def apex_records(domain: str, server: str) -> list[Record]:
         Record(names.encode(name_server), *_address(server)),
         Record(names.encode(f"dns-version.{domain}"), TXT, bytes([len(version)]) + version),
     ]
+
+
+def host_records(hosts: Iterable[tuple[str, Iterable[str]]]) -> list[Record]:
+    """Those of an operator's own list, (address, names) as in hosts(5): each name's address, and
+    for the address its first name."""
+    found = []
+    for address, listed in hosts:
+        encoded = [names.encode(name) for name in listed]
+        found += [Record(name, *_address(address)) for name in encoded]
+        found.append(Record(names.encode(names.reverse(address)), PTR, encoded[0]))
+    return found
 
 
 def soa(zone: str, domain: str, serial: int, negative_ttl: int) -> Record:

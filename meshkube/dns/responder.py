@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from meshkube.dns import names, records, wire
 from meshkube.dns.records import Record
+from meshkube.dns.settings import DEFAULT_TTL
 from meshkube.dns.wire import Query
 from meshkube.dns.zone import RecordSets, Zone
 
-# As CoreDNS: short enough that a moved Service is found, long enough to spare the server.
-TTL = 5
 NEGATIVE_TTL = 5
 LONGEST_CHAIN = 8
+NOT_ANY_TTL = 3600
 # Answers with several addresses are kept in this many orders at most.
 MOST_ORDERS = 8
 _ADDRESS_TYPES = (records.A, records.AAAA)
@@ -45,11 +45,13 @@ class Authority:
     domain: str
     zones: tuple[tuple[bytes, str], ...]
     """Each in wire form and readable: the cluster's domain, and its networks' reverse zones."""
+    ttl: int = DEFAULT_TTL
+    """Seconds that an answer may be kept."""
 
     @classmethod
-    def of(cls, domain: str, networks: Sequence[str]) -> Authority:
+    def of(cls, domain: str, networks: Sequence[str], ttl: int = DEFAULT_TTL) -> Authority:
         zones = (domain, *(names.reverse_zone(network) for network in networks))
-        return cls(domain, tuple((names.encode(zone), zone) for zone in zones))
+        return cls(domain, tuple((names.encode(zone), zone) for zone in zones), ttl)
 
     def zone_of(self, name: bytes) -> str | None:
         """The zone of ours that holds the name."""
@@ -66,9 +68,19 @@ def respond(zone: Zone, authority: Authority, query: Query, largest: int) -> Ans
         return _plain(query, refused, largest)
     own_zone = authority.zone_of(query.name)
     found = zone.find(query.name)
+    if own_zone is None and query.type == records.ANY:
+        return _minimal(query, largest)
     if own_zone is None and not found:
         return Forward(query, query.name, (), frozenset())
-    return _follow(zone, authority, query, found, own_zone or authority.domain, largest)
+    return _follow(zone, authority, query, [], query.name, own_zone or authority.domain, largest)
+
+
+def respond_as(
+    zone: Zone, authority: Authority, query: Query, target: bytes, largest: int
+) -> Answer | Forward:
+    """Answers as if the name asked for were an alias of `target`."""
+    alias = Record(query.name, records.CNAME, target)
+    return _follow(zone, authority, query, [alias], target, authority.domain, largest)
 
 
 def _unanswerable(query: Query) -> int | None:
@@ -86,18 +98,27 @@ def _plain(query: Query, rcode: int, largest: int) -> Answer:
     return Answer((message,), frozenset(), rcode)
 
 
+def _minimal(query: Query, largest: int) -> Answer:
+    """What ANY is told of other people's names: nothing, and for how long (RFC 8482)."""
+    told = [Record(query.name, records.HINFO, records.NOT_ANY)]
+    message = wire.write(query, wire.NOERROR, told, ttl=NOT_ANY_TTL, largest=largest)
+    return Answer((message,), frozenset(), wire.NOERROR)
+
+
 def _follow(
     zone: Zone,
     authority: Authority,
     query: Query,
-    found: RecordSets | None,
+    chain: list[Record],
+    name: bytes,
     own_zone: str,
     largest: int,
 ) -> Answer | Forward:
-    """Walks the chain of CNAMEs to the records asked for."""
-    chain: list[Record] = []
-    name = query.name
-    seen = {name}
+    """Walks the chain of CNAMEs, which may have begun, from `name` to the records asked for."""
+    seen = {query.name, name}
+    found = zone.find(name)
+    if found is None and chain and authority.zone_of(name) is None:
+        return Forward(query, name, tuple(chain), frozenset(seen))
     while found and records.CNAME in found and query.type not in (records.CNAME, records.ANY):
         target = found[records.CNAME][0]
         chain.append(Record(name, records.CNAME, target))
@@ -125,13 +146,10 @@ def _conclude(
     start = records.soa(own_zone, authority.domain, zone.serial, NEGATIVE_TTL)
     if query.type == records.SOA and name == start.name:
         answers = [start]
+    elif query.type == records.ANY and found:
+        answers = [Record(name, records.HINFO, records.NOT_ANY)]
     else:
-        answers = [
-            Record(name, kind, data)
-            for kind, all_data in (found or {}).items()
-            if query.type in (kind, records.ANY)
-            for data in all_data
-        ]
+        answers = [Record(name, query.type, data) for data in (found or {}).get(query.type, ())]
     rcode = wire.NOERROR if found is not None or answers or name == start.name else wire.NXDOMAIN
     extra = _addresses_of_targets(zone, answers, seen)
 
@@ -142,7 +160,7 @@ def _conclude(
             [*chain, *ordered],
             () if answers else (start,),
             extra,
-            ttl=TTL,
+            ttl=authority.ttl,
             largest=largest,
         )
 

@@ -6,25 +6,29 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Callable, Sequence
-
-import dns.message
+from time import perf_counter
 
 from meshkube import handover
-from meshkube.api.kinds import ENDPOINT_SLICE, SERVICE
+from meshkube.api.kinds import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from meshkube.client import Client
+from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informer
 from meshkube.clock import Clock
-from meshkube.dns import address, records, wire
+from meshkube.dns import address, records, tcp, wire
+from meshkube.dns.answering import Answerer
+from meshkube.dns.autopath import Autopath
 from meshkube.dns.cache import AnswerCache
+from meshkube.dns.limit import SLIP, RateLimit
+from meshkube.dns.livesettings import LiveSettings
 from meshkube.dns.metrics import Counters
-from meshkube.dns.records import Record
-from meshkube.dns.responder import TTL, Answer, Authority, Forward, respond
-from meshkube.dns.upstream import Server, Upstreams
-from meshkube.dns.wire import Malformed, Query
+from meshkube.dns.podfeed import PodFeed
+from meshkube.dns.podnames import PodNames
+from meshkube.dns.responder import Authority
+from meshkube.dns.settings import Server, Settings
+from meshkube.dns.upstream import Upstreams
 from meshkube.dns.zone import Zone
-from meshkube.dns.zonefeed import ZoneFeed
+from meshkube.dns.zonefeed import NamespaceFeed, ZoneFeed
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +36,9 @@ PORT = 53
 # Packets taken in one go before other work gets its turn.
 BATCH = 64
 RECEIVE_BUFFER = 4 << 20
-MOST_FORWARDS = 1000
-MOST_CONNECTIONS = 500
-IDLE_SECONDS = 10.0
-
-Reply = Callable[[bytes], None]
+# How long the first answer waits for what the API may not let us read.
+OPTIONAL_PATIENCE = 2.0
+_HOSTS = "hosts"
 
 
 class DnsServer:
@@ -57,23 +59,64 @@ class DnsServer:
         upstreams: Sequence[Server],
         clock: Clock,
         port: int = PORT,
+        search: Sequence[str] = (),
     ) -> None:
+        """`networks` are those of Services and pods; `upstreams` and `search` the host's own name
+        servers and search list."""
         self._address = address
         self._port = port
         self._domain = domain
-        self._authority = Authority.of(domain, networks)
-        self._zone = Zone(serial=int(clock.now().timestamp()))
+        self._networks = networks
+        self._host_upstreams = tuple(upstreams)
+        self._pods = PodNames(domain)
+        self._zone = Zone(serial=int(clock.now().timestamp()), pods=self._pods)
         self._zone.replace("", records.apex_records(domain, address))
         self._cache = AnswerCache()
+        self._limit = RateLimit(networks)
         self._upstreams = Upstreams(upstreams, clock)
+        self._autopath = Autopath(domain, search)
+        self.counters = Counters(
+            lambda: len(self._cache.entries), lambda: len(self._zone), lambda: self._limit.limited
+        )
+        self.counters.health = self._upstreams.health
+        self.counters.servers = self._upstreams.servers
+        self._answerer = Answerer(
+            zone=self._zone,
+            authority=Authority.of(domain, networks),
+            cache=self._cache,
+            upstreams=self._upstreams,
+            autopath=self._autopath,
+            counters=self.counters,
+        )
         self._services = Informer(client, SERVICE)
         self._slices = Informer(client, ENDPOINT_SLICE)
-        feed = ZoneFeed(self._zone, domain, self._services, self._slices, self._cache.forget)
-        self._feed = feed
-        self.counters = Counters(lambda: len(self._cache.entries), lambda: len(self._zone))
-        self._connections = 0
-        self._forwards = 0
+        self._namespaces = Informer(client, NAMESPACE)
+        ZoneFeed(self._zone, domain, self._services, self._slices, self._cache.forget)
+        NamespaceFeed(self._namespaces, self._pods, self._autopath, self._cache.clear)
+        self._pod_feed = PodFeed(client, self._pods, self._cache.forget, domain)
+        self._events = EventRecorder(client, "meshkube-dns", clock=clock)
+        self._settings = LiveSettings(client, self._events, self.configure)
         self._turn = 0
+        self.configure(Settings())
+
+    def configure(self, settings: Settings) -> None:
+        """Puts settings to use; what was answered under others is forgotten."""
+        own = self._address
+        asked = self._host_upstreams if settings.upstreams is None else settings.upstreams
+        self._upstreams.configure(
+            [server for server in asked if server != (own, self._port)],
+            settings.stub_domains,
+            settings.serve_stale,
+        )
+        self._upstreams.prefetch = settings.prefetch
+        self._limit.configure(settings.rate_limit, settings.outside_rate_limit)
+        self._answerer.authority = Authority.of(self._domain, self._networks, settings.ttl)
+        self._answerer.autopath_on = settings.autopath
+        self._answerer.log = settings.log
+        self._zone.replace(_HOSTS, records.host_records(settings.hosts))
+        self._pods.mode = settings.pods
+        self._pod_feed.wanted(settings.pods == "verified")
+        self._cache.clear()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves on UDP and TCP until cancelled. Raises `OSError` where the port is taken."""
@@ -81,18 +124,37 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         with self._bound() as udp:
             (listening,) = handover.tcp(self._address, self._port)
-            tcp = await asyncio.start_server(self._connected, sock=listening)
+            streams = tcp.Streams(self._answerer)
+            stream_server = await asyncio.start_server(streams.connected, sock=listening)
             try:
-                async with asyncio.TaskGroup() as group, tcp:
-                    group.create_task(self._services.run(), name="dns-services")
-                    group.create_task(self._slices.run(), name="dns-slices")
-                    await self._services.wait_synced()
-                    await self._slices.wait_synced()
+                async with asyncio.TaskGroup() as group, stream_server:
+                    await self._begin(group)
                     loop.add_reader(udp.fileno(), self._drain, udp, group)
                     ready()
-                    await asyncio.Event().wait()
+                    while True:
+                        await asyncio.sleep(1)
+                        self._cache.end_brief()
+                        self._limit.tick()
             finally:
                 loop.remove_reader(udp.fileno())
+
+    async def _begin(self, group: asyncio.TaskGroup) -> None:
+        """Follows the API; returns once every name can be answered."""
+        needed = (self._services, self._slices)
+        optional = (self._namespaces, self._settings.informer)
+        for informer in (*needed, *optional):
+            group.create_task(informer.run(), name=f"dns-{informer.kind.plural}")
+        group.create_task(self._upstreams.run(), name="dns-upstreams")
+        group.create_task(self._events.run(), name="dns-events")
+        group.create_task(self._pod_feed.run(), name="dns-pods")
+        for informer in needed:
+            await informer.wait_synced()
+        try:
+            async with asyncio.timeout(OPTIONAL_PATIENCE):
+                for informer in optional:
+                    await informer.wait_synced()
+        except TimeoutError:
+            log.warning("goes on without namespaces or settings: may they be read?")
 
     def _bound(self) -> socket.socket:
         try:
@@ -108,14 +170,21 @@ class DnsServer:
     def _drain(self, udp: socket.socket, group: asyncio.TaskGroup) -> None:
         """The hot path: all waiting packets, each answered from the cache where it can be."""
         entries = self._cache.entries
-        counters = self.counters
+        excess = self._limit.excess
         receive, send = udp.recvfrom, udp.sendto
+        started = perf_counter()
+        hits = 0
         try:
             for _ in range(BATCH):
                 packet, asker = receive(wire.LARGEST_UDP * 2)
-                answers = entries.get(packet[2:])
-                if answers is not None:
-                    counters.hits += 1
+                if above := excess(asker[0]):
+                    self._withhold(udp, packet, asker, above)
+                    continue
+                finished = entries.get(packet[2:])
+                if finished is not None:
+                    hits += 1
+                    tally, answers = finished
+                    tally[0] += 1
                     if len(answers) == 1:
                         send(packet[:2] + answers[0], asker)
                     else:
@@ -126,88 +195,20 @@ class DnsServer:
                 def reply(message: bytes, asker: tuple[str, int] = asker) -> None:
                     _send(udp, message, asker)
 
-                self._miss(packet, reply, group, tcp=False)
+                self._answerer.take(packet, reply, group, tcp=False)
         except BlockingIOError:
-            return
+            pass
         except OSError as error:
             # An ICMP error for an earlier answer: that asker is gone, the others are not.
             log.debug("socket error", extra={"reason": str(error)})
+        if hits:
+            self.counters.local.add(perf_counter() - started, hits)
 
-    def _miss(self, packet: bytes, reply: Reply, group: asyncio.TaskGroup, tcp: bool) -> None:
-        """Answers what the cache does not hold; forwards run as tasks."""
-        try:
-            query = wire.read(packet)
-        except Malformed as error:
-            self.counters.malformed += 1
-            if error.reply:
-                reply(wire.refusal(packet, wire.FORMERR))
-            return
-        largest = wire.LARGEST_TCP if tcp else query.udp_size
-        found = respond(self._zone, self._authority, query, largest)
-        if isinstance(found, Answer):
-            self.counters.answered(query.type, found.rcode)
-            if not tcp and query.plain and found.depends_on:
-                tails = (message[2:] for message in found.messages)
-                self._cache.add(packet[2:], tails, found.depends_on)
-            reply(found.messages[0])
-            return
-        kept = None if found.chain else self._upstreams.cached(query)
-        if kept is not None:
-            self.counters.forwarded_hits += 1
-            reply(_fitting(kept, query, largest))
-        elif self._forwards >= MOST_FORWARDS:
-            self.counters.dropped += 1
-            reply(_failure(query, largest))
-        else:
-            self._forwards += 1
-            group.create_task(self._forward(found, reply, largest))
-
-    async def _forward(self, forward: Forward, reply: Reply, largest: int) -> None:
-        query = forward.query
-        try:
-            asked = query._replace(name=forward.target, question=_question_for(forward))
-            message = await self._upstreams.ask(asked)
-            self.counters.forwards += 1
-            if message is None:
-                reply(_failure(query, largest))
-            elif forward.chain:
-                reply(_joined(forward, message, largest))
-            else:
-                reply(_fitting(message, query, largest))
-        finally:
-            self._forwards -= 1
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One TCP connection: queries with a length in front, until it falls idle (RFC 7766)."""
-        self._connections += 1
-        try:
-            if self._connections <= MOST_CONNECTIONS:
-                async with asyncio.TaskGroup() as group:
-                    await self._converse(reader, writer, group)
-        except (OSError, EOFError, TimeoutError, ExceptionGroup):
-            log.debug("connection ended early")
-        finally:
-            self._connections -= 1
-            writer.close()
-
-    async def _converse(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        group: asyncio.TaskGroup,
+    def _withhold(
+        self, udp: socket.socket, packet: bytes, asker: tuple[str, int], above: int
     ) -> None:
-        def reply(message: bytes) -> None:
-            writer.write(struct.pack("!H", len(message)) + message)
-
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    (length,) = struct.unpack("!H", await reader.readexactly(2))
-                    packet = await reader.readexactly(length)
-                    await writer.drain()
-            except (asyncio.IncompleteReadError, TimeoutError, ConnectionError):
-                return
-            self._miss(packet, reply, group, tcp=True)
+        if above % SLIP == 1:
+            self._answerer.cut(packet, lambda message: _send(udp, message, asker))
 
 
 def _send(udp: socket.socket, message: bytes, asker: tuple[str, int]) -> None:
@@ -216,37 +217,3 @@ def _send(udp: socket.socket, message: bytes, asker: tuple[str, int]) -> None:
     except OSError as error:
         # Nobody waits for it, or no room for it: DNS over UDP is asked again.
         log.debug("answer not sent", extra={"asker": asker[0], "reason": str(error)})
-
-
-def _failure(query: Query, largest: int) -> bytes:
-    return wire.write(query, wire.SERVFAIL, ttl=0, largest=largest, authoritative=False)
-
-
-def _fitting(message: bytes, query: Query, largest: int) -> bytes:
-    """The upstream's message, or, where it is too large, a cut one: the asker comes back by TCP."""
-    if len(message) <= largest:
-        return message
-    rcode = message[3] & 0xF
-    cut = bytearray(wire.write(query, rcode, ttl=0, largest=largest, authoritative=False))
-    cut[2] |= wire.TC >> 8
-    return bytes(cut)
-
-
-def _question_for(forward: Forward) -> bytes:
-    if not forward.chain:
-        return forward.query.question
-    return forward.target + struct.pack("!HH", forward.query.type, forward.query.klass)
-
-
-def _joined(forward: Forward, message: bytes, largest: int) -> bytes:
-    """Our chain of CNAMEs and, behind it, what the upstream says of the last name."""
-    parsed = dns.message.from_wire(message)
-    answers = list(forward.chain)
-    ttl = TTL
-    for rrset in parsed.answer:
-        ttl = min(ttl, rrset.ttl)
-        owner = rrset.name.to_wire() or b"\0"
-        answers += [Record(owner.lower(), rrset.rdtype, data.to_wire() or b"") for data in rrset]
-    return wire.write(
-        forward.query, parsed.rcode(), answers, ttl=ttl, largest=largest, authoritative=False
-    )

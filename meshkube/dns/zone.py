@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshkube.dns import names
+from meshkube.dns.podnames import PodNames
 from meshkube.dns.records import Record
 
 RecordSets = dict[int, list[bytes]]
@@ -18,8 +19,9 @@ class Zone:
     and NXDOMAIN (RFC 8020).
     """
 
-    def __init__(self, serial: int = 1) -> None:
+    def __init__(self, serial: int = 1, pods: PodNames | None = None) -> None:
         self.serial = serial
+        self._pods = pods
         self._by_owner: dict[str, list[Record]] = {}
         # Two owners may give one record (two headless Services over the same pod: one PTR name).
         self._records: dict[bytes, dict[tuple[int, bytes], int]] = {}
@@ -33,7 +35,9 @@ class Zone:
         names below it, None where it does not exist."""
         records = self._records.get(name)
         if records is None:
-            return {} if self._below.get(name) else None
+            if self._below.get(name):
+                return {}
+            return None if self._pods is None else self._pods.find(name)
         sets: RecordSets = {}
         for kind, data in records:
             sets.setdefault(kind, []).append(data)

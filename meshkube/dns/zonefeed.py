@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.client.informer import Informer
+from meshkube.dns.autopath import Autopath
+from meshkube.dns.podnames import PodNames
 from meshkube.dns.records import SERVICE_LABEL, service_records
 from meshkube.dns.zone import Zone
 
@@ -65,3 +67,30 @@ class ZoneFeed:
             log.warning("service has no records", extra={"service": key, "reason": str(error)})
             found = ()
         self._forget(self._zone.replace(key, found))
+
+
+class NamespaceFeed:
+    """Tells names of pods and search lists which namespaces exist."""
+
+    def __init__(
+        self,
+        namespaces: Informer,
+        pods: PodNames,
+        autopath: Autopath,
+        forget_all: Callable[[], None],
+    ) -> None:
+        self._names: set[str] = set()
+        self._pods = pods
+        self._autopath = autopath
+        self._forget_all = forget_all
+        namespaces.subscribe(self._changed)
+
+    def _changed(self, old: Object | None, new: Object | None) -> None:
+        if old is None and new is not None:
+            self._names.add(meta.name(new))
+        elif new is None and old is not None:
+            self._names.discard(meta.name(old))
+        else:
+            return
+        self._pods.namespaces = self._autopath.namespaces = self._names
+        self._forget_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from meshkube.dns.explain import World, candidates, pod_search
+from meshkube.dns.settings import Settings
 from tests.dns.conftest import endpoint, service, slice_of
 
 SEARCH = pod_search("shop", "cluster.local")
@@ -23,6 +24,11 @@ def world() -> World:
         domain="cluster.local",
         networks=["10.43.0.0/16", "10.42.0.0/16"],
         address="10.43.0.10",
+        settings=Settings(
+            hosts=(("192.0.2.5", ("nas.lan",)),),
+            stub_domains={"corp.example": (("10.0.0.1", 53), ("10.0.0.2", 5353))},
+        ),
+        namespaces={"shop"},
     )
 
 
@@ -36,6 +42,15 @@ def world() -> World:
         ("empty.shop.svc.cluster.local", "A", "NXDOMAIN", "no ready endpoint"),
         ("nothing.shop.svc.cluster.local", "A", "NXDOMAIN", "there is no Service shop/nothing"),
         ("shop.svc.cluster.local", "A", "NODATA", "only because of names below"),
+        ("10-42-0-5.shop.pod.cluster.local", "A", "NOERROR", "its address (pods: insecure)"),
+        ("10-42-0-5.none.pod.cluster.local", "A", "NXDOMAIN", "the cluster has no such name"),
+        ("nas.lan", "A", "NOERROR", "ConfigMap kube-system/meshkube-dns, hosts"),
+        (
+            "git.corp.example",
+            "A",
+            "forwarded",
+            "10.0.0.2:5353 is asked (stub domain corp.ex",
+        ),
         ("other.cluster.local", "A", "NXDOMAIN", "the cluster has no such name"),
         ("ext.shop.svc.cluster.local", "A", "forwarded", "is an alias of example.org"),
         ("example.org", "A", "forwarded", "an upstream server"),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkube.dns import names
-from meshkube.dns.cache import AnswerCache
+from meshkube.dns.cache import AnswerCache, Finished
 from meshkube.dns.records import Record
 from meshkube.dns.zone import Zone
 
@@ -45,14 +45,28 @@ def test_a_zone_holds_what_its_owners_gave_and_names_every_change(steps):
             assert name in changed or after == before[name]
 
 
+A1, A2 = Finished([0], (b"a1",)), Finished([0], (b"a2",))
+
+
 def test_the_cache_forgets_what_rests_on_a_changed_name():
     cache = AnswerCache(most=2)
-    cache.add(b"q1", [b"a1"], frozenset([b"x", b"y"]))
-    cache.add(b"q2", [b"a2"], frozenset([b"y"]))
+    cache.add(b"q1", A1, frozenset([b"x", b"y"]))
+    cache.add(b"q2", A2, frozenset([b"y"]))
     cache.forget([b"x"])
-    assert cache.entries == {b"q2": (b"a2",)}
-    cache.add(b"q3", [b"a3"], frozenset([b"z"]))
-    cache.add(b"q4", [b"a4"], frozenset([b"z"]))
+    assert cache.entries == {b"q2": A2}
+    cache.add(b"q3", A1, frozenset([b"z"]))
+    cache.add(b"q4", A2, frozenset([b"z"]))
     assert set(cache.entries) == {b"q3", b"q4"}
     cache.forget([b"z", b"y", b"unknown"])
+    assert not cache.entries
+
+
+def test_the_cache_drops_after_a_second_what_it_was_given_for_one():
+    cache = AnswerCache(most=2)
+    cache.add(b"q1", A1, frozenset([b"x"]))
+    cache.add_brief(b"q2", A2)
+    cache.add_brief(b"q1", A2)
+    cache.forget([b"x"])
+    assert set(cache.entries) == {b"q1", b"q2"}
+    cache.end_brief()
     assert not cache.entries

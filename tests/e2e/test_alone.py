@@ -12,6 +12,7 @@ from tests.e2e.test_quickstart import (
     test_a_pod_reaches_a_service_by_its_short_name,
     test_both_replicas_answer_by_url_path,
     test_names_are_answered_by_cluster_dns,
+    test_the_dns_specification_is_kept,
     test_the_ingress_shows_its_address,
 )
 from tests.lab.cluster import CLUSTER_DNS, MESHKUBE, Cluster, running_cluster
@@ -22,6 +23,7 @@ __all__ = [
     "test_a_pod_reaches_a_service_by_its_short_name",
     "test_both_replicas_answer_by_url_path",
     "test_names_are_answered_by_cluster_dns",
+    "test_the_dns_specification_is_kept",
     "test_the_ingress_shows_its_address",
 ]
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+
+from tests.dns.specification import ALL, objects
+from tests.lab.cluster import CLUSTER_DNS, ROOT
+from tests.lab.host import wait_for
 
 pytestmark = [pytest.mark.root, pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -28,6 +33,16 @@ def test_a_path_without_a_rule_says_so(cluster):
     answer = cluster.curl("http://shop.example/nothing", "-w", "%{http_code}")
     assert answer.stdout.endswith("404")
     assert "shop.example" in answer.stdout
+
+
+def test_the_dns_specification_is_kept(cluster):
+    file = cluster.host.directory / "dns-specification.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [*objects()]}))
+    cluster.meshkube("apply", "-f", str(file))
+    wait_for(lambda: cluster.dig(ALL), 10, "the last Service's name")
+    asked = (sys.executable, "-m", "tests.dns.specification", CLUSTER_DNS)
+    done = cluster.host.run(*asked, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_names_are_answered_by_cluster_dns(cluster):

@@ -32,6 +32,7 @@ _EVENTS = rule("create patch update", f"{CORE},events.k8s.io", "events")
 _FOLLOW = "list watch"
 _SERVICES = [rule(READ, CORE, "services"), rule(READ, _DISCOVERY, "endpointslices")]
 _ANY = "*"
+_DNS_SETTINGS = "meshkube:dns-settings"
 
 # Name of the ClusterRole, its rules, and who holds it.
 _COMPONENTS: tuple[tuple[str, list[Rule], tuple[str, ...]], ...] = (
@@ -319,6 +320,8 @@ def roles() -> Iterator[Object]:
         yield role(f"system:controller:{account}", [*rules, _EVENTS])
     names = "extension-apiserver-authentication"
     yield role(f"{names}-reader", [rule(READ, CORE, "configmaps", names)], namespace="kube-system")
+    settings = rule(READ, CORE, "configmaps", "meshkube-dns")
+    yield role(_DNS_SETTINGS, [settings], namespace="kube-system")
 
 
 def bindings() -> Iterator[Object]:
@@ -327,6 +330,9 @@ def bindings() -> Iterator[Object]:
     for account in _CONTROLLERS:
         name = f"system:controller:{account}"
         yield binding(name, name, [f"account:kube-system/{account}"])
+    yield binding(
+        _DNS_SETTINGS, _DNS_SETTINGS, [f"user:{DNS}"], namespace="kube-system", to_role=True
+    )
     # One controller of ours makes both the accounts and the bundle of CAs.
     yield binding(
         "meshkube:root-ca-cert-publisher",
