@@ -11,7 +11,7 @@ from meshkube.cli import session
 from meshkube.cli.main import UsageError
 from meshkube.client.http import HttpClient
 from meshkube.ingress import explain, routes
-from meshkube.ingress.controller import TLS_SECRETS
+from meshkube.ingress.controller import SECRETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         ingresses, classes, services, slices = (
             page.items for page in await asyncio.gather(*(client.list(kind) for kind in wanted))
         )
-        secrets = (await client.list(kinds.SECRET, fields=TLS_SECRETS)).items
+        secrets = (await client.list(kinds.SECRET, fields=SECRETS)).items
         found = {meta.key(secret): secret for secret in secrets}
         table = routes.compile(ingresses, classes, services, slices)
         return explain.explain(table, url, args.client, found.get, _pods(slices))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeAlias
 
+from meshkube.ingress import pod_annotations
+
 PREFIX = "nginx.ingress.kubernetes.io/"
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -145,7 +147,6 @@ TABLE: dict[str, tuple[str, Callable[[str], Any]]] = {
     "allowlist-source-range": ("allowed", _networks),
     "denylist-source-range": ("denied", _networks),
     "use-regex": ("", _only("true", "false")),
-    "backend-protocol": ("", _only("HTTP")),
     "proxy-http-version": ("", _only("1.1")),
     "proxy-buffering": ("", _only("off")),
     "proxy-request-buffering": ("", _only("off")),
@@ -170,7 +171,7 @@ def _read(annotations: Mapping[str, str]) -> tuple[Policy, list[str]]:
     }
     if not given:
         return PLAIN, []
-    unknown = sorted(given.keys() - TABLE.keys())
+    unknown = sorted(given.keys() - TABLE.keys() - pod_annotations.TABLE.keys())
     wrong = [f"{PREFIX}{name} is not supported" for name in unknown]
     values: dict[str, Any] = {}
     # To serve without the guard that was asked for would be worse than not to serve.

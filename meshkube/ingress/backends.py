@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from meshkube.api.types import Object
+from meshkube.ingress.via import PLAIN, Via, of_port
 
 Address: TypeAlias = tuple[str, int]
 """A pod's address and port."""
@@ -35,6 +36,10 @@ class Backend:
     """The reason is a fault in what was written, not pods that are not ready."""
     balancer: Any = None
     """What the proxy keeps beside it; nothing here looks at it."""
+    asked: Via | None = None
+    """What the Ingress says about how to speak to the pods; None: the Service does."""
+    via: Via = PLAIN
+    """How the pods are spoken to."""
 
     @property
     def key(self) -> str:
@@ -64,6 +69,7 @@ def resolve(
     port, problem = _service_port(backend, service)
     backend.broken = port is None
     if port is not None and service is not None:
+        _set_via(backend, port)
         families = _families(port, slices)
         addresses, problem = _addresses(backend, service, families)
         serving = frozenset().union(*(found.ready | found.draining for found in families.values()))
@@ -73,6 +79,13 @@ def resolve(
     if addresses != backend.addresses:
         backend.addresses = addresses
     return gone
+
+
+def _set_via(backend: Backend, port: Mapping[str, Any]) -> None:
+    via = backend.asked or of_port(port)
+    if via != backend.via:
+        backend.via = via
+        backend.balancer = None
 
 
 def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str, Any] | None, str]:

@@ -28,7 +28,7 @@ class CertificateError(Exception):
 def pair_of(secret: Object | None) -> pki.Pair:
     """The certificate and key of a `kubernetes.io/tls` Secret. Raises `CertificateError`."""
     if secret is None:
-        raise CertificateError("does not exist, or is not of type kubernetes.io/tls")
+        raise CertificateError("does not exist")
     data = secret.get("data") or {}
     values = []
     for name in ("tls.crt", "tls.key"):
@@ -49,6 +49,12 @@ def new_context(pair: pki.Pair) -> ssl.SSLContext:
     context.set_alpn_protocols(PROTOCOLS)
     # One ticket a connection serves as well as OpenSSL's two, for half the work.
     context.num_tickets = 1
+    load_pair(context, pair)
+    return context
+
+
+def load_pair(context: ssl.SSLContext, pair: pki.Pair) -> None:
+    """Puts a certificate and its key in a context. Raises `CertificateError`."""
     certificate, key = _memory_file(pair.certificate), _memory_file(pair.key)
     try:
         context.load_cert_chain(_path(certificate), _path(key), password=_no_password)
@@ -57,7 +63,6 @@ def new_context(pair: pki.Pair) -> ssl.SSLContext:
     finally:
         os.close(certificate)
         os.close(key)
-    return context
 
 
 def default_pair() -> pki.Pair:

@@ -15,15 +15,17 @@ LARGEST_TRAILERS = 8192
 class ChunkedBody:
     """Follows one chunked body over any split of its bytes."""
 
-    __slots__ = ("_held", "_left", "_trailers", "done")
+    __slots__ = ("_held", "_in_trailers", "_left", "done", "trailers")
 
     def __init__(self) -> None:
         self._left = 0
         """Bytes until the end of the current chunk, its CRLF counted."""
         self._held = b""
         """The beginning of a line whose end has not come yet."""
-        self._trailers = False
+        self._in_trailers = False
         self.done = False
+        self.trailers = b""
+        """A block of header lines, once `done`."""
 
     def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
         """Reads on; returns how many bytes of `data` belong to the body, all of them until `done`.
@@ -53,10 +55,10 @@ class ChunkedBody:
         end = data.find(b"\n", at)
         stop = len(data) if end < 0 else end + 1
         self._held += data[at:stop]
-        if len(self._held) > (LARGEST_TRAILERS if self._trailers else LONGEST_LINE):
+        if len(self._held) > (LARGEST_TRAILERS if self._in_trailers else LONGEST_LINE):
             raise HeadError(400, "a line of the chunked body is too long")
         if end >= 0:
-            if self._trailers:
+            if self._in_trailers:
                 self._end_of_trailers()
             else:
                 self._size_line()
@@ -71,7 +73,7 @@ class ChunkedBody:
         if size:
             self._left = size + 2
         else:
-            self._trailers = True
+            self._in_trailers = True
 
     def _end_of_trailers(self) -> None:
         held = self._held
@@ -79,6 +81,7 @@ class ChunkedBody:
             self.done = True
         elif held.endswith(b"\r\n\r\n"):
             check_trailers(held[:-2])
+            self.trailers = held[:-2]
             self.done = True
         elif not held.endswith(b"\r\n"):
             raise HeadError(400, "a trailer is malformed")
@@ -90,3 +93,8 @@ def chunk(data: bytes) -> bytes:
 
 
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a body, with a block of trailer lines."""
+    return b"0\r\n%b\r\n" % trailers

@@ -37,7 +37,8 @@ from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.routes import Miss, Route
 
 if TYPE_CHECKING:
-    from meshkube.ingress.upstream import ResponseHead, Upstream
+    from meshkube.ingress.response_head import ResponseHead
+    from meshkube.ingress.upstream import Upstream
 
 # States of a connection, by what the next bytes from the client are.
 HEAD, BODY, WAIT, TUNNEL, LINGER, GONE = range(6)
@@ -504,6 +505,9 @@ class Http1Connection(asyncio.Protocol):
             self.transport.write(data)
         if end:
             self._finished()
+
+    def trailers(self, block: bytes) -> None:
+        """Chunks hold theirs, and an old client has no place for any."""
 
     def interim(self, head: ResponseHead) -> None:
         if self._minor:

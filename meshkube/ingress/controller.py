@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TLS_SECRETS = "type=kubernetes.io/tls"
+# Certificates and authorities; of the others, those that are many and large are left out.
+SECRETS = ",".join(
+    f"type!={kind}"
+    for kind in (
+        "helm.sh/release.v1",
+        "kubernetes.io/service-account-token",
+        "kubernetes.io/dockerconfigjson",
+        "bootstrap.kubernetes.io/token",
+    )
+)
 # Changes come in bursts: one reconcile serves them all.
 COALESCE = 0.02
 # A manifest may hold an Ingress before its Service: a fault must last to be worth an Event.
@@ -74,6 +83,7 @@ class Ingress:
         self.table = RouteTable()
         self.proxy = Proxy(self.table, settings or Settings(), self._spawn)
         self._certificates = Certificates()
+        self.proxy.pool.tls.secret = lambda key: self._secrets.get(key)  # noqa: PLW0108 -- followed later
         self._secret_problems: dict[str, str] = {}
         self._dirty: set[str] = set()
         self._tls_dirty = True
@@ -129,7 +139,7 @@ class Ingress:
     def _follow(self) -> None:
         of = self._informers.of
         self._ingresses = of(kinds.INGRESS)
-        self._secrets = of(kinds.SECRET, fields=TLS_SECRETS)
+        self._secrets = of(kinds.SECRET, fields=SECRETS)
         classes, services = of(kinds.INGRESS_CLASS), of(kinds.SERVICE)
         slices = of(kinds.ENDPOINT_SLICE)
         self._all: tuple[Informer, ...] = (

@@ -8,6 +8,7 @@ from typing import Any
 
 from meshkube.ingress.backends import Address, Backend
 from meshkube.ingress.settings import Settings
+from meshkube.ingress.via import PLAIN, Via
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -15,12 +16,16 @@ class Endpoint:
     """A pod's address and port as the proxy knows it, shared by all routes that lead there."""
 
     address: Address
+    via: Via = PLAIN
+    """How the pod is spoken to."""
     idle: list[Any] = field(default_factory=list)
     """Unused connections, the last used at the end: that one is taken first."""
     connections: set[Any] = field(default_factory=set)
     """All that are open."""
     attempts: set[Any] = field(default_factory=set)
     """Those being made: what ends each attempt."""
+    waiting: list[Any] = field(default_factory=list)
+    """Requests for the HTTP/2 connection that is being made."""
     active: int = 0
     """Requests under way."""
     failures: int = 0
@@ -85,11 +90,11 @@ class Balancer:
         return min(untried, key=lambda endpoint: endpoint.ejected_until, default=None)
 
 
-def balancer_of(backend: Backend, endpoint_at: Callable[[Address], Endpoint]) -> Balancer:
+def balancer_of(backend: Backend, endpoint_at: Callable[[Address, Via], Endpoint]) -> Balancer:
     """The backend's balancer, made anew when its addresses have changed."""
     balancer: Balancer | None = backend.balancer
     if balancer is None or balancer.addresses is not backend.addresses:
-        endpoints = [endpoint_at(address) for address in backend.addresses]
+        endpoints = [endpoint_at(address, backend.via) for address in backend.addresses]
         balancer = backend.balancer = Balancer(backend.addresses, endpoints)
         if len(endpoints) > 1:
             # Not every proxy and every change should begin at the first pod.

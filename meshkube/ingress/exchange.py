@@ -15,7 +15,8 @@ from meshkube.ingress.routes import Route
 
 if TYPE_CHECKING:
     from meshkube.ingress.proxy import Proxy
-    from meshkube.ingress.upstream import ResponseHead, Upstream
+    from meshkube.ingress.response_head import ResponseHead
+    from meshkube.ingress.upstream import Upstream
 
 
 class Downstream(Protocol):
@@ -34,6 +35,10 @@ class Downstream(Protocol):
 
     def more(self, data: bytes, end: bool) -> None:
         """The body goes on."""
+
+    def trailers(self, block: bytes) -> None:
+        """Header lines to follow the body, said before its end. Where the body is framed they are
+        in it."""
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx response."""
@@ -55,6 +60,34 @@ class Downstream(Protocol):
 
     def describe(self) -> dict[str, str]:
         """The request's facts, for a log line."""
+
+
+class PodTransport(Protocol):
+    """Where the request's bytes go: framed as in HTTP/1.1, whatever the pod speaks."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def abort(self) -> None: ...
+
+
+class PodSide(Protocol):
+    """The pod's side of an exchange: a connection, or one of the streams on it."""
+
+    endpoint: Endpoint
+    exchange: Exchange | None
+    write_paused: bool
+    """The pod does not keep up with the request's body."""
+
+    @property
+    def transport(self) -> PodTransport: ...
+
+    @property
+    def answering(self) -> bool:
+        """Whether some of the response is there."""
+
+    def release(self, reusable: bool) -> None:
+        """Back to the pool, or closed."""
 
 
 class Exchange:
@@ -97,7 +130,7 @@ class Exchange:
         self.upgrade = upgrade
         self.started = now = monotonic()
         self.deadline = now + proxy.response_timeout
-        self.upstream: Upstream | None = None
+        self.upstream: PodSide | None = None
         self.endpoint: Endpoint | None = None
         self.tried: tuple[Endpoint, ...] = ()
         self.last_failure = ""
@@ -178,15 +211,15 @@ class Exchange:
                 return
             idle.append(upstream)
         proxy.pool.connect(endpoint, self)
-        if not self.request_done:
+        if not self.request_done and self.upstream is None and not self.over:
             self.downstream.pause_body()
 
-    def _send(self, upstream: Upstream) -> None:
+    def _send(self, upstream: PodSide) -> None:
         self.upstream = upstream
         upstream.exchange = self
         upstream.transport.write(self.sent)
 
-    def connected(self, upstream: Upstream) -> None:
+    def connected(self, upstream: PodSide) -> None:
         """The connection that was asked for is there."""
         if self.over:
             upstream.release(True)
@@ -203,6 +236,22 @@ class Exchange:
         """Nothing was sent, so the next pod may be asked whatever the method is."""
         if not self.over:
             self._try_another(f"could not be connected to: {reason}")
+
+    def refused_by_pod(self, reason: str, *, reused: bool) -> None:
+        """The pod has done nothing with the request, so it may be sent again whatever the method
+        is: to the same pod where only a `reused` connection has come to its end."""
+        endpoint = self.endpoint
+        if self.over or endpoint is None:
+            return
+        if not (self.sent and self.request_done) or self.status:
+            self._leave()
+            self._fail(502, f"pod {endpoint} {reason}")
+        elif reused and endpoint.address in self.route.backend.addresses:
+            self.upstream = None
+            self.proxy.note_retry(self, f"pod {endpoint} {reason}")
+            self.proxy.pool.connect(endpoint, self)
+        else:
+            self._try_another(reason)
 
     def pod_left(self) -> None:
         """The pod was taken out of its Service with the request still unanswered. It may be gone,

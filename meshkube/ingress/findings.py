@@ -9,6 +9,7 @@ from typing import NamedTuple
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.ingress.annotations import problems
+from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.rules import bad_expressions, tls_rows
 
@@ -36,6 +37,8 @@ def findings(
         if route.backend.broken:
             found.add(Finding("BackendMissing", f"{route.rule}: {route.backend.problem}"))
     for problem in problems(meta.annotations(ingress)):
+        found.add(Finding("AnnotationUnsupported", problem))
+    for problem in via(meta.annotations(ingress), meta.namespace(ingress))[1]:
         found.add(Finding("AnnotationUnsupported", problem))
     for path in bad_expressions(ingress):
         found.add(Finding("PathUnsupported", f"{path} is taken literally: {EXPRESSIONS}"))

@@ -137,8 +137,8 @@ class Http2Connection(asyncio.Protocol):
             elif isinstance(event, ConnectionTerminated):
                 self._leaving = True
                 self._leave_when_idle()
-            elif isinstance(event, TrailersReceived):
-                pass
+            elif isinstance(event, TrailersReceived) and event.stream_id in self.streams:
+                self.streams[event.stream_id].request_trailers(event.headers)
 
     def _request(self, event: RequestReceived) -> None:
         number = event.stream_id

@@ -9,7 +9,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
 from meshkube.ingress import http2_head
-from meshkube.ingress.chunked import LAST_CHUNK, chunk
+from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import lines, sane_id
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
@@ -20,9 +20,12 @@ from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.routes import Miss
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshkube.ingress.http2 import Http2Connection
+    from meshkube.ingress.response_head import ResponseHead
     from meshkube.ingress.routes import Route
-    from meshkube.ingress.upstream import ResponseHead, Upstream
+    from meshkube.ingress.upstream import Upstream
 
 AHEAD = 262_144
 """Bytes of a response that may wait for the client's window before the pod is held back."""
@@ -47,11 +50,13 @@ class Http2Stream:
         self._held = 0
         """Bytes that the pod has not made room for: the client's window stays as much smaller."""
         self._paused = False
+        self._request_trailers = b""
         # The response's
         self._answering = False
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._ended = False
+        self._trailers: list[Header] = []
         self._holding = False
 
     # The request
@@ -125,13 +130,22 @@ class Http2Stream:
         else:
             self._connection.take(size, self.number)
 
+    def request_trailers(self, headers: Iterable[Header]) -> None:
+        """What follows the body; it goes on where the pod's framing has a place for it."""
+        try:
+            self._request_trailers = http2_head.trailer_block(headers)
+        except HeadError as error:
+            if self._exchange is not None:
+                self._exchange.refuse(error.status, error.reason)
+
     def request_ended(self) -> None:
         """The body's last byte is there."""
         if self._done:
             return
         self._done = True
         if self._exchange is not None:
-            self._exchange.more(LAST_CHUNK if self._chunked else b"", True)
+            ending = last_chunk(self._request_trailers) if self._chunked else b""
+            self._exchange.more(ending, True)
 
     def pause_body(self) -> None:
         self._paused = True
@@ -146,14 +160,24 @@ class Http2Stream:
     # The response
 
     def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
-        self._headers(http2_head.response(head.status, head.kept), False)
-        self._send(data[start:], end)
+        bare = end and len(data) == start
+        self._headers(http2_head.response(head.status, head.kept), bare)
+        if bare:
+            # gRPC tells "no answer but its status" by the end being in the head.
+            self._exchange = None
+            self._over()
+            self._connection.flush()
+        else:
+            self._send(data[start:], end)
 
     def respond_whole(self, head: ResponseHead, data: bytes) -> None:
         self.respond(head, head.body, data, head.size, True)
 
     def more(self, data: bytes, end: bool) -> None:
         self._send(data, end)
+
+    def trailers(self, block: bytes) -> None:
+        self._trailers = http2_head.headers_of(block)
 
     def interim(self, head: ResponseHead) -> None:
         self._headers(http2_head.response(head.status, head.kept), False, interim=True)
@@ -240,11 +264,18 @@ class Http2Stream:
             self._size -= len(data)
             h2.send_data(number, data)
         if self._ended:
-            h2.end_stream(number)
-            if not self._done:
-                # The rest of the request is of no use to anybody (RFC 9113, section 8.1).
-                self._connection.reset(number, ErrorCodes.NO_ERROR)
-            self._connection.over(self)
+            if self._trailers:
+                h2.send_headers(number, self._trailers, end_stream=True)
+            else:
+                h2.end_stream(number)
+            self._over()
+
+    def _over(self) -> None:
+        """The response is out."""
+        if not self._done:
+            # The rest of the request is of no use to anybody (RFC 9113, section 8.1).
+            self._connection.reset(self.number, ErrorCodes.NO_ERROR)
+        self._connection.over(self)
 
     def _balance(self) -> None:
         """Holds the pod back while the client does not keep up."""

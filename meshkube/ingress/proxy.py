@@ -14,11 +14,11 @@ from meshkube.ingress import paths
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, id_series
 from meshkube.ingress.http1 import HeadError, host_name
+from meshkube.ingress.pool import Pool, Spawn
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.routes import Miss, Route, RouteTable
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.stats import RouteStats
-from meshkube.ingress.upstream import Pool, Spawn
 
 log = logging.getLogger(__name__)
 

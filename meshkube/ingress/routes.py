@@ -14,11 +14,13 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.ingress.annotations import PLAIN, Policy, policy
 from meshkube.ingress.backends import Address, Backend, PortRef, resolve
+from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.rewriting import Captures
 from meshkube.ingress.rules import (
     PathType,
@@ -32,8 +34,11 @@ from meshkube.ingress.rules import (
     tls_rows,
 )
 from meshkube.ingress.stats import RouteStats
+from meshkube.ingress.via import Via
 
 _HOSTS_KEPT = 1024
+_Port: TypeAlias = tuple[PortRef, Via | None]
+"""Of a Service, and how an Ingress wants its pods spoken to."""
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -154,7 +159,7 @@ class RouteTable:
         self._classes: dict[str, Object] = {}
         self._ingresses: dict[str, Object] = {}
         self._entries: dict[str, _Entry] = {}
-        self._backends: dict[str, dict[PortRef, tuple[Backend, dict[Route, None]]]] = {}
+        self._backends: dict[str, dict[_Port, tuple[Backend, dict[Route, None]]]] = {}
         self._services: dict[str, Object] = {}
         self._slices: dict[str, dict[str, Object]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
@@ -326,7 +331,8 @@ class RouteTable:
     def _claim(
         self, key: str, ingress: Object, row: Row, kept: Mapping[tuple[str, ...], RouteStats]
     ) -> Route:
-        backend = self._backend(meta.namespace(ingress), row)
+        asked = via(meta.annotations(ingress), meta.namespace(ingress))[0]
+        backend = self._backend(meta.namespace(ingress), row, asked)
         path = "(default)" if row.type == "Default" else row.path
         stats = RouteStats(key, row.host, path, str(backend))
         route = Route(key, row.host, row.path, row.type, backend, _age(ingress), stats)
@@ -334,29 +340,29 @@ class RouteTable:
         route.policy = _policy(ingress, row.host)
         route.captures = row.captures
         if row.backend.service:
-            self._backends[backend.key][row.backend.port][1][route] = None
+            self._backends[backend.key][backend.port, asked][1][route] = None
         insort(self._hosts.setdefault(row.host, _Host()).claims(row.type, row.path), route)
         return route
 
-    def _backend(self, namespace: str, row: Row) -> Backend:
+    def _backend(self, namespace: str, row: Row, asked: Via | None) -> Backend:
         ref = row.backend
-        backend = Backend(namespace, ref.service, ref.port)
+        backend = Backend(namespace, ref.service, ref.port, asked=asked)
         if not ref.service:
             backend.problem = f"the backend is {ref.other}, and only Services are served"
             backend.broken = True
             return backend
         ports = self._backends.setdefault(backend.key, {})
-        if ref.port not in ports:
-            ports[ref.port] = (backend, {})
+        if (ref.port, asked) not in ports:
+            ports[ref.port, asked] = (backend, {})
             self._resolve_one(backend)
-        return ports[ref.port][0]
+        return ports[ref.port, asked][0]
 
     def _forget(self, route: Route) -> None:
         host = self._hosts[route.host]
         host.forget(route)
         if host.empty:
             del self._hosts[route.host]
-        key, port = route.backend.key, route.backend.port
+        key, port = route.backend.key, (route.backend.port, route.backend.asked)
         held = self._backends.get(key, {}).get(port)
         if held is None or route not in held[1]:
             return

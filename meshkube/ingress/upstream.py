@@ -1,88 +1,21 @@
-"""The pod's side: an HTTP/1.1 client connection, and the pool of them.
-
-A connection is made when none is free, kept while it may be used again, and given out last in,
-first out, so that those too many grow old and are closed.
-"""
+"""The pod's side in HTTP/1.1: one connection, its requests one after the other."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, cast
 
-from meshkube.ingress.backends import Address, Backend
+from meshkube.ingress.backends import Backend
 from meshkube.ingress.chunked import ChunkedBody
-from meshkube.ingress.endpoints import Balancer, Endpoint, balancer_of
-from meshkube.ingress.http1 import (
-    CHUNKED,
-    UNTIL_CLOSE,
-    HeadError,
-    parse_response_fields,
-    parse_status_line,
-)
+from meshkube.ingress.endpoints import Endpoint
+from meshkube.ingress.http1 import CHUNKED, UNTIL_CLOSE, HeadError
+from meshkube.ingress.response_head import NO_BODY, ResponseHead, parse_head
 from meshkube.ingress.settings import Settings
 
 if TYPE_CHECKING:
     from meshkube.ingress.exchange import Exchange
-
-log = logging.getLogger(__name__)
-
-_NO_BODY = frozenset({204, 304})
-_NEVER = -(1 << 62)
-
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
-"""Runs a coroutine in the TaskGroup of the ingress."""
-
-
-@dataclass(slots=True)
-class ResponseHead:
-    """A response's head, parsed once for as long as the pod repeats it byte for byte."""
-
-    status: int
-    line: bytes
-    """The status line, in HTTP/1.1, with its CRLF."""
-    kept: bytes
-    length: int | None
-    close: bool
-    upgrade: bytes
-    verbatim: bool
-    """The head as it came may go to an HTTP/1.1 client."""
-    wire: bytes
-    """The head for an HTTP/1.1 client that stays connected."""
-    size: int
-    """Of the head as it came, in bytes."""
-    body: int
-    """The length of the body where it is usual: given, and neither forbidden nor the last thing on
-    the connection; otherwise a number that no response can match."""
-
-
-def _parse_head(data: bytes, end: int) -> ResponseHead:
-    status, minor, line_end = parse_status_line(data)
-    block = data[line_end : end + 2]
-    fields = parse_response_fields(block)
-    line = data[:line_end] if minor else b"HTTP/1.1 " + data[9:line_end]
-    close = fields.close or (minor == 0 and not fields.keep_alive)
-    usual = status >= 200 and status not in _NO_BODY and not close and fields.length is not None
-    framing = b"Transfer-Encoding: chunked\r\n" if fields.length == CHUNKED else b""
-    return ResponseHead(
-        status,
-        line,
-        fields.kept,
-        fields.length,
-        close,
-        fields.upgrade,
-        bool(minor) and fields.verbatim,
-        b"".join((line, fields.kept, framing, b"\r\n")),
-        end + 4,
-        fields.length if usual and fields.length is not None and fields.length >= 0 else _NEVER,
-    )
 
 
 class Upstream(asyncio.Protocol):
@@ -193,7 +126,7 @@ class Upstream(asyncio.Protocol):
             start = head.size
         else:
             try:
-                head = _parse_head(data, end)
+                head = parse_head(data, end)
             except HeadError as error:
                 self._break(error.reason.removeprefix("it "))
                 return
@@ -210,7 +143,7 @@ class Upstream(asyncio.Protocol):
     def _begin(self, head: ResponseHead, data: bytes, start: int) -> None:
         exchange = cast("Exchange", self.exchange)
         length = head.length
-        if head.status in _NO_BODY or exchange.method == b"HEAD":
+        if head.status in NO_BODY or exchange.method == b"HEAD":
             length = 0
         elif length is None:
             length = UNTIL_CLOSE
@@ -285,6 +218,8 @@ class Upstream(asyncio.Protocol):
             data = data[:used]
         if payload is not None:
             data = b"".join(payload)
+            if chunks.trailers:
+                exchange.downstream.trailers(chunks.trailers)
         if chunks.done:
             self._finish(exchange)
         exchange.respond_more(data, chunks.done)
@@ -323,6 +258,16 @@ class Upstream(asyncio.Protocol):
         self._reused = True
         self.idle_since = monotonic()
         idle.append(self)
+
+    def left(self, backend: Backend) -> None:
+        """The pod does not serve this backend any longer, and may be gone without a word."""
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.route.backend is backend:
+                exchange.pod_left()
+        elif self in self.endpoint.idle:
+            self.endpoint.idle.remove(self)
+            self.release(False)
 
     def _break(self, reason: str) -> None:
         self._closed = True
@@ -387,109 +332,3 @@ def watch_over(connection: socket.socket, silence: float) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
-
-
-class Pool:
-    """Every connection to every pod."""
-
-    def __init__(self, settings: Settings, spawn: Spawn) -> None:
-        self._settings = settings
-        self._spawn = spawn
-        # Balancers and connections keep an endpoint alive; with the last of them it goes.
-        self._endpoints: WeakValueDictionary[Address, Endpoint] = WeakValueDictionary()
-
-    def balancer(self, backend: Backend) -> Balancer:
-        """The backend's balancer, up to date."""
-        return balancer_of(backend, self._endpoint)
-
-    def _endpoint(self, address: Address) -> Endpoint:
-        endpoint = self._endpoints.get(address)
-        if endpoint is None:
-            endpoint = self._endpoints[address] = Endpoint(address)
-        return endpoint
-
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Makes a connection, and tells the exchange how that went."""
-        self._spawn(self._connect(endpoint, exchange))
-
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        try:
-            await self._try(endpoint, exchange)
-        except Exception:
-            # One request's misfortune may not end the task group of all.
-            log.exception("the connection to a pod failed", extra={"pod": str(endpoint)})
-            exchange.refuse(500, "the ingress failed: its log says how")
-
-    async def _try(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        host, port = endpoint.address
-        try:
-            async with self._attempt(endpoint):
-                _, upstream = await loop.create_connection(
-                    lambda: Upstream(endpoint, self._settings), host, port
-                )
-        except TimeoutError:
-            seconds = loop.time() - started
-            self._connect_failed(endpoint, exchange, f"no connection within {seconds:.1f} s")
-        except OSError as error:
-            self._connect_failed(endpoint, exchange, _reason(error))
-        else:
-            endpoint.connected()
-            exchange.connected(upstream)
-
-    @asynccontextmanager
-    async def _attempt(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Limits the time for one attempt to connect, which `left` can cut short."""
-        async with asyncio.timeout(self._settings.connect_timeout) as limit:
-            endpoint.attempts.add(limit)
-            try:
-                yield
-            finally:
-                endpoint.attempts.discard(limit)
-
-    def left(self, backend: Backend, addresses: Iterable[Address]) -> None:
-        """These do not serve the backend any longer, and may be gone without a word: what they
-        have not begun to answer goes elsewhere, where that is safe."""
-        for address in addresses:
-            endpoint = self._endpoints.get(address)
-            if endpoint is None:
-                continue
-            for limit in endpoint.attempts:
-                if not limit.expired():
-                    limit.reschedule(asyncio.get_running_loop().time())
-            for upstream in tuple(endpoint.connections):
-                exchange = upstream.exchange
-                if exchange is None:
-                    self._drop_idle(upstream)
-                elif exchange.route.backend is backend:
-                    exchange.pod_left()
-
-    @staticmethod
-    def _drop_idle(upstream: Upstream) -> None:
-        if upstream in upstream.endpoint.idle:
-            upstream.endpoint.idle.remove(upstream)
-            upstream.release(False)
-
-    def _connect_failed(self, endpoint: Endpoint, exchange: Exchange, reason: str) -> None:
-        endpoint.failed(monotonic(), self._settings)
-        exchange.connect_failed(reason)
-
-    def sweep(self, now: float) -> None:
-        """Closes what was unused for too long."""
-        oldest = now - self._settings.upstream_idle
-        for endpoint in list(self._endpoints.values()):
-            while endpoint.idle and endpoint.idle[0].idle_since < oldest:
-                endpoint.idle.pop(0).release(False)
-
-    def close(self) -> None:
-        """Closes every unused connection."""
-        for endpoint in list(self._endpoints.values()):
-            while endpoint.idle:
-                endpoint.idle.pop().release(False)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or not error.errno:
-        return str(error) or type(error).__name__
-    return os.strerror(error.errno).lower()

@@ -67,7 +67,6 @@ UNUSABLE = {
     "allowlist-source-range": "home",
     "denylist-source-range": "",
     "use-regex": "maybe",
-    "backend-protocol": "GRPC",
     "proxy-http-version": "1.0",
     "proxy-buffering": "on",
     "proxy-request-buffering": "on",

@@ -188,7 +188,7 @@ async def test_faults_become_events_on_the_ingress(
             (
                 "web",
                 "CertificateUnusable",
-                "secret shop/gone does not exist, or is not of type kubernetes.io/tls",
+                "secret shop/gone does not exist",
             ),
             ("later", "BackendMissing", "shop.io/user: service shop/missing not found"),
             ("later", "Conflict", "shop.io/user already belongs to the older Ingress shop/web"),

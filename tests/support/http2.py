@@ -33,6 +33,8 @@ class Stream:
     body: bytearray = field(default_factory=bytearray)
     reset: int | None = None
     ended: bool = False
+    bare: bool = False
+    """Its head was all."""
 
     @property
     def status(self) -> int:
@@ -82,17 +84,23 @@ class Client:
         self.flush()
         return number
 
-    async def upload(self, path: str, body: bytes, *headers: Header) -> Stream:
-        """A POST with a body of any size: as much at a time as the windows let through."""
+    def open(self, method: str, path: str, *headers: Header) -> int:
+        """Sends the head of a request whose body is still to come; returns the stream."""
         number = self.h2.get_next_available_stream_id()
         self.streams[number] = Stream()
         pseudo = [
-            (b":method", b"POST"),
+            (b":method", method.encode()),
             (b":scheme", b"http"),
             (b":authority", b"a.io"),
             (b":path", path.encode()),
         ]
         self.h2.send_headers(number, [*pseudo, *headers])
+        self.flush()
+        return number
+
+    async def upload(self, path: str, body: bytes, *headers: Header) -> Stream:
+        """A POST with a body of any size: as much at a time as the windows let through."""
+        number = self.open("POST", path, *headers)
         while body:
             room = min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size)
             if room:
@@ -141,6 +149,7 @@ class Client:
         stream = self.streams.setdefault(event.stream_id, Stream())  # type: ignore[attr-defined]
         if isinstance(event, ResponseReceived):
             stream.headers = dict(event.headers)
+            stream.bare = event.stream_ended is not None
         elif isinstance(event, InformationalResponseReceived):
             stream.interim.append(dict(event.headers)[b":status"])
         elif isinstance(event, TrailersReceived):

@@ -1,0 +1,289 @@
+"""The pod's side in HTTP/2: one connection, many requests side by side (RFC 9113).
+
+An exchange writes to a stream what it would write to a connection in HTTP/1.1; the stream makes
+frames of it, and of the pod's frames what a response in HTTP/1.1 would have been. So nothing else
+has to know in which version a pod is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    Event,
+    InformationalResponseReceived,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error, ProtocolError
+from h2.settings import SettingCodes
+from h2.settings import Settings as H2Settings
+
+from meshkube.ingress.backends import Backend
+from meshkube.ingress.endpoints import Endpoint
+from meshkube.ingress.http2_frames import GoAwayFilter, error_name
+from meshkube.ingress.settings import Settings
+from meshkube.ingress.upstream import watch_over
+from meshkube.ingress.upstream_stream import PodStream
+
+if TYPE_CHECKING:
+    from meshkube.ingress.exchange import Exchange
+
+STREAMS = 128
+"""Requests side by side on one connection, where the pod allows more."""
+STREAM_WINDOW = 262_144
+"""Bytes of a response that wait here for a slow client."""
+CONNECTION_WINDOW = 16 * 1_048_576
+"""It is given back at once: a slow client holds up its own stream and no other."""
+_OWED = 1_048_576
+_LAST_NUMBER = 2**31 - 2 * STREAMS
+
+Ready = Callable[["Http2Upstream | None", str], None]
+
+
+class Http2Upstream(asyncio.Protocol):
+    """One connection to a pod."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, endpoint: Endpoint, settings: Settings, ready: Ready) -> None:
+        """`ready` is called once: with this connection when the pod has said its settings, or with
+        None and why not."""
+        self.endpoint = endpoint
+        self.settings = settings
+        self.scheme = b"https" if endpoint.via.tls is not None else b"http"
+        self.h2 = H2Connection(
+            H2Configuration(
+                client_side=True,
+                header_encoding=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.h2.local_settings = H2Settings(
+            client=True,
+            initial_values={
+                SettingCodes.ENABLE_PUSH: 0,
+                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_head,
+            },
+        )
+        self._ready: Ready | None = ready
+        self._filter = GoAwayFilter()
+        self._given = 0
+        """Streams handed out that have no number yet."""
+        self.streams: dict[int, PodStream] = {}
+        self.leaving = False
+        """No new requests on this one."""
+        self.write_paused = False
+        self.served = False
+        """It has answered: when it ends now, that says nothing about the pod."""
+        self.idle_since = monotonic()
+        self._owed = 0
+
+    # The event loop's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            watch_over(connection, self.settings.silence_timeout)
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
+        self.flush()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._handle(self.h2.receive_data(self._filter.feed(data)))
+        except ProtocolError as error:
+            if self._ready is not None:
+                self._settle("it does not speak HTTP/2")
+            self.end(f"broke the rules of HTTP/2 ({error})")
+            return
+        if self._filter.found is not None and not self.leaving:
+            self._go_away()
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.endpoint.connections.discard(self)
+        if self._ready is not None:
+            self._settle("it closed the connection before it said its settings")
+        how = "closed the connection without an answer"
+        if silent := isinstance(exc, TimeoutError):
+            how = "was not heard of any more"
+            self.endpoint.failed(monotonic(), self.settings)
+        self.leaving = True
+        for stream in self._taken():
+            stream.lost(how, reused=self.served and not silent)
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        self._push_all()
+
+    # What the pod says
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, RemoteSettingsChanged):
+                if self._ready is not None:
+                    self._settle("")
+                self._push_all()
+            elif isinstance(event, WindowUpdated):
+                if event.stream_id:
+                    if (stream := self.streams.get(event.stream_id)) is not None:
+                        stream.push()
+                else:
+                    self._push_all()
+            elif isinstance(event, DataReceived):
+                self._data(event)
+            else:
+                self._message(event)
+
+    def _message(self, event: Event) -> None:
+        stream = self.streams.get(getattr(event, "stream_id", 0))
+        if stream is None:
+            return
+        if isinstance(event, ResponseReceived):
+            self.served = True
+            stream.response(event.headers, ended=event.stream_ended is not None)
+        elif isinstance(event, InformationalResponseReceived):
+            stream.interim(event.headers)
+        elif isinstance(event, TrailersReceived):
+            stream.trailers(event.headers)
+        elif isinstance(event, StreamEnded):
+            stream.ended()
+        elif isinstance(event, StreamReset):
+            if event.error_code == ErrorCodes.REFUSED_STREAM:
+                stream.untouched("refused the request")
+            else:
+                stream.lost(f"reset the request ({error_name(event.error_code)})", reused=False)
+
+    def _data(self, event: DataReceived) -> None:
+        size = event.flow_controlled_length
+        self._owed += size
+        if self._owed >= _OWED:
+            self.h2.increment_flow_control_window(self._owed)
+            self._owed = 0
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.data(event.data, size)
+
+    def _settle(self, problem: str) -> None:
+        ready, self._ready = self._ready, None
+        assert ready is not None
+        if problem:
+            self.leaving = True
+            ready(None, problem)
+        else:
+            self.endpoint.connections.add(self)
+            ready(self, "")
+
+    def _go_away(self) -> None:
+        """Nothing new goes here; what the pod has not begun goes elsewhere, whatever it is."""
+        self.leaving = True
+        found = self._filter.found
+        assert found is not None
+        for number, stream in tuple(self.streams.items()):
+            if number > found.last:
+                stream.untouched(f"went away ({found})")
+        self._leave_when_idle()
+
+    def _push_all(self) -> None:
+        for stream in tuple(self.streams.values()):
+            stream.push()
+        self.flush()
+
+    # What streams need
+
+    @property
+    def room(self) -> int:
+        """How many more requests this connection can take now."""
+        if self.leaving or self.transport.is_closing():
+            return 0
+        limit = min(STREAMS, self.h2.remote_settings.max_concurrent_streams)
+        return limit - len(self.streams) - self._given
+
+    def stream(self) -> PodStream:
+        """For one request."""
+        self._given += 1
+        return PodStream(self)
+
+    def begin(self, stream: PodStream) -> int:
+        """The number of a stream that begins now."""
+        self._given -= 1
+        number = self.h2.get_next_available_stream_id()
+        self.streams[number] = stream
+        if number > _LAST_NUMBER:
+            self.leaving = True
+        return number
+
+    def unused(self) -> None:
+        """A stream that was handed out will not begin."""
+        self._given -= 1
+
+    def over(self, number: int) -> None:
+        """A stream has ended."""
+        self.streams.pop(number, None)
+        if not self.streams:
+            self.idle_since = monotonic()
+        self._leave_when_idle()
+
+    def reset(self, number: int, code: ErrorCodes) -> None:
+        """Ends one stream by force."""
+        try:
+            self.h2.reset_stream(number, code)
+        except H2Error:
+            return
+
+    def flush(self) -> None:
+        """Sends what h2 has made."""
+        data = self.h2.data_to_send()
+        if data and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def end(self, reason: str) -> None:
+        """Nothing that comes from here can be trusted any more."""
+        self.leaving = True
+        self.flush()
+        self.transport.close()
+        for stream in self._taken():
+            stream.lost(reason, reused=False, silent=False)
+
+    def _taken(self) -> list[PodStream]:
+        streams, self.streams = list(self.streams.values()), {}
+        return streams
+
+    def _leave_when_idle(self) -> None:
+        if self.leaving and not self.streams and not self._given:
+            self.flush()
+            self.transport.close()
+
+    # What the pool asks
+
+    def left(self, backend: Backend) -> None:
+        """The pod does not serve this backend any longer."""
+        for stream in tuple(self.streams.values()):
+            exchange: Exchange | None = stream.exchange
+            if exchange is not None and exchange.route.backend is backend:
+                exchange.pod_left()
+        self.sweep(monotonic())
+
+    def sweep(self, oldest: float) -> None:
+        """Closes the connection if it was unused since before `oldest`."""
+        if not self.streams and not self._given and self.idle_since < oldest:
+            self.leaving = True
+            self.transport.close()
