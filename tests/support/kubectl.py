@@ -1,8 +1,10 @@
-"""Which kubectl the tests drive."""
+"""Which kubectl the tests drive, and a way to."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import json
 import os
 import re
 import shutil
@@ -38,3 +40,37 @@ def why_not() -> str:
     if minor_version() >= OLDEST:
         return ""
     return f"needs kubectl 1.{OLDEST} or later on PATH, found {path() or 'none'}"
+
+
+class Kubectl:
+    """Runs kubectl as a user with nothing but the kubeconfig."""
+
+    def __init__(self, kubeconfig: Path, home: Path) -> None:
+        self.home = home
+        self.environment = {
+            "KUBECONFIG": str(kubeconfig),
+            "HOME": str(home),
+            "PATH": os.environ["PATH"],
+        }
+
+    async def __call__(
+        self, *arguments: str, stdin: object = "", code: int = 0, **environment: str
+    ) -> str:
+        """What it printed; what it complained of where it must fail. Nothing may come on stderr
+        when it succeeds: no warning. What is no text on stdin is sent as JSON."""
+        text = stdin if isinstance(stdin, str) else json.dumps(stdin)
+        process = await asyncio.create_subprocess_exec(
+            path(),
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.environment | environment,
+        )
+        async with asyncio.timeout(60):
+            out, err = await process.communicate(text.encode())
+        assert process.returncode == code, err.decode()
+        if code:
+            return err.decode()
+        assert err.decode() == ""
+        return out.decode()

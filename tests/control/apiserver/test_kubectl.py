@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from meshkube.api.kinds import DEPLOYMENT
 from tests.support import kubectl as tool
-from tests.support.api import Served, serving_api
+from tests.support.api import Served
+from tests.support.kubectl import Kubectl
 
 MANIFEST = """
 apiVersion: apps/v1
@@ -40,43 +39,9 @@ pytestmark = [
 ]
 
 
-class Kubectl:
-    """Runs kubectl as a user with nothing but the kubeconfig."""
-
-    def __init__(self, served: Served, home: Path) -> None:
-        self.home = home
-        self.served = served
-        self._environment = {
-            "KUBECONFIG": str(served.kubeconfig),
-            "HOME": str(home),
-            "PATH": os.environ["PATH"],
-        }
-
-    async def __call__(
-        self, *arguments: str, stdin: str = "", code: int = 0, **environment: str
-    ) -> str:
-        """What it printed. Nothing may come on stderr when it succeeds: no warning."""
-        process = await asyncio.create_subprocess_exec(
-            tool.path(),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment | environment,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate(stdin.encode())
-        assert process.returncode == code, err.decode()
-        if code:
-            return err.decode()
-        assert err.decode() == ""
-        return out.decode()
-
-
 @pytest.fixture
-async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
-    async with serving_api(tmp_path) as served:
-        yield Kubectl(served, tmp_path)
+def kubectl(served: Served, tmp_path: Path) -> Kubectl:
+    return Kubectl(served.kubeconfig, tmp_path)
 
 
 @pytest.fixture
@@ -109,7 +74,7 @@ async def test_diff_shows_only_what_would_change(web: Kubectl) -> None:
         "-f",
         str(file),
         stdout=asyncio.subprocess.PIPE,
-        env={**web._environment},
+        env=web.environment,
     )
     out, _ = await process.communicate()
     lines = [line for line in out.decode().splitlines() if re.match(r"[-+] ", line)]
@@ -155,7 +120,7 @@ async def test_a_watch_follows(web: Kubectl) -> None:
         "deploy",
         "-w",
         stdout=asyncio.subprocess.PIPE,
-        env=web._environment,
+        env=web.environment,
     )
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -234,12 +199,12 @@ async def test_create_run_and_expose(kubectl: Kubectl) -> None:
     assert "AlreadyExists" in await kubectl("create", "namespace", "shop", code=1)
 
 
-async def test_delete_and_wait(web: Kubectl) -> None:
+async def test_delete_and_wait(web: Kubectl, served: Served) -> None:
     assert await web("wait", "--for=jsonpath={.spec.replicas}=2", "deploy/web") == (
         "deployment.apps/web condition met\n"
     )
     waiting = asyncio.create_task(web("wait", "--for=delete", "deploy/web", "--timeout=30s"))
-    cache = web.served.registry.feed.cache(DEPLOYMENT)
+    cache = served.registry.feed.cache(DEPLOYMENT)
     async with asyncio.timeout(30):
         while not cache.watching:
             await asyncio.sleep(0.02)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import kubectl as tool
-from tests.support.api import serving_api
+from tests.support.api import Served
 from tests.support.custom import WIDGET_SPEC, WIDGET_STATUS, crd, version, widget
+from tests.support.kubectl import Kubectl
 
 pytestmark = [
     pytest.mark.kubectl,
@@ -46,46 +44,15 @@ def definition() -> dict:
     return made
 
 
-class Kubectl:
-    """Runs kubectl with nothing but the kubeconfig."""
-
-    def __init__(self, kubeconfig: Path, home: Path) -> None:
-        self._environment = {
-            "KUBECONFIG": str(kubeconfig),
-            "HOME": str(home),
-            "PATH": os.environ["PATH"],
-        }
-
-    async def __call__(self, *arguments: str, stdin: object = None, code: int = 0) -> str:
-        """What it printed; what it complained of where it must fail."""
-        process = await asyncio.create_subprocess_exec(
-            tool.path(),
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
-        )
-        text = json.dumps(stdin).encode() if stdin is not None else b""
-        async with asyncio.timeout(60):
-            out, err = await process.communicate(text)
-        assert process.returncode == code, err.decode()
-        if code:
-            return err.decode()
-        assert err.decode() == ""
-        return out.decode()
-
-
 @pytest.fixture
-async def kubectl(tmp_path: Path) -> AsyncIterator[Kubectl]:
-    async with serving_api(tmp_path) as served:
-        run = Kubectl(served.kubeconfig, tmp_path)
-        out = await run("apply", "-f", "-", stdin=definition())
-        assert out == "customresourcedefinition.apiextensions.k8s.io/widgets.example.com created\n"
-        await run("wait", "--for=condition=Established", "crd/widgets.example.com")
-        out = await run("apply", "-f", "-", stdin=widget(note="hello"))
-        assert out == "widget.example.com/w created\n"
-        yield run
+async def kubectl(served: Served, tmp_path: Path) -> Kubectl:
+    run = Kubectl(served.kubeconfig, tmp_path)
+    out = await run("apply", "-f", "-", stdin=definition())
+    assert out == "customresourcedefinition.apiextensions.k8s.io/widgets.example.com created\n"
+    await run("wait", "--for=condition=Established", "crd/widgets.example.com")
+    out = await run("apply", "-f", "-", stdin=widget(note="hello"))
+    assert out == "widget.example.com/w created\n"
+    return run
 
 
 async def test_apply_get_and_columns(kubectl: Kubectl) -> None:

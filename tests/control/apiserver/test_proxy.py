@@ -10,9 +10,9 @@ from aiohttp import web
 
 from meshkube.api import kinds
 from meshkube.api.types import Object
-from meshkube.control.apiserver.local import LocalClient
 from tests.support.api import Served
 from tests.support.asking import Asker
+from tests.support.fake_node import serving_node
 
 BASE = "/api/v1/namespaces/default"
 PAGE = b'<html><a href="/x">x</a><a href="http://10.1.0.5:8080/y">y</a></html>'
@@ -79,26 +79,20 @@ def service(name: str) -> Object:
 @pytest.fixture
 async def node(served: Served) -> AsyncIterator[Node]:
     node = Node()
-    runner = web.ServerRunner(web.Server(node.handle), shutdown_timeout=1)
-    await runner.setup()
-    tls = served.credentials.server_context("node-server", require_client=True)
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    client = LocalClient(served.registry)
-    status = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": runner.addresses[0][1]}},
-    }
-    await client.create(kinds.NODE, {"metadata": {"name": "n1"}, "status": status})
-    await client.create(kinds.POD, pod("p"))
-    await client.patch(
-        kinds.POD, "p", {"status": pod("p", "10.1.0.5")["status"]}, "default", subresource="status"
-    )
-    await client.create(kinds.POD, pod("new"))
-    for name in ("inside", "nobody"):
-        await client.create(kinds.SERVICE, service(name))
-    await client.create(kinds.ENDPOINT_SLICE, endpoints("inside", "10.1.0.5", "p"))
-    yield node
-    await runner.cleanup()
+    async with serving_node(served, node.handle) as client:
+        await client.create(kinds.POD, pod("p"))
+        await client.patch(
+            kinds.POD,
+            "p",
+            {"status": pod("p", "10.1.0.5")["status"]},
+            "default",
+            subresource="status",
+        )
+        await client.create(kinds.POD, pod("new"))
+        for name in ("inside", "nobody"):
+            await client.create(kinds.SERVICE, service(name))
+        await client.create(kinds.ENDPOINT_SLICE, endpoints("inside", "10.1.0.5", "p"))
+        yield node
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.relay import container_of
 from tests.support.api import Served
 from tests.support.asking import Asker
+from tests.support.fake_node import serving_node
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -66,28 +67,18 @@ class Node:
 async def node(served: Served) -> AsyncIterator[Node]:
     """A node of the cluster, with a pod `p` on it."""
     node = Node()
-    runner = web.ServerRunner(web.Server(node.handle), shutdown_timeout=1)
-    await runner.setup()
-    tls = served.credentials.server_context("node-server", require_client=True)
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    client = LocalClient(served.registry)
-    status = {
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": runner.addresses[0][1]}},
-    }
-    await client.create(kinds.NODE, {"metadata": {"name": "n1"}, "status": status})
-    containers = [{"name": "c", "image": "x"}, {"name": "missing", "image": "x"}]
-    pod = {
-        "metadata": {
-            "name": "p",
-            "namespace": "default",
-            "annotations": {"kubectl.kubernetes.io/default-container": "c"},
-        },
-        "spec": {"containers": containers, "nodeName": "n1"},
-    }
-    await client.create(kinds.POD, pod)
-    yield node
-    await runner.cleanup()
+    async with serving_node(served, node.handle) as client:
+        containers = [{"name": "c", "image": "x"}, {"name": "missing", "image": "x"}]
+        pod = {
+            "metadata": {
+                "name": "p",
+                "namespace": "default",
+                "annotations": {"kubectl.kubernetes.io/default-container": "c"},
+            },
+            "spec": {"containers": containers, "nodeName": "n1"},
+        }
+        await client.create(kinds.POD, pod)
+        yield node
 
 
 async def test_a_log_is_streamed_as_it_comes(ask: Asker, node: Node) -> None:
