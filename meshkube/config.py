@@ -149,6 +149,19 @@ class Config:
         " empty: registries.json in the data directory",
         None,
     )
+    eviction_hard: str = _setting(
+        "below what the node evicts pods, such as memory.available<100Mi,pid.available<1k;"
+        " `none`: never; empty: as the kubelet",
+        "",
+    )
+    eviction_pressure_transition_period: str = _setting(
+        "how long a node says that it is short of something after it no longer is", "5m"
+    )
+    image_gc_high_threshold: int = _setting(
+        "percent of the disk in use from which on unused images are taken away; 100: never", 85
+    )
+    image_gc_low_threshold: int = _setting("percent of the disk in use down to which they are", 80)
+    minimum_image_age: str = _setting("how long an unused image stays at least", "2m")
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
     node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
     node_grace: int = _setting("seconds without one until a node counts as unreachable", 20)
@@ -371,6 +384,15 @@ def _seconds(value: int) -> None:
         raise ValueError(f"{value} is not a number of seconds above 0")
 
 
+def _percent(value: int) -> None:
+    if not 0 <= value <= 100:
+        raise ValueError(f"{value} is not a percentage (0-100)")
+
+
+def _time(value: str) -> None:
+    _duration(value)
+
+
 def _no_less_than_0(value: int) -> None:
     if value < 0:
         raise ValueError(f"{value} is less than 0")
@@ -440,6 +462,10 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "node_port": _port,
     "node_ports": _port_range,
     "node_heartbeat": _seconds,
+    "eviction_pressure_transition_period": _time,
+    "image_gc_high_threshold": _percent,
+    "image_gc_low_threshold": _percent,
+    "minimum_image_age": _time,
     "node_grace": _seconds,
     "default_toleration_seconds": _no_less_than_0,
     "runtime": _one_of("docker", "hollow"),

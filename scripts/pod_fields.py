@@ -89,7 +89,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     (
         "containers[].resources.limits",
         DONE,
-        "cpu and memory; others, as ephemeral-storage, count for scheduling and quota only",
+        "cpu, memory and ephemeral-storage; others count for scheduling and quota only",
     ),
     ("containers[].resources.requests", DONE, "scheduling, CPU shares, quality of service"),
     ("containers[].restartPolicy", DONE, "`Always` in initContainers: sidecars"),

@@ -15,7 +15,7 @@ from meshkube.aside import Aside
 from meshkube.client import Client
 from meshkube.client.across import AcrossClient
 from meshkube.clock import Clock
-from meshkube.config import Config
+from meshkube.config import Config, ConfigError, duration
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
 from meshkube.dataplane.announcer import Announcer
@@ -27,12 +27,15 @@ from meshkube.dns.server import DnsServer
 from meshkube.dns.upstream import host_search, host_servers
 from meshkube.ingress.controller import Ingress
 from meshkube.metrics import REGISTRY
+from meshkube.node import thresholds
 from meshkube.node.agent import NodeAgent
+from meshkube.node.collector import Limits
 from meshkube.node.docker import DockerRuntime
 from meshkube.node.hollow import HollowRuntime
 from meshkube.node.image_peers import ImagePeers
 from meshkube.node.runtime import Runtime
 from meshkube.node.server import NodeServer
+from meshkube.node.thresholds import Threshold
 from meshkube.parts import Part
 
 
@@ -58,6 +61,29 @@ class Host:
 def registry_config(config: Config) -> Path:
     """The file with the node's own credentials for registries; it need not be there."""
     return config.registry_config or config.data_dir / "registries.json"
+
+
+def eviction(config: Config) -> tuple[Threshold, ...]:
+    """Below what the node evicts pods. Raises `ConfigError`."""
+    text = config.eviction_hard
+    if text == "none" or (not text and config.runtime == "hollow"):
+        # Pods without processes take nothing, so ending them gives nothing back.
+        return ()
+    try:
+        return thresholds.parse(text or thresholds.DEFAULT)
+    except ValueError as error:
+        raise ConfigError(f"--eviction-hard: {error}") from None
+
+
+def image_limits(config: Config) -> Limits:
+    """When unused images go. Raises `ConfigError`."""
+    high, low = config.image_gc_high_threshold, config.image_gc_low_threshold
+    if low > high:
+        raise ConfigError(
+            f"--image-gc-low-threshold: {low} is above --image-gc-high-threshold, {high}"
+        )
+    age = duration(config.minimum_image_age, "--minimum-image-age")
+    return Limits(high=high, low=low, minimum_age=age.total_seconds())
 
 
 def address(config: Config) -> str:
@@ -169,6 +195,11 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         peers=_image_peers(config, host),
         roles=host.roles,
         registry_config=registry_config(config),
+        eviction=eviction(config),
+        eviction_transition=duration(
+            config.eviction_pressure_transition_period, "--eviction-pressure-transition-period"
+        ).total_seconds(),
+        image_limits=image_limits(config),
         annotations=host.annotations,
         clock=clock,
     )

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.client.base import Client
-from meshkube.client.events import EventRecorder
+from meshkube.client.events import EventRecorder, Type
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
-from meshkube.node import nodestatus
+from meshkube.node import nodestatus, signals
+from meshkube.node.collector import Collector, Limits
+from meshkube.node.evictor import TRANSITION, Evictor
 from meshkube.node.handlers import Handlers
 from meshkube.node.image_peers import ImagePeers
 from meshkube.node.images import Images
@@ -30,6 +32,7 @@ from meshkube.node.records import Records
 from meshkube.node.references import References
 from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
+from meshkube.node.thresholds import Threshold
 from meshkube.node.version import KUBELET_VERSION
 from meshkube.node.worker import PodWorker, adopted
 
@@ -68,6 +71,9 @@ class NodeAgent:
         version: str = KUBELET_VERSION,
         max_pods: int = nodestatus.MAX_PODS,
         registry_config: Path | None = None,
+        eviction: Sequence[Threshold] = (),
+        eviction_transition: float = TRANSITION,
+        image_limits: Limits | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
@@ -107,8 +113,34 @@ class NodeAgent:
             max_pods=max_pods,
             data_dir=data_dir,
             not_ready=self._not_ready,
+            pressure=lambda: self._evictor.conditions,
+            tell=lambda reason, message: self._tell("Normal", reason, message),
             images=self.images.report,
             runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",
+        )
+
+        self._image_directory: Path | None = None
+        self._recorder: EventRecorder | None = None
+        self._evictor = Evictor(
+            limits=tuple(eviction),
+            transition=eviction_transition,
+            clock=self._clock,
+            runtime=runtime,
+            look=lambda: signals.read(data_dir, self._image_directory),
+            pods=lambda: list(self._workers.values()),
+            reclaim=self._reclaim,
+            tell=self._tell,
+            changed=self._registration.look_again,
+        )
+        self._collector = Collector(
+            images=self.images,
+            clock=self._clock,
+            limits=image_limits or Limits(),
+            pods_directory=data_dir / "pods",
+            directory=lambda: self._image_directory,
+            in_use=self._records.image_ids,
+            uids=self._known_uids,
+            tell=self._tell,
         )
 
     @property
@@ -154,7 +186,9 @@ class NodeAgent:
         pods = informers.of(kinds.POD, fields=f"spec.nodeName={self._name}")
         node = informers.of(kinds.NODE, fields=f"metadata.name={self._name}")
         volumes = LocalVolumes(self._client, self._name, self._data_dir / "volumes", self._clock)
-        recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
+        self._recorder = recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
+        # Before the first pod is looked at: it may be one too many.
+        await self._evictor.observe()
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._kit = self._make_kit(group, recorder, services.list)
@@ -169,6 +203,8 @@ class NodeAgent:
             pods.subscribe(self._pod_changed)
             self._pods_known = True
             self._adopt_orphans()
+            group.create_task(self._evictor.run(), name="eviction")
+            group.create_task(self._collector.run(), name="garbage collection")
             ready()
             await asyncio.Event().wait()
 
@@ -201,6 +237,7 @@ class NodeAgent:
             allocatable=nodestatus.allocatable(self._machine),
             memory_capacity=self._machine.memory,
             network_ready=lambda: not self._network_trouble,
+            refused=self._evictor.refused,
         )
 
     # Pods
@@ -258,6 +295,28 @@ class NodeAgent:
         for worker in list(self._workers.values()):
             worker.look_again()
 
+    # Room on the node
+
+    def _tell(self, type: Type, reason: str, message: str) -> None:
+        """Records an Event of the node."""
+        node = self._registration.node
+        if self._recorder is not None and node is not None:
+            about = {"apiVersion": "v1", "kind": "Node", **node}
+            self._recorder.event(about, type, reason, message)
+
+    def _known_uids(self) -> set[str] | None:
+        if not (self._records.complete and self._pods_known):
+            return None
+        return self._records.uids() | self._workers.keys()
+
+    async def _reclaim(self) -> None:
+        for worker in list(self._workers.values()):
+            worker.reclaim()
+        try:
+            await self._collector.free()
+        except (RuntimeFailure, OSError) as failure:
+            log.warning("images not collected", extra={"reason": str(failure)})
+
     # The runtime
 
     async def _follow_runtime(self) -> None:
@@ -287,6 +346,7 @@ class NodeAgent:
     async def _runtime_found(self) -> None:
         info = await self._runtime.info()
         self._runtime_version = f"{info.name}://{info.version}"
+        self._image_directory = await asyncio.to_thread(_directory, info.directory)
         self._records.replace(await self._runtime.list())
         if self._runtime_trouble:
             log.info("container runtime answers", extra={"version": self._runtime_version})
@@ -296,6 +356,7 @@ class NodeAgent:
         self._registration.look_again()
         self._adopt_orphans()
         self._all_look_again()
+        self._evictor.look_again()
         await self.images.refresh()
 
     def _images_changed(self) -> None:
@@ -351,3 +412,9 @@ class NodeAgent:
             if self._network_trouble:
                 await self._clock.sleep(1.0)
                 self._network_wake.set()
+
+
+def _directory(name: str) -> Path | None:
+    """Where the runtime keeps images, if that is on this host."""
+    path = Path(name)
+    return path if name and path.is_dir() else None

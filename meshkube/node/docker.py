@@ -26,7 +26,8 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import docker_images, image_names, pause, pod_network
+from meshkube.node import docker_disk, docker_images, image_names, pause, pod_network
+from meshkube.node.disk_usage import Taken
 from meshkube.node.docker_exec import DockerAttached, DockerExec
 from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
@@ -123,7 +124,15 @@ class DockerRuntime:
         major, _, minor = str(version.get("ApiVersion", "1.41")).partition(".")
         self._api = (int(major), int(minor))
         self._machine = str(version.get("Arch") or os.uname().machine)
-        return RuntimeInfo("docker", str(version.get("Version", "unknown")))
+        return RuntimeInfo(
+            "docker", str(version.get("Version", "unknown")), await self._directory()
+        )
+
+    async def _directory(self) -> str:
+        if urlsplit(self._url).scheme != "unix":
+            return ""
+        with _failures():
+            return str((await self._docker.system.info()).get("DockerRootDir") or "")
 
     async def ensure_network(self, cidr: str) -> None:
         """Raises `RuntimeFailure` where a network of that name has another subnet."""
@@ -387,6 +396,11 @@ class DockerRuntime:
 
     def _prefix(self) -> str:
         return f"/v{self._api[0]}.{self._api[1]}"
+
+    async def disk_use(self, id: str) -> Taken:
+        inspected = await self._inspected(id)
+        with _failures():
+            return await docker_disk.use(self._docker, inspected)
 
     async def stats(self, id: str) -> Stats | None:
         # One sample: for a second one, to compare with, Docker would wait a second or two.

@@ -10,6 +10,7 @@ import aiodocker
 import orjson
 
 from meshkube.node import docker_convert as convert
+from meshkube.node.image_ledger import PINNED
 from meshkube.node.runtime import ImageArchiveFailure, LocalImage
 
 _NO_NAME = "<none>"
@@ -22,7 +23,10 @@ async def listed(docker: aiodocker.Docker) -> list[LocalImage]:
         names = [name for name in one.get("RepoTags") or () if _NO_NAME not in name]
         digests = [name for name in one.get("RepoDigests") or () if _NO_NAME not in name]
         if names or digests:
-            found.append(LocalImage(str(one["Id"]), (*digests, *names), int(one.get("Size") or 0)))
+            labels = one.get("Labels") or {}
+            pinned = any(labels.get(label) in ("pinned", "true") for label in PINNED)
+            size = int(one.get("Size") or 0)
+            found.append(LocalImage(str(one["Id"]), (*digests, *names), size, pinned))
     return found
 
 

@@ -19,4 +19,5 @@ def stats_of(found: Mapping[str, Any]) -> Stats | None:
     # File pages not used lately can be dropped at once: not part of the working set.
     inactive = details.get("total_inactive_file", details.get("inactive_file", 0))
     working_set = max(0, int(memory["usage"]) - int(inactive))
-    return Stats(datetime.now(UTC), int(cpu), working_set)
+    processes = int((found.get("pids_stats") or {}).get("current") or 0)
+    return Stats(datetime.now(UTC), int(cpu), working_set, processes)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 from meshkube.clock import Clock, SystemClock
+from meshkube.node.disk_usage import Taken
 from meshkube.node.registry_auth import Credential
 from meshkube.node.runtime import (
     SANDBOX,
@@ -196,6 +197,9 @@ class HollowRuntime:
 
     async def connect(self, sandbox: Record, port: int) -> StreamPipe:
         raise RuntimeFailure(NO_PROCESS)
+
+    async def disk_use(self, id: str) -> Taken:
+        return Taken()
 
     async def stats(self, id: str) -> Stats | None:
         record = self._get(id)

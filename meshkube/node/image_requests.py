@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import orjson
 from aiohttp import web
 
 from meshkube.node.image_peers import ID_HEADER
 from meshkube.node.images import Images
+from meshkube.node.permission import is_master
 from meshkube.node.runtime import ImageArchiveFailure, Runtime
 
 SAVED_AT_ONCE = 4
@@ -41,6 +43,9 @@ class ImageRequests:
         image = await self._runtime.image(name) if name else None
         if image is None:
             raise web.HTTPNotFound(text=f'image "{name}" is not on this node')
+        if self._images.is_private(image.id) and not is_master(peer_certificate(request)):
+            # Which of its pods may have it only the registry can say.
+            raise web.HTTPNotFound(text=f'image "{name}" came with a pull secret')
         headers = {"Content-Type": "application/x-tar", ID_HEADER: image.id}
         response = web.StreamResponse(headers=headers)
         async with self._places:
@@ -62,6 +67,12 @@ class ImageRequests:
         except ImageArchiveFailure as failure:
             raise web.HTTPBadRequest(text=str(failure)) from failure
         return web.json_response(body=orjson.dumps({"images": names}))
+
+
+def peer_certificate(request: web.Request) -> Mapping[str, Any] | None:
+    """Of who asks, as `ssl` describes one."""
+    transport = request.transport
+    return transport.get_extra_info("peercert") if transport is not None else None
 
 
 async def _body(request: web.Request) -> AsyncIterator[bytes]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.node import image_archive, image_names, registry_auth
+from meshkube.node import image_archive, image_ledger, image_names, registry_auth
 from meshkube.node.image_peers import ImagePeers, Load
 from meshkube.node.registry_auth import Credential, Entry
 from meshkube.node.runtime import (
@@ -79,6 +79,12 @@ class Images:
         self._changed = changed
         self._locks: dict[str, asyncio.Lock] = {}
         self._listed: list[LocalImage] | None = None
+        self._file = directory / "images.json"
+        self._ledger = image_ledger.load(_content(self._file), self._now())
+        self._written = self._ledger.dump()
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
 
     async def present(self, reference: str, policy: Policy) -> Image | None:
         """The image, where nothing needs to be pulled. Raises `NeverPull`, `RuntimeFailure`."""
@@ -89,6 +95,8 @@ class Images:
             raise NeverPull(
                 f'Container image "{reference}" is not present with pull policy of Never'
             )
+        if image is not None:
+            self._ledger.note(image.id, self._now())
         return image
 
     async def pull(
@@ -110,6 +118,7 @@ class Images:
                     image = await self._runtime.image(reference) if node else None
             if image is None:
                 image = await self._from_registry(reference, credentials)
+            self._ledger.note(image.id, self._now())
             seconds = self._clock.monotonic() - started
         await self.refresh()
         return Fetched(image, seconds, started - asked, node)
@@ -124,7 +133,10 @@ class Images:
         tried: list[Credential | None] = [*registry_auth.matching(credentials, name)]
         for credential in tried or [None]:
             try:
-                return await self._runtime.pull(reference, credential)
+                image = await self._runtime.pull(reference, credential)
+                private = credential is not None
+                self._ledger.note_pull(image.id, self._now(), private=private)
+                return image
             except ImagePullFailure as failure:
                 failures.append(failure)
         if len(failures) == 1:
@@ -151,8 +163,37 @@ class Images:
     async def load(self, archive: AsyncIterator[bytes]) -> list[str]:
         """The names of what was in an archive. Raises `RuntimeFailure`."""
         names = await self._runtime.load_image(archive)
+        for name in names:
+            image = await self._runtime.image(name)
+            if image is not None:
+                self._ledger.note(image.id, self._now())
         await self.refresh()
         return names
+
+    def is_private(self, id: str) -> bool:
+        """Whether a registry gave the image only to somebody whom it knows."""
+        return self._ledger.is_private(id)
+
+    async def follow(self, in_use: Collection[str]) -> None:
+        """Notes which images are used, by id, and keeps that on disk. Raises `RuntimeFailure`,
+        `OSError`."""
+        present = [image.id for image in await self._runtime.images()]
+        self._ledger.follow(present, in_use, self._now())
+        content = self._ledger.dump()
+        if content != self._written:
+            await asyncio.to_thread(_write, self._file, content)
+            self._written = content
+
+    async def victims(self, in_use: Collection[str], minimum_age: float) -> list[LocalImage]:
+        """What may go, in that order. Raises `RuntimeFailure`."""
+        images = await self._runtime.images()
+        return self._ledger.victims(images, in_use, self._now(), minimum_age)
+
+    async def remove(self, image: LocalImage) -> None:
+        """Takes all its names away, and so the image. Raises `RuntimeFailure` where a container has
+        it."""
+        for name in reversed(image.names):
+            await self._runtime.remove_image(name)
 
     async def listed(self) -> list[LocalImage]:
         """All that have a name. Raises `RuntimeFailure`."""
@@ -183,3 +224,18 @@ class Images:
 async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
     while piece := await asyncio.to_thread(file.read, PIECE):
         yield piece
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(".new")
+    fresh.write_bytes(content)
+    fresh.replace(file)

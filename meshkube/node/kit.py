@@ -16,6 +16,7 @@ from meshkube.node.images import Images
 from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records
 from meshkube.node.references import References
+from meshkube.node.refusals import Ending
 from meshkube.node.runtime import Runtime
 
 
@@ -44,6 +45,8 @@ class Kit:
     allocatable: dict[str, str]
     memory_capacity: int
     network_ready: Callable[[], bool]
+    refused: Callable[[Object], Ending | None]
+    """Why a new pod is not taken on now: the node runs short of something."""
 
 
 def container_event(

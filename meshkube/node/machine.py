@@ -34,15 +34,6 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Pressure:
-    """What runs short now."""
-
-    memory: bool
-    disk: bool
-    processes: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Used:
     """What the whole host uses now."""
 
@@ -62,7 +53,7 @@ def read_used() -> Used:
     ticks = user + nice + system + irq + softirq + steal
     return Used(
         cpu_nanoseconds=ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
-        memory=max(0, _memory("MemTotal") - _memory("MemAvailable")),
+        memory=max(0, memory_field("MemTotal") - memory_field("MemAvailable")),
         booted=datetime.fromtimestamp(int(fields["btime"][0]), UTC),
     )
 
@@ -71,7 +62,7 @@ def read_machine(data_dir: Path) -> Machine:
     machine_id = _first_line("/etc/machine-id")
     return Machine(
         cpus=os.cpu_count() or 1,
-        memory=_memory("MemTotal"),
+        memory=memory_field("MemTotal"),
         disk=_disk(data_dir)[0],
         architecture=_ARCHITECTURES.get(platform.machine(), platform.machine()),
         kernel=platform.release(),
@@ -84,20 +75,7 @@ def read_machine(data_dir: Path) -> Machine:
 
 def total_memory() -> int:
     """Bytes."""
-    return _memory("MemTotal")
-
-
-def read_pressure(data_dir: Path) -> Pressure:
-    """The kubelet's hard limits: 100 MiB of memory, a tenth of the disk; and a twentieth of the
-    process ids."""
-    total, free = _disk(data_dir)
-    most = int(_first_line("/proc/sys/kernel/pid_max") or 32768)
-    used = int((_first_line("/proc/loadavg") or "0 0 0 1/1").split()[3].partition("/")[2])
-    return Pressure(
-        memory=_memory("MemAvailable") < 100 * 1024 * 1024,
-        disk=free < total // 10,
-        processes=used > most * 19 // 20,
-    )
+    return memory_field("MemTotal")
 
 
 def host_resolver() -> Resolver:
@@ -129,7 +107,8 @@ def default_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def _memory(field: str) -> int:
+def memory_field(field: str) -> int:
+    """Bytes, by the name in /proc/meminfo; 0 where it is not there."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name == field:

@@ -100,6 +100,13 @@ class PodDirectory:
             shutil.rmtree(old, ignore_errors=True)
         return True
 
+    def erase_empty_dir(self, name: str) -> None:
+        """Gives back the disk or memory that an emptyDir takes. Raises `OSError`."""
+        path = self.volume_path(name)
+        if is_mounted(path):
+            _unmount(path)
+        shutil.rmtree(path, ignore_errors=True)
+
     def remove(self) -> None:
         """Takes everything away: what is mounted is unmounted first, and where that fails nothing
         is touched, for it may be somebody's data. Raises `OSError`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.node.machine import Machine, Pressure
+from meshkube.node.machine import Machine
+from meshkube.node.thresholds import Condition
 
 MAX_PODS = 110
 # What the kubelet keeps back by default.
@@ -72,7 +73,7 @@ def status(
     port: int,
     machine: Machine,
     max_pods: int,
-    pressure: Pressure,
+    pressure: Collection[Condition],
     runtime: str,
     version: str,
     not_ready: str,
@@ -108,20 +109,21 @@ def status(
 
 
 def _conditions(
-    pressure: Pressure, not_ready: str, old: Mapping[str, Any], now: datetime
+    pressure: Collection[Condition], not_ready: str, old: Mapping[str, Any], now: datetime
 ) -> list[Object]:
     found = [
         _condition(
-            "MemoryPressure", pressure.memory, "KubeletHasInsufficientMemory",
+            "MemoryPressure", "MemoryPressure" in pressure, "KubeletHasInsufficientMemory",
             "kubelet has insufficient memory available", "KubeletHasSufficientMemory",
             "kubelet has sufficient memory available",
         ),
         _condition(
-            "DiskPressure", pressure.disk, "KubeletHasDiskPressure", "kubelet has disk pressure",
+            "DiskPressure", "DiskPressure" in pressure, "KubeletHasDiskPressure",
+            "kubelet has disk pressure",
             "KubeletHasNoDiskPressure", "kubelet has no disk pressure",
         ),
         _condition(
-            "PIDPressure", pressure.processes, "KubeletHasInsufficientPID",
+            "PIDPressure", "PIDPressure" in pressure, "KubeletHasInsufficientPID",
             "kubelet has insufficient PID available", "KubeletHasSufficientPID",
             "kubelet has sufficient PID available",
         ),
@@ -149,6 +151,28 @@ def _condition(
         "reason": reason if holds else other_reason,
         "message": message if holds else other_message,
     }
+
+
+_REASONS: Mapping[tuple[str, str], str] = {
+    ("Ready", "True"): "NodeReady",
+    ("Ready", "False"): "NodeNotReady",
+    ("MemoryPressure", "True"): "NodeHasInsufficientMemory",
+    ("MemoryPressure", "False"): "NodeHasSufficientMemory",
+    ("DiskPressure", "True"): "NodeHasDiskPressure",
+    ("DiskPressure", "False"): "NodeHasNoDiskPressure",
+    ("PIDPressure", "True"): "NodeHasInsufficientPID",
+    ("PIDPressure", "False"): "NodeHasSufficientPID",
+}
+
+
+def turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The reasons of the Events for conditions that are other than before."""
+    before = {one["type"]: one.get("status") for one in old.get("conditions") or ()}
+    return [
+        _REASONS[one["type"], one["status"]]
+        for one in new["conditions"]
+        if before.get(one["type"]) != one["status"]
+    ]
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

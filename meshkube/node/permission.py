@@ -24,9 +24,13 @@ def groups(certificate: Mapping[str, Any] | None) -> set[str]:
     }
 
 
+def is_master(certificate: Mapping[str, Any] | None) -> bool:
+    """Whether the holder is the API server or an operator."""
+    return MASTERS in groups(certificate)
+
+
 def permitted(certificate: Mapping[str, Any] | None, method: str, path: str) -> bool:
     """Whether the holder may make this request."""
-    found = groups(certificate)
-    if MASTERS in found:
+    if is_master(certificate):
         return True
-    return NODES in found and method == "GET" and path in OF_IMAGES
+    return NODES in groups(certificate) and method == "GET" and path in OF_IMAGES

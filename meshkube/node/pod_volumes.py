@@ -226,6 +226,12 @@ class PodVolumes:
             if f"/etc/{name}" not in taken
         ]
 
+    async def erase_empty_dirs(self, pod: Object) -> None:
+        """Gives back what the emptyDirs of a pod that is over take. Raises `OSError`."""
+        for volume in pod["spec"].get("volumes") or ():
+            if "emptyDir" in volume:
+                await asyncio.to_thread(self.directory.erase_empty_dir, volume["name"])
+
     async def remove(self) -> None:
         """Lets go of everything."""
         self._kit.references.release(self._uid)

@@ -23,6 +23,15 @@ class Records:
     def uids(self) -> set[str]:
         return set(self._pods)
 
+    def image_ids(self) -> set[str]:
+        """Of the images that some container has, running or not."""
+        return {
+            record.image_id
+            for pod in self._pods.values()
+            for record in pod.values()
+            if record.image_id
+        }
+
     def put(self, record: Record) -> None:
         pod = self._pods.setdefault(record.pod.uid, {})
         if pod.get(record.id) != record:

@@ -17,6 +17,8 @@ class Ending(NamedTuple):
 
     reason: str
     message: str
+    disrupts: bool = False
+    """The pod had done nothing wrong: the node makes room, and whoever made the pod is told so."""
 
 
 # Those that change nothing outside the pod.

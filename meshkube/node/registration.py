@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from meshkube.api import kinds, meta
@@ -14,7 +14,8 @@ from meshkube.client.base import Client
 from meshkube.clock import Clock
 from meshkube.node import nodestatus
 from meshkube.node.claims import LOCAL_PATH
-from meshkube.node.machine import Machine, read_pressure
+from meshkube.node.machine import Machine
+from meshkube.node.thresholds import Condition
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ LONGEST_DELAY = 7.0
 
 
 class Registration:
-    """The Node of this host, `name`, at `address`. `not_ready` says why no pod can run, or ''."""
+    """The Node of this host, `name`, at `address`. `not_ready` says why no pod can run, or '';
+    `tell` records an Event of the node, by reason and message."""
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class Registration:
         max_pods: int,
         data_dir: Path,
         not_ready: Callable[[], str],
+        pressure: Callable[[], Collection[Condition]],
+        tell: Callable[[str, str], None],
         images: Callable[[], list[Object] | None],
         runtime_version: Callable[[], str],
     ) -> None:
@@ -63,9 +67,10 @@ class Registration:
         self._version = version
         self._machine = machine
         self._max_pods = max_pods
-        self._data_dir = data_dir
         self._annotations = {LOCAL_PATH: str(data_dir / "volumes"), **annotations}
         self._not_ready = not_ready
+        self._pressure = pressure
+        self._tell = tell
         self._images = images
         self._runtime_version = runtime_version
         self._wake = asyncio.Event()
@@ -132,6 +137,8 @@ class Registration:
                     self._name, self._machine, self._roles, self._status({}), self._annotations
                 )
                 self.node = await self._client.create(kinds.NODE, node)
+                for reason in nodestatus.turned({}, node["status"]):
+                    self._say(reason)
         self._registered.set()
         await self._correct_labels(self.node)
         await self._correct_status(self.node)
@@ -143,7 +150,7 @@ class Registration:
             port=self._port,
             machine=self._machine,
             max_pods=self._max_pods,
-            pressure=read_pressure(self._data_dir),
+            pressure=self._pressure(),
             runtime=self._runtime_version(),
             version=self._version,
             not_ready=self._not_ready(),
@@ -178,6 +185,11 @@ class Registration:
             field_manager="kubelet",
         )
         self._written_at = now
+        for reason in nodestatus.turned(old, new):
+            self._say(reason)
+
+    def _say(self, reason: str) -> None:
+        self._tell(reason, f"Node {self._name} status is now: {reason}")
 
     async def _keep_lease(self) -> None:
         # The Lease belongs to the Node, so that one goes with the other.

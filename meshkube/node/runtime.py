@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
 
+from meshkube.node.disk_usage import Taken
 from meshkube.node.registry_auth import Credential
 from meshkube.tunnel.pipe import StreamPipe
 
@@ -204,6 +205,8 @@ class LocalImage:
     names: tuple[str, ...]
     """`repository@digest` first, then `repository:tag`."""
     size: int
+    pinned: bool = False
+    """A label of it says that it stays, whatever the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,8 @@ class RuntimeInfo:
 
     name: str
     version: str
+    directory: str = ""
+    """Where it keeps images and containers; empty where that is not on this host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +245,8 @@ class Stats:
     """CPU time since its start."""
     memory: int
     """Bytes of the working set."""
+    processes: int = 0
+    """Threads included."""
 
 
 class Process(Protocol):
@@ -360,6 +367,10 @@ class Runtime(Protocol):
 
     async def connect(self, sandbox: Record, port: int) -> StreamPipe:
         """A TCP connection to a port of localhost as the pod sees it. Raises `OSError` too."""
+        ...
+
+    async def disk_use(self, id: str) -> Taken:
+        """The files that a container wrote, and its logs. Not cheap."""
         ...
 
     async def stats(self, id: str) -> Stats | None:

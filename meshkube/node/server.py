@@ -18,7 +18,7 @@ from meshkube.api.types import Object
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import pod_proxy
 from meshkube.node.finding import Finder
-from meshkube.node.image_requests import ImageRequests
+from meshkube.node.image_requests import ImageRequests, peer_certificate
 from meshkube.node.images import Images
 from meshkube.node.inspection import Inspection
 from meshkube.node.permission import permitted
@@ -98,9 +98,7 @@ class NodeServer:
 async def _permitted(
     request: web.Request, handler: Callable[[web.Request], object]
 ) -> web.StreamResponse:
-    transport = request.transport
-    certificate = transport.get_extra_info("peercert") if transport is not None else None
-    if not permitted(certificate, request.method, request.path):
+    if not permitted(peer_certificate(request), request.method, request.path):
         raise web.HTTPForbidden(text=f"this certificate may not {request.method} {request.path}")
     return await handler(request)  # type: ignore[misc, no-any-return]
 

@@ -55,7 +55,8 @@ def pod_status(view: PodView, facts: Facts) -> Object:
         status["reason"] = "DeadlineExceeded"
         status["message"] = "Pod was active on the node longer than the specified deadline"
     elif view.seen.ending is not None:
-        status["reason"], status["message"] = view.seen.ending
+        status["reason"] = view.seen.ending.reason
+        status["message"] = view.seen.ending.message
     elif old.get("reason"):
         # Of whoever ended the pod.
         status["reason"], status["message"] = old["reason"], old.get("message")
@@ -250,6 +251,9 @@ def _conditions(view: PodView, phase: str, init: list[Object], apps: list[Object
         _ready_condition("ContainersReady", containers_ready, completed, unready, []),
         _condition("PodScheduled", True),
     ]
+    if view.seen.ending is not None and view.seen.ending.disrupts:
+        why = view.seen.ending.message
+        found.append(_condition("DisruptionTarget", True, "TerminationByKubelet", why))
     for condition in found:
         before = old.get(condition["type"], {})
         same = before.get("status") == condition["status"]

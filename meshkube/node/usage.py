@@ -1,55 +1,85 @@
-"""Ends a pod that fills an emptyDir beyond its `sizeLimit`, as the kubelet's local storage eviction
-does. Volumes in memory need no look: their file system has that size."""
+"""What a pod has on the node's disk: its emptyDirs, and its containers' writable layers and logs.
+
+Pods that may only have so much are looked at often, as by the kubelet's local storage eviction; all
+others only while the disk runs short. Volumes in memory need no look: their file system has a size.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshkube.api import quantities
 from meshkube.api.types import Object
 from meshkube.clock import Clock
+from meshkube.node import eviction
+from meshkube.node.disk_usage import Taken, used
+from meshkube.node.runtime import SANDBOX, Record, Runtime, RuntimeFailure
 
 PERIOD = 10.0
 
 
-def limits(pod: Object) -> dict[str, str]:
-    """The limits of the pod's volumes on disk, by volume."""
-    found = {}
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """By name."""
+
+    volumes: Mapping[str, Taken] = field(default_factory=dict)
+    containers: Mapping[str, Taken] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(taken.size for taken in self._all)
+
+    @property
+    def files(self) -> int:
+        return sum(taken.files for taken in self._all)
+
+    @property
+    def _all(self) -> list[Taken]:
+        return [*self.volumes.values(), *self.containers.values()]
+
+
+async def of_pod(
+    pod: Object, records: Iterable[Record], path_of: Callable[[str], Path], runtime: Runtime
+) -> DiskUse:
+    """Measured now; a thread reads the directories. What cannot be measured counts as nothing."""
+    volumes = {}
     for volume in pod["spec"].get("volumes") or ():
-        source = volume.get("emptyDir") or {}
-        limit = source.get("sizeLimit")
-        if limit and source.get("medium") != "Memory" and quantities.value(limit) > 0:
-            found[volume["name"]] = str(limit)
-    return found
-
-
-def used(path: Path) -> int:
-    """Bytes on disk below `path`; each file counts once, whatever its names. It blocks."""
-    total, seen = 0, set()
-    for folder, _, names in os.walk(path):
-        for name in (*names, "."):
-            try:
-                status = os.lstat(os.path.join(folder, name))
-            except OSError:
-                continue
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * 512
-    return total
+        name, source = volume["name"], volume.get("emptyDir")
+        if source is not None and source.get("medium") != "Memory":
+            volumes[name] = await asyncio.to_thread(used, path_of(name))
+    newest: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.attempt):
+        if record.name != SANDBOX:
+            newest[record.name] = record
+    containers = {}
+    for name, record in newest.items():
+        try:
+            containers[name] = await runtime.disk_use(record.id)
+        except RuntimeFailure:
+            continue
+    return DiskUse(volumes, containers)
 
 
 async def watch(
-    pod: Object, path_of: Callable[[str], Path], clock: Clock, over: Callable[[str], None]
+    pod: Object,
+    measure: Callable[[], Awaitable[DiskUse]],
+    clock: Clock,
+    over: Callable[[str], bool],
 ) -> None:
-    """Calls `over` with the reason once a volume holds more than it may; returns then, and at once
+    """Calls `over` with the reason once the pod has more than it may; returns then, and at once
     where nothing is limited."""
-    limited = limits(pod)
+    limited = eviction.is_limited(pod)
     while limited:
         await clock.sleep(PERIOD)
-        for name, limit in limited.items():
-            if await asyncio.to_thread(used, path_of(name)) > quantities.value(limit):
-                over(f'Usage of EmptyDir volume "{name}" exceeds the limit "{limit}".')
-                return
+        use = await measure()
+        reason = eviction.over_limits(pod, _sizes(use.volumes), _sizes(use.containers))
+        if reason:
+            over(reason)
+            return
+
+
+def _sizes(taken: Mapping[str, Taken]) -> dict[str, int]:
+    return {name: one.size for name, one in taken.items()}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import Any
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.node import hosts, usage
+from meshkube.node import eviction, hosts, usage
 from meshkube.node.container_spec import grace_period, sandbox_spec
 from meshkube.node.env import ConfigError
 from meshkube.node.kit import Kit, container_event, pod_event
@@ -40,6 +40,7 @@ from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
 from meshkube.node.troubles import OF_IMAGES, Troubles, back_off_message
+from meshkube.node.usage import DiskUse
 from meshkube.node.view import PodView, Seen, all_containers, deletion_grace, look
 from meshkube.node.volumes import VolumeError
 
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 VOLUMES = "VOLUMES"
 FINISH = "FINISH"
 UNMOUNT_RETRY = 5.0
+# What an evicted pod has to end, whatever it asks for: the node has no time.
+EVICTION_GRACE = 1.0
 # What of a log becomes a termination message, as in the kubelet.
 LOG_LINES, LOG_BYTES = 80, 2048
 
@@ -75,6 +78,8 @@ class PodWorker:
         self._stale_projections = False
         self._ending: Ending | None = None
         self._complained: set[tuple[str, int]] = set()
+        self._admitted = False
+        self._cleared = False
 
     @property
     def pod(self) -> Object:
@@ -132,9 +137,7 @@ class PodWorker:
             )
             reporter = group.create_task(self._reporter.run(), name="status")
             measuring = group.create_task(
-                usage.watch(
-                    self._pod, self._volumes.directory.volume_path, self._kit.clock, self._evict
-                ),
+                usage.watch(self._pod, self.disk_use, self._kit.clock, self.evict),
                 name="disk usage",
             )
             try:
@@ -172,6 +175,9 @@ class PodWorker:
         found = plan(self._look())
         for action in found.actions:
             self._begin(action, view)
+        if self._evicted and not self._cleared and self._is_over():
+            # What it had on the disk or in memory is what the node wants back; logs may stay.
+            self._launch(VOLUMES, self._clear(()))
         renew = self._volumes_due()
         if self._stale_projections and VOLUMES not in self._operations:
             self._stale_projections = False
@@ -367,6 +373,8 @@ class PodWorker:
         if probe is not None and probe.failed and container is not None:
             own = probe_grace(container, probe.failed)
             grace = float(own) if own is not None else grace
+        if self._evicted:
+            grace = min(grace, EVICTION_GRACE)
         await self._stopper.kill(view.pod, container, step, grace, self._address(view))
 
     async def _stop_sandbox(self, record: Record) -> None:
@@ -398,20 +406,71 @@ class PodWorker:
             await self._reporter.delete(view.pod)
         self.gone = True
 
-    def _evict(self, message: str) -> None:
-        if not meta.deleting(self._pod):
-            pod_event(self._kit, self._pod, "Warning", "Evicted", message)
-            self._ending = Ending("Evicted", message)
-            self._wake.set()
+    # Making room
+
+    @property
+    def running(self) -> list[Record]:
+        """The containers that run."""
+        found = self._kit.records.of(self.uid)
+        return [r for r in found if r.state == "running" and r.name != SANDBOX]
+
+    async def disk_use(self) -> DiskUse:
+        """Measured now."""
+        return await usage.of_pod(
+            self._pod,
+            self._kit.records.of(self.uid),
+            self._volumes.directory.volume_path,
+            self._kit.runtime,
+        )
+
+    def evict(self, message: str) -> bool:
+        """Ends the pod for good. False where it is ending already, or is critical."""
+        phase = (self.pod.get("status") or {}).get("phase")
+        over = self._ending is not None or phase in ("Succeeded", "Failed")
+        if over or meta.deleting(self._pod) or eviction.is_critical(self._pod):
+            return False
+        pod_event(self._kit, self._pod, "Warning", eviction.REASON, message)
+        self._ending = Ending(eviction.REASON, message, disrupts=True)
+        self._cancel(self._starting)
+        self._wake.set()
+        return True
+
+    @property
+    def _evicted(self) -> bool:
+        return self._ending is not None and self._ending.disrupts
+
+    def reclaim(self) -> None:
+        """Of a pod that is over, takes away what stays on the disk: containers with their logs, and
+        emptyDirs. The pod itself stays."""
+        if self._is_over():
+            self._launch(VOLUMES, self._clear(self._kit.records.of(self.uid)))
+
+    def _is_over(self) -> bool:
+        """It has come to its end, nothing of it runs and nothing is under way; but it is there."""
+        phase = (self.pod.get("status") or {}).get("phase")
+        if phase not in ("Succeeded", "Failed") or self._operations or meta.deleting(self._pod):
+            return False
+        return all(record.state != "running" for record in self._kit.records.of(self.uid))
+
+    async def _clear(self, records: Iterable[Record]) -> None:
+        self._cleared = True
+        for record in records:
+            await self._stopper.remove(record)
+        await self._volumes.erase_empty_dirs(self._pod)
 
     def _refused(self) -> Ending | None:
         """A pod of which nothing has run yet may be more than this node can do."""
         phase = (self._pod.get("status") or {}).get("phase") or "Pending"
         if phase != "Pending" or self._kit.records.of(self.uid):
+            self._admitted = True
             return None
         found = refusal(self._pod)
+        if found is None and not self._admitted:
+            # What the node is short of now it was not when it took the pod on.
+            found = self._kit.refused(self._pod)
+            self._admitted = True
         if found is not None:
-            pod_event(self._kit, self._pod, "Warning", *found)
+            pod_event(self._kit, self._pod, "Warning", found.reason, found.message)
             self._ending = found
         return found
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from meshkube.api.types import Object
-from meshkube.node import drivers, image_volumes, usage
+from meshkube.node import drivers, image_volumes
 from meshkube.node.claims import LOCAL_PATH, backing
 from meshkube.node.drivers import Request, driver_for, nfs_command
 from meshkube.node.local_volumes import erasable, erase
@@ -211,17 +211,6 @@ def test_what_cannot_be_unmounted_is_not_erased(
     with pytest.raises(OSError, match="Invalid argument"):
         directory.remove()
     assert (share / "file").exists()
-
-
-def test_what_a_volume_holds_is_counted_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x" * 1_000_000)
-    os.link(tmp_path / "file", tmp_path / "same")
-    (tmp_path / "link").symlink_to("/usr")
-    assert 1_000_000 <= usage.used(tmp_path) < 1_100_000
-    limited = {"name": "a", "emptyDir": {"sizeLimit": "1Mi"}}
-    memory = {"name": "b", "emptyDir": {"sizeLimit": "1Mi", "medium": "Memory"}}
-    pod = {"spec": {"volumes": [limited, memory, {"name": "c", "emptyDir": {}}]}}
-    assert usage.limits(pod) == {"a": "1Mi"}
 
 
 async def test_an_archive_is_unpacked_whole_or_not_at_all(tmp_path: Path) -> None:

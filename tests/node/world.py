@@ -147,7 +147,7 @@ class World:
         self.agent: NodeAgent
         self._task: asyncio.Task[None] | None = None
 
-    async def start_agent(self, ip: str = "127.0.0.1") -> None:
+    async def start_agent(self, ip: str = "127.0.0.1", **settings: Any) -> None:
         """Starts a new agent that knows nothing of an earlier one."""
         self.runtime = self._make_runtime()
         self.agent = NodeAgent(
@@ -158,6 +158,7 @@ class World:
             data_dir=self.data,
             cluster_dns=DNS,
             registry_config=self.data.parent / "registries.json",
+            **settings,
         )
         ready = asyncio.Event()
         self._task = asyncio.create_task(self.agent.run(ready.set))
