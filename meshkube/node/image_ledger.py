@@ -109,8 +109,9 @@ def _line(line: Mapping[str, Any], now: float) -> Line:
 
 
 def to_free(capacity: int, available: int, high: int, low: int) -> int:
-    """Bytes to free: none below `high` percent of use, else down to `low` percent."""
-    if capacity <= 0:
+    """Bytes to free: none below `high` percent of use (100 is never reached), else down to `low`
+    percent."""
+    if capacity <= 0 or high >= 100:
         return 0
     used = capacity - available
     if used * 100 < high * capacity:

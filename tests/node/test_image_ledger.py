@@ -69,4 +69,5 @@ def test_a_broken_ledger_is_an_empty_one(content: bytes) -> None:
 )  # fmt: skip
 def test_above_the_high_mark_it_is_freed_down_to_the_low_one(available: int, bytes: int) -> None:
     assert to_free(100, available, high=85, low=80) == bytes
+    assert to_free(100, 0, high=100, low=80) == 0
     assert to_free(0, 0, high=85, low=80) == 0
