@@ -83,7 +83,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("containers[].ports[].name", DONE, "Services, probes and hooks find it"),
     ("containers[].ports[].protocol", DONE, "a hostPort of SCTP: where the kernel has it"),
     ("containers[].readinessProbe", DONE, "as livenessProbe"),
-    ("containers[].resizePolicy", NOT_YET, "kept; containers are not resized in place"),
+    ("containers[].resizePolicy", DONE, "`kubectl patch pod --subresource resize`"),
     ("containers[].resources", DONE, ""),
     ("containers[].resources.claims", REFUSED, "with `resourceClaims`"),
     (

@@ -101,6 +101,7 @@ POD = _core(
         "binding",
         "eviction",
         "ephemeralcontainers",
+        "resize",
     ),
     categories=("all",),
 )

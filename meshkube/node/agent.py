@@ -238,6 +238,7 @@ class NodeAgent:
             memory_capacity=self._machine.memory,
             network_ready=lambda: not self._network_trouble,
             refused=self._evictor.refused,
+            pods=self.pods,
         )
 
     # Pods

@@ -33,10 +33,12 @@ from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
 from meshkube.node.docker_stream import hijack
 from meshkube.node.registry_auth import Credential
+from meshkube.node.resources import CPU_PERIOD
 from meshkube.node.runtime import (
     ContainerSpec,
     Image,
     ImagePullFailure,
+    Limits,
     LocalImage,
     LogOptions,
     NotFound,
@@ -268,6 +270,11 @@ class DockerRuntime:
     async def stop(self, id: str, grace: float) -> None:
         with contextlib.suppress(NotFound), _failures():
             await self._docker.containers.container(id).stop(t=max(0, round(grace)))
+
+    async def limit(self, id: str, limits: Limits) -> None:
+        body = convert.limits_body(limits, CPU_PERIOD)
+        with _failures():
+            await self._docker._query_json(f"containers/{id}/update", "POST", data=body)
 
     async def remove(self, id: str) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from meshkube.node.image_names import ImageName
 from meshkube.node.registry_auth import Credential
-from meshkube.node.runtime import SANDBOX, ContainerSpec, Mount, PodRef, Record, SandboxSpec
+from meshkube.node.runtime import SANDBOX, ContainerSpec, Limits, Mount, PodRef, Record, SandboxSpec
 
 NETWORK = "meshkube"
 BRIDGE = "meshkube0"
@@ -137,7 +137,7 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
         "LogConfig": LOG_CONFIG,
         "RestartPolicy": {"Name": "no"},
         "OomScoreAdj": max(limits.oom_score_adj, lowest_oom_score),
-        "CpuShares": limits.cpu_shares,
+        "CpuShares": limits.limits.cpu_shares,
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only_root,
     }
@@ -149,11 +149,11 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
         host["PidMode"] = joined
     elif spec.pid_of:
         host["PidMode"] = f"container:{spec.pid_of}"
-    if limits.cpu_quota:
-        host["CpuQuota"], host["CpuPeriod"] = limits.cpu_quota, limits.cpu_period
-    if limits.memory:
+    if limits.limits.cpu_quota:
+        host["CpuQuota"], host["CpuPeriod"] = limits.limits.cpu_quota, limits.cpu_period
+    if limits.limits.memory:
         # Equal to the limit: no swap on top of it.
-        host["Memory"] = host["MemorySwap"] = limits.memory
+        host["Memory"] = host["MemorySwap"] = limits.limits.memory
     if security.groups:
         host["GroupAdd"] = list(security.groups)
     if security.add_capabilities:
@@ -166,6 +166,21 @@ def _host_config(spec: ContainerSpec, lowest_oom_score: int) -> dict[str, Any]:
     if options:
         host["SecurityOpt"] = options
     return host
+
+
+def limits_body(limits: Limits, period: int) -> dict[str, Any]:
+    """The request body that changes what a container may use; what is 0 stays as it is."""
+    body: dict[str, Any] = {"CpuShares": limits.cpu_shares}
+    if limits.cpu_quota:
+        body["CpuQuota"], body["CpuPeriod"] = limits.cpu_quota, period
+    if limits.memory:
+        body["Memory"] = body["MemorySwap"] = limits.memory
+    return body
+
+
+def _limits(host: Mapping[str, Any]) -> Limits:
+    found = (int(host.get(name) or 0) for name in ("CpuShares", "CpuQuota", "Memory"))
+    return Limits(*found)
 
 
 def _propagation(mount: Mount) -> dict[str, Any]:
@@ -245,6 +260,7 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         backoff=float(labels.get(BACKOFF) or 0),
         grace_period=_number(labels.get(GRACE), 30),
         address=_address(inspected),
+        limits=_limits(inspected.get("HostConfig") or {}),
     )
 
 

@@ -21,6 +21,7 @@ from meshkube.node.runtime import (
     ContainerSpec,
     Image,
     ImageArchiveFailure,
+    Limits,
     LocalImage,
     LogOptions,
     NotFound,
@@ -126,6 +127,7 @@ class HollowRuntime:
                 sandbox_id=spec.sandbox_id,
                 backoff=spec.backoff,
                 grace_period=spec.grace_period,
+                limits=spec.resources.limits,
             )
         )
 
@@ -152,6 +154,9 @@ class HollowRuntime:
         self._put(
             replace(record, state="exited", finished=self._clock.now(), exit_code=code, address="")
         )
+
+    async def limit(self, id: str, limits: Limits) -> None:
+        self._put(replace(self._get(id), limits=limits))
 
     async def remove(self, id: str) -> None:
         if id in self._records:

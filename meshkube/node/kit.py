@@ -47,6 +47,8 @@ class Kit:
     network_ready: Callable[[], bool]
     refused: Callable[[Object], Ending | None]
     """Why a new pod is not taken on now: the node runs short of something."""
+    pods: Callable[[], Iterable[Object]]
+    """Those of this node."""
 
 
 def container_event(

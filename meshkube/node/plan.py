@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from meshkube.api import meta
-from meshkube.node.runtime import SANDBOX, Record
+from meshkube.node.resizing import lacks, needs_restart
+from meshkube.node.resources import limits_on
+from meshkube.node.runtime import SANDBOX, Limits, Record
 from meshkube.node.view import ContainerView, PodView, is_host_network, spec_hash
 
 FIRST_BACKOFF = 10.0
@@ -44,6 +46,14 @@ class KillContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Change what a running container may use."""
+
+    record: Record
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
 class StopSandbox:
     record: Record
 
@@ -58,7 +68,7 @@ class Finish:
     """Nothing of the deleted pod runs any more: say so for the last time, and forget it."""
 
 
-Action = CreateSandbox | StartContainer | KillContainer | StopSandbox | Remove | Finish
+Action = CreateSandbox | StartContainer | KillContainer | Resize | StopSandbox | Remove | Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +215,19 @@ def _check(view: PodView, container: ContainerView, record: Record) -> Plan:
     if failed:
         reason = f"Container {container.name} failed {failed}, will be restarted"
         return Plan((KillContainer(record, reason),))
-    return Plan()
+    return _resize(view, container, record)
+
+
+def _resize(view: PodView, container: ContainerView, record: Record) -> Plan:
+    if container.role == "ephemeral" or not lacks(container.spec, record.limits):
+        return Plan()
+    assert record.limits is not None
+    if needs_restart(container.spec, record.limits):
+        return Plan((KillContainer(record, f"Container {container.name} resize requires restart"),))
+    trouble = view.seen.troubles.get(container.name)
+    if trouble is not None and trouble.retry_at > view.seen.now:
+        return Plan(wake_at=trouble.retry_at)
+    return Plan((Resize(record, limits_on(container.spec)),))
 
 
 def _start(view: PodView, container: ContainerView, *, fresh: bool) -> Plan:
@@ -217,11 +239,19 @@ def _start(view: PodView, container: ContainerView, *, fresh: bool) -> Plan:
         return Plan(wake_at=trouble.retry_at)
     record = container.current
     wait, following = (0.0, 0.0) if fresh or record is None else restart_backoff(record)
+    if record is not None and _made_anew(container, record):
+        wait = 0.0
     if record is not None and record.finished is not None and wait:
         due = record.finished + timedelta(seconds=wait)
         if due > now:
             return Plan(wake_at=due)
     return Plan((StartContainer(container.name, container.next_attempt, following),))
+
+
+def _made_anew(container: ContainerView, record: Record) -> bool:
+    """It ended for a new definition, not of itself."""
+    other = record.spec_hash and record.spec_hash != spec_hash(container.spec)
+    return bool(other) or lacks(container.spec, record.limits)
 
 
 def restart_backoff(record: Record) -> tuple[float, float]:

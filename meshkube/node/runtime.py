@@ -51,6 +51,16 @@ class PodRef(NamedTuple):
     uid: str
 
 
+class Limits(NamedTuple):
+    """What can be changed while a container runs; 0 means none."""
+
+    cpu_shares: int
+    cpu_quota: int
+    """Microseconds of CPU in each period."""
+    memory: int
+    """Bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One container (or sandbox) as the runtime has it now."""
@@ -80,6 +90,8 @@ class Record:
     """Seconds between the signal to end and the kill."""
     address: str = ""
     """The pod's address: of a running sandbox with a network of its own."""
+    limits: Limits | None = None
+    """What it may use now; None where the runtime cannot tell."""
 
 
 class HostPort(NamedTuple):
@@ -120,14 +132,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Limits, in the kernel's terms; 0 means none."""
+    """What a container may use, in the kernel's terms."""
 
-    cpu_shares: int = 0
-    cpu_quota: int = 0
-    """Microseconds of CPU in each `cpu_period`."""
+    limits: Limits = Limits(0, 0, 0)
     cpu_period: int = 100_000
-    memory: int = 0
-    """Bytes."""
     oom_score_adj: int = 0
 
 
@@ -323,6 +331,10 @@ class Runtime(Protocol):
 
     async def stop(self, id: str, grace: float) -> None:
         """Asks it to end, kills it after `grace` seconds; returns once it has ended."""
+        ...
+
+    async def limit(self, id: str, limits: Limits) -> None:
+        """Changes what a running container may use."""
         ...
 
     async def remove(self, id: str) -> None:

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshkube.api import meta
+from meshkube.api.allocation import IN_PROGRESS, PENDING
+from meshkube.api.qos import qos_class
 from meshkube.api.types import Object
 from meshkube.node.plan import restart_backoff
-from meshkube.node.resources import qos_class
+from meshkube.node.resizing import lacks
 from meshkube.node.runtime import Record
 from meshkube.node.view import ContainerView, PodView, is_host_network
 
@@ -101,12 +103,29 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
         "image": container.spec.get("image", ""),
         "imageID": f"{facts.scheme}://{record.image_id}" if record and record.image_id else "",
     }
+    status |= _resources(container)
     if record is not None and record.state != "created":
         status["containerID"] = f"{facts.scheme}://{record.id}"
     elif container.vanished:
         status["containerID"] = last["containerID"]
         status["imageID"] = last.get("imageID", "")
     return status
+
+
+def _resources(container: ContainerView) -> Object:
+    """What it was given; `resources` is what it runs with until that is done."""
+    given: Object = container.spec.get("resources") or {}
+    if container.role == "ephemeral" or not given:
+        return {}
+    record, found = container.current, {}
+    now = {key: given[key] for key in ("limits", "requests") if given.get(key)}
+    if record is not None and record.state == "running" and lacks(container.spec, record.limits):
+        now = container.last.get("resources") or now
+    if now:
+        found["resources"] = now
+    if given.get("requests"):
+        found["allocatedResources"] = given["requests"]
+    return found
 
 
 def _states(view: PodView, container: ContainerView, facts: Facts) -> tuple[Object, Object]:
@@ -250,6 +269,7 @@ def _conditions(view: PodView, phase: str, init: list[Object], apps: list[Object
         _ready_condition("Ready", containers_ready and not gates, completed, unready, gates),
         _ready_condition("ContainersReady", containers_ready, completed, unready, []),
         _condition("PodScheduled", True),
+        *_resizing(view, phase),
     ]
     if view.seen.ending is not None and view.seen.ending.disrupts:
         why = view.seen.ending.message
@@ -259,6 +279,25 @@ def _conditions(view: PodView, phase: str, init: list[Object], apps: list[Object
         same = before.get("status") == condition["status"]
         condition["lastProbeTime"] = None
         condition["lastTransitionTime"] = before.get("lastTransitionTime", now) if same else now
+    return found
+
+
+def _resizing(view: PodView, phase: str) -> list[Object]:
+    """While resources are changed in place, or cannot be."""
+    found: list[Object] = []
+    if phase not in ("Pending", "Running") or meta.deleting(view.pod):
+        return found
+    if view.seen.resize is not None:
+        found.append(_condition(PENDING, True, *view.seen.resize))
+    lacking = [
+        container.name
+        for container in view.containers
+        if container.running and lacks(container.spec, container.current.limits)  # type: ignore[union-attr]
+    ]
+    if lacking:
+        troubles = [view.seen.troubles[name] for name in lacking if name in view.seen.troubles]
+        error = ("Error", troubles[0].message) if troubles else ()
+        found.append(_condition(IN_PROGRESS, True, *error))
     return found
 
 
@@ -325,6 +364,12 @@ def status_patch(old: Mapping[str, Any], new: Object) -> Object:
         {"reason": None, "message": None, **c} if c["type"] in known else c
         for c in new["conditions"]
         if not _same(known.get(c["type"]), c)
+    ]
+    stated = {condition["type"] for condition in new["conditions"]}
+    changed += [
+        {"$patch": "delete", "type": type}
+        for type in (PENDING, IN_PROGRESS)
+        if type in known and type not in stated
     ]
     if changed:
         patch["conditions"] = changed

@@ -9,7 +9,7 @@ from meshkube.node.hooks import HookFailure, run_hook
 from meshkube.node.kit import Kit, container_event
 from meshkube.node.plan import KillContainer
 from meshkube.node.probes import FIELDS
-from meshkube.node.runtime import Record, RuntimeFailure
+from meshkube.node.runtime import Limits, Record, RuntimeFailure
 
 # What a container has for itself after its preStop hook, however long that took.
 AFTER_HOOK = 2.0
@@ -36,6 +36,11 @@ class Stopper:
             grace = max(min(AFTER_HOOK, grace), grace - spent)
         await self._kit.runtime.stop(step.record.id, 0 if step.at_once else grace)
         await self.note(step.record.id)
+
+    async def limit(self, record: Record, limits: Limits) -> None:
+        """Changes what a running container may use."""
+        await self._kit.runtime.limit(record.id, limits)
+        await self.note(record.id)
 
     async def note(self, id: str) -> None:
         """Looks at a container anew."""

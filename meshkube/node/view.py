@@ -13,6 +13,7 @@ import orjson
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node.refusals import Ending
+from meshkube.node.resizing import Waiting
 from meshkube.node.runtime import SANDBOX, Record
 
 Role = Literal["init", "sidecar", "app", "ephemeral"]
@@ -56,6 +57,8 @@ class Seen:
     """False while the pods' network cannot be made yet."""
     ending: Ending | None = None
     """Why the node puts an end to the pod, where it does."""
+    resize: Waiting | None = None
+    """Why the pod does not get the resources it asks for, where it does not."""
 
 
 @dataclass(frozen=True, slots=True)

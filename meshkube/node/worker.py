@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from meshkube.api import meta
+from meshkube.api.allocation import DEFERRED
 from meshkube.api.types import Object
 from meshkube.node import eviction, hosts, usage
 from meshkube.node.container_spec import grace_period, sandbox_spec
@@ -26,6 +27,7 @@ from meshkube.node.plan import (
     Finish,
     KillContainer,
     Remove,
+    Resize,
     StartContainer,
     StopSandbox,
     plan,
@@ -35,6 +37,7 @@ from meshkube.node.prober import PodProber
 from meshkube.node.pulling import Puller
 from meshkube.node.refusals import Ending, refusal
 from meshkube.node.reporter import Reporter
+from meshkube.node.resizing import Waiting, as_given, decide, given_at_first, resources_of, room
 from meshkube.node.runtime import SANDBOX, LogOptions, Record, RuntimeFailure
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
@@ -51,6 +54,8 @@ FINISH = "FINISH"
 UNMOUNT_RETRY = 5.0
 # What an evicted pod has to end, whatever it asks for: the node has no time.
 EVICTION_GRACE = 1.0
+# Room on the node may come without a word to this pod.
+RESIZE_RETRY = 5.0
 # What of a log becomes a termination message, as in the kubelet.
 LOG_LINES, LOG_BYTES = 80, 2048
 
@@ -80,6 +85,8 @@ class PodWorker:
         self._complained: set[tuple[str, int]] = set()
         self._admitted = False
         self._cleared = False
+        self._given = given_at_first(pod)
+        self._resize: Waiting | None = None
 
     @property
     def pod(self) -> Object:
@@ -170,6 +177,7 @@ class PodWorker:
         if not self._kit.records.complete:
             return None
         later = self._age_troubles()
+        again = self._give()
         view = self._look()
         self._prober.follow(view, self._address(view))
         found = plan(self._look())
@@ -183,7 +191,7 @@ class PodWorker:
             self._stale_projections = False
             self._launch(VOLUMES, self._refresh_volumes())
         self._report()
-        times = [time for time in (found.wake_at, later, renew) if time is not None]
+        times = [time for time in (found.wake_at, later, renew, again) if time is not None]
         return min(times) if times else None
 
     def _volumes_due(self) -> datetime | None:
@@ -197,6 +205,19 @@ class PodWorker:
         self._stale_projections = VOLUMES not in self._operations
         return None
 
+    def _give(self) -> datetime | None:
+        """Gives the pod the resources it asks for, where the node has them. Returns when to try
+        again."""
+        if meta.deleting(self._pod) or self._given == resources_of(self._pod):
+            self._resize = None
+            return None
+        others = (pod for pod in self._kit.pods() if meta.uid(pod) != self.uid)
+        free = room(self._kit.allocatable, others)
+        self._given, self._resize = decide(self._pod, self._given, free)
+        if self._resize is None or self._resize.reason != DEFERRED:
+            return None
+        return self._kit.clock.now() + timedelta(seconds=RESIZE_RETRY)
+
     def _look(self) -> PodView:
         seen = Seen(
             records=self._kit.records.of(self.uid),
@@ -206,8 +227,9 @@ class PodWorker:
             now=self._kit.clock.now(),
             network=self._kit.network_ready(),
             ending=self._ending or self._refused(),
+            resize=self._resize,
         )
-        return look(self._reporter.latest(self._pod), seen)
+        return look(as_given(self._reporter.latest(self._pod), self._given), seen)
 
     def _address(self, view: PodView) -> str:
         return pod_address(view, self._facts())
@@ -271,6 +293,8 @@ class PodWorker:
             case KillContainer(record=record):
                 self._prober.stop_for(record.id)
                 self._launch(record.name, self._kill(action, view))
+            case Resize(record=record):
+                self._launch(record.name, self._stopper.limit(record, action.limits))
             case StopSandbox(record=record):
                 self._launch(SANDBOX, self._stop_sandbox(record))
             case Remove(record=record):
@@ -361,8 +385,7 @@ class PodWorker:
         await self._stopper.note(id)
 
     async def _start(self, step: StartContainer, view: PodView) -> None:
-        container = self._spec_of(step.name)
-        assert container is not None
+        container = next(c for c in all_containers(view.pod) if c["name"] == step.name)
         assert view.sandbox is not None
         await self._starter.start(view.pod, container, step, view.sandbox, self._address(view))
 

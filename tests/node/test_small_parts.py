@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshkube.api.qos import qos_class
 from meshkube.api.types import Object
 from meshkube.node.container_spec import security
 from meshkube.node.env import ConfigError
@@ -15,7 +16,7 @@ from meshkube.node.images import policy_of
 from meshkube.node.log_request import BadLogRequest, parse_log_request
 from meshkube.node.permission import permitted
 from meshkube.node.probes import Tally, http_url, port_number, schedule
-from meshkube.node.resources import limits_of, oom_score, qos_class
+from meshkube.node.resources import limits_of, oom_score
 from meshkube.node.runtime import Image
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,10 +50,10 @@ def test_quality_of_service(resources: tuple[Object, ...], expected: str) -> Non
 def test_limits_in_the_kernels_terms() -> None:
     obj = pod({"requests": {"cpu": "250m"}, "limits": {"cpu": "1500m", "memory": "64Mi"}})
     found = limits_of(obj, obj["spec"]["containers"][0], 2**30)
-    assert (found.cpu_shares, found.cpu_quota, found.memory) == (256, 150_000, 64 * 2**20)
+    assert found.limits == (256, 150_000, 64 * 2**20)
     bare = pod({})
     found = limits_of(bare, bare["spec"]["containers"][0], 2**30)
-    assert (found.cpu_shares, found.cpu_quota, found.memory) == (2, 0, 0)
+    assert found.limits == (2, 0, 0)
 
 
 def test_out_of_memory_scores() -> None:

@@ -27,6 +27,7 @@ from meshkube.api.validation import (
     pods,
     quotas,
     rbac,
+    resizing,
     services,
     sets,
     storage,
@@ -130,6 +131,7 @@ __all__ = [
     "validate_binding",
     "validate_create",
     "validate_ephemeral_update",
+    "validate_resize",
     "validate_status_update",
     "validate_update",
 ]
@@ -165,6 +167,13 @@ def validate_ephemeral_update(pod: Object, old: Object) -> list[FieldError]:
     """Every fault of what is added to a pod through `ephemeralcontainers`."""
     faults = validate_metadata_update(kinds.POD, pod, old)
     return _unique(faults + pods.validate_ephemeral_update(pod, old))
+
+
+def validate_resize(pod: Object, old: Object) -> list[FieldError]:
+    """Every fault of what a pod is to have through `resize`."""
+    faults = validate_metadata_update(kinds.POD, pod, old)
+    faults += resizing.validate_resize(pod, old)
+    return _unique(faults or pods.validate_pod(pod))
 
 
 def validate_approval_update(request: Object, old: Object) -> list[FieldError]:

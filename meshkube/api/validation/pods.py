@@ -52,7 +52,7 @@ UPDATABLE: Final = (
 
 def validate_pod_create(pod: Object) -> Faults:
     spec = pod.get("spec") or {}
-    faults = _pod(pod)
+    faults = validate_pod(pod)
     if spec.get("ephemeralContainers"):
         faults.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
     if spec.get("nodeName") and spec.get("schedulingGates"):
@@ -64,7 +64,7 @@ def validate_pod_create(pod: Object) -> Faults:
 def validate_pod_update(pod: Object, old: Object) -> Faults:
     """What an update of a pod may change: little but images, tolerations and deadlines."""
     spec, before = pod.get("spec") or {}, old.get("spec") or {}
-    faults = _pod(pod)
+    faults = validate_pod(pod)
     for field in ("containers", "initContainers"):
         if len(spec.get(field) or ()) != len(before.get(field) or ()):
             detail = "pod updates may not add or remove containers"
@@ -83,7 +83,7 @@ def validate_ephemeral_update(pod: Object, old: Object) -> Faults:
     """Containers for a look into a running pod come, and stay as they came."""
     now, was = ((p.get("spec") or {}).get("ephemeralContainers") or () for p in (pod, old))
     by_name = {each.get("name"): each for each in now}
-    faults = _pod(pod)
+    faults = validate_pod(pod)
     for container in was:
         name = container.get("name") or ""
         if by_name.get(name) != container:
@@ -108,7 +108,8 @@ def validate_template(template: Object, path: str) -> Faults:
     return faults
 
 
-def _pod(pod: Object) -> Faults:
+def validate_pod(pod: Object) -> Faults:
+    """All that holds of a pod whenever it is written."""
     meta, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     faults = _pod_annotations(meta, "metadata.annotations", "metadata")
     faults += validate_pod_spec(spec, "spec", meta.get("name") or "")

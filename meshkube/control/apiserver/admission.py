@@ -53,6 +53,11 @@ def admit_update(kind: Kind, obj: Object, old: Object, lookup: Lookup) -> None:
         classes.resize(obj, old, lookup)
 
 
+def admit_resize(pod: Object, lookup: Lookup) -> None:
+    """Raises `ApiError` 403."""
+    limits.check(kinds.POD, pod, lookup.inside(kinds.LIMIT_RANGE, meta.namespace(pod)))
+
+
 def admit_delete(kind: Kind, name: str) -> None:
     """Raises `ApiError` 403 for a namespace the cluster cannot be without."""
     if kind is kinds.NAMESPACE and name in ALWAYS_KEPT:

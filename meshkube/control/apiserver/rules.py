@@ -98,6 +98,11 @@ def validate_ephemeral(kind: Kind, obj: Object, old: Object) -> None:
     refuse(kind, obj, validation.validate_ephemeral_update(obj, old))
 
 
+def validate_resize(kind: Kind, obj: Object, old: Object) -> None:
+    """Raises `ApiError` 422 with every fault."""
+    refuse(kind, obj, validation.validate_resize(obj, old))
+
+
 def validate_approval(kind: Kind, obj: Object, old: Object) -> None:
     """Raises `ApiError` 422 with every fault."""
     refuse(kind, obj, validation.validate_approval_update(obj, old))

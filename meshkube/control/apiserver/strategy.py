@@ -8,6 +8,7 @@ from __future__ import annotations
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.api.validation import resizing
 from meshkube.control import volumes
 from meshkube.control.apiserver import workloads
 from meshkube.control.auth.users import User
@@ -175,31 +176,32 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
     _keep_metadata(kind, obj, old)
     if subresource == "status":
         _only_status(kind, obj, old)
-    elif subresource == "finalize":
-        _only_finalizers(obj, old)
-    elif subresource == "approval":
-        _only_conditions(obj, old)
-    elif subresource == "ephemeralcontainers":
-        _only_ephemeral(obj, old)
-    elif kind is kinds.CERTIFICATE_SIGNING_REQUEST:
-        # What is asked for stays: only metadata may change.
-        _take(obj, old, "spec")
-        _take(obj, old, "status")
+    elif subresource in _OF_A_PART:
+        _OF_A_PART[subresource](obj, old)
     else:
-        if has_status(kind) and subresource != "binding":
-            _take(obj, old, "status")
-        if kind is kinds.NAMESPACE:
-            _take(obj, old, "spec")
-        elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
-            _data_sources(obj)
-        if kind is kinds.DAEMON_SET:
-            workloads.changed_daemon_set(obj, old)
+        _whole(kind, obj, old, subresource)
     if has_generation(kind):
         same = wanted(obj) == wanted(old)
         if kind.definition is not None and not has_status(kind):
             same = same and obj.get("status") == old.get("status")
         bump = 0 if subresource == "status" or same else 1
         obj["metadata"]["generation"] = meta.generation(old) + bump
+
+
+def _whole(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
+    if kind is kinds.CERTIFICATE_SIGNING_REQUEST:
+        # What is asked for stays: only metadata may change.
+        _take(obj, old, "spec")
+        _take(obj, old, "status")
+        return
+    if has_status(kind) and subresource != "binding":
+        _take(obj, old, "status")
+    if kind is kinds.NAMESPACE:
+        _take(obj, old, "spec")
+    elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
+        _data_sources(obj)
+    if kind is kinds.DAEMON_SET:
+        workloads.changed_daemon_set(obj, old)
 
 
 def wanted(obj: Object) -> Object:
@@ -252,6 +254,12 @@ def _only_ephemeral(obj: Object, old: Object) -> None:
         obj["spec"]["ephemeralContainers"] = containers
 
 
+def _only_resources(obj: Object, old: Object) -> None:
+    """Of a pod: what its containers may use."""
+    obj["spec"] = resizing.only_resized(obj, old)
+    _take(obj, old, "status")
+
+
 def _only_conditions(obj: Object, old: Object) -> None:
     """Of a certificate request: who approves it says no more than that."""
     conditions = (obj.get("status") or {}).get("conditions")
@@ -298,3 +306,11 @@ def _take(obj: Object, old: Object, field: str) -> None:
         obj[field] = old[field]
     else:
         obj.pop(field, None)
+
+
+_OF_A_PART = {
+    "finalize": _only_finalizers,
+    "approval": _only_conditions,
+    "ephemeralcontainers": _only_ephemeral,
+    "resize": _only_resources,
+}

@@ -166,7 +166,9 @@ class Writer:
                     await self._judge(kind, new, current.object, options, subresource)
                     if _same(new, current.object):
                         return current
-                    charged = kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC
+                    charged = subresource == "resize" or (
+                        kind in _CHARGED_ON_UPDATE and subresource not in _NOT_SPEC
+                    )
                     others = [
                         *(self._beside.charges(kind, new, current.object) if charged else ()),
                         *self._beside.follows(kind, current.object, new, stale),
@@ -206,6 +208,9 @@ class Writer:
             await aside(options.long, rules.validate_status, kind, new, old)
         elif subresource == "ephemeralcontainers":
             rules.validate_ephemeral(kind, new, old)
+        elif subresource == "resize":
+            rules.validate_resize(kind, new, old)
+            admission.admit_resize(new, self._lookup)
         elif subresource == "approval":
             rules.validate_approval(kind, new, old)
         elif subresource not in _NOT_SPEC:

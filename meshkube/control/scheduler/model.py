@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meshkube.api import meta
+from meshkube.api.allocation import held
 from meshkube.api.quantities import milli, value
 from meshkube.api.types import Object
 from meshkube.control.scheduler.terms import SILENT, Terms, terms
@@ -118,8 +119,9 @@ class PodInfo:
     def of(cls, pod: Object) -> PodInfo:
         spec, status = pod.get("spec") or {}, pod.get("status") or {}
         affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-        asked = requests(spec)
-        scored = requests(spec, {"cpu": SCORED_CPU, "memory": SCORED_MEMORY})
+        counted = held(pod)
+        asked = requests(counted)
+        scored = requests(counted, {"cpu": SCORED_CPU, "memory": SCORED_MEMORY})
         owner = meta.controller_of(pod)
         return cls(
             uid=meta.uid(pod) or meta.key(pod),
