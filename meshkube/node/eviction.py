@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from meshkube.api.qos import qos_class
 from meshkube.api.quantities import Quantity, value
 from meshkube.api.types import Object
 from meshkube.node.refusals import Ending
-from meshkube.node.resources import qos_class
 from meshkube.node.thresholds import Condition, Met, Signal
 
 REASON: Final = "Evicted"
