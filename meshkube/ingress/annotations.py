@@ -6,24 +6,26 @@ where ours differs. What is not in the table is not supported, and said so, neve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, TypeAlias
+from typing import Any
 
+from meshkube.ingress import annotation_values as read
 from meshkube.ingress import pod_annotations
+from meshkube.ingress.annotation_values import Invalid, Network
+from meshkube.ingress.features import (
+    Affinity,
+    BasicAuth,
+    Canary,
+    Cors,
+    ExternalAuth,
+    Limits,
+    NextUpstream,
+    Rewrites,
+)
+from meshkube.ingress.variables import expression, template
 
 PREFIX = "nginx.ingress.kubernetes.io/"
-
-Network: TypeAlias = IPv4Network | IPv6Network
-
-_SIZE = re.compile(r"(\d{1,15})([kKmMgG]?)")
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
-_URL = re.compile(r"https?://[!-~]+")
-_PATH = re.compile(r"/[!-~]*")
-_HOST = re.compile(r"[0-9A-Za-z._-]+(?::\d{1,5})?")
-_VARIABLE = re.compile(r"\$(?!(?:request_uri|host|scheme)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Policy:
     redirect: str = ""
     """Everything goes there; holds `$request_uri`, `$host`, `$scheme`."""
     redirect_code: int = 301
+    redirect_to_other: bool = False
+    """The whole rule is only there to redirect."""
     app_root: str = ""
     """Where `/` is redirected to."""
     rewrite: str = ""
@@ -52,104 +56,137 @@ class Policy:
     allowed: tuple[Network, ...] = ()
     """Clients that are served; empty: all."""
     denied: tuple[Network, ...] = ()
+    cors: Cors | None = None
+    canary: Canary | None = None
+    affinity: Affinity | None = None
+    hash_by: str = ""
+    """Variables whose value chooses the pod."""
+    balance: str = "round_robin"
+    limits: Limits | None = None
+    basic_auth: BasicAuth | None = None
+    external_auth: ExternalAuth | None = None
+    next_upstream: NextUpstream | None = None
+    connect_timeout: float | None = None
+    """Seconds for one attempt; None: the ingress' own."""
+    aliases: tuple[str, ...] = ()
+    """Further hosts with the same rules."""
+    www_redirect: bool = False
+    """From `www.x` to `x`, or the other way round."""
+    fallback: str = ""
+    """The Service that answers where the rule's own has no pod, and for `error_codes`."""
+    error_codes: frozenset[int] = frozenset()
+    rewrites: Rewrites | None = None
+    forwarded_prefix: str = ""
+    connection_header: str = ""
+    through_service: bool = False
+    """Pods are reached by the Service's own address."""
+    access_log: bool = True
     closed: str = ""
     """Why nobody is served: something was to guard this Ingress, and does not."""
 
 
 PLAIN = Policy()
 
+_GROUPS: dict[str, Callable[..., Any]] = {
+    "cors": Cors,
+    "canary": Canary,
+    "affinity": Affinity,
+    "limits": Limits,
+    "basic_auth": BasicAuth,
+    "external_auth": ExternalAuth,
+    "next_upstream": NextUpstream,
+    "rewrites": Rewrites,
+}
+# To serve without the guard that was asked for would be worse than not to serve.
+_GUARDS = ("allowed", "denied", "basic_auth", "external_auth")
 
-class _Invalid(ValueError):
-    """A value that cannot be used: the message says what it should be."""
-
-
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise _Invalid('is not "true" or "false"')
-    return text == "true"
-
-
-def _size(text: str) -> int:
-    match = _SIZE.fullmatch(text)
-    if match is None:
-        raise _Invalid("is not a size such as 512k, 8m or 0")
-    return int(match[1]) * _UNITS[match[2].lower()]
-
-
-def _seconds(text: str) -> float:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1_000_000:
-        raise _Invalid("is not a number of seconds")
-    return float(text)
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ip_network(each.strip(), strict=False) for each in text.split(","))
-    except ValueError:
-        raise _Invalid("is not a list of networks such as 10.0.0.0/8,192.0.2.1") from None
-
-
-def _url(text: str) -> str:
-    if _URL.fullmatch(text) is None or _VARIABLE.search(text):
-        raise _Invalid("is not a URL; of variables, $request_uri, $host and $scheme are known")
-    return text
-
-
-def _path(text: str) -> str:
-    if _PATH.fullmatch(text) is None:
-        raise _Invalid("is not a path")
-    return text
-
-
-def _rewrite(text: str) -> str:
-    if re.search(r"\$(?![12](?!\d))", _path(text)):
-        raise _Invalid("is not a path with no captures but $1 and $2")
-    return text
-
-
-def _host(text: str) -> str:
-    if _HOST.fullmatch(text) is None:
-        raise _Invalid("is not a host name")
-    return text
-
-
-def _code(text: str) -> int:
-    if text not in ("301", "302", "303", "307", "308"):
-        raise _Invalid("is not a status of a redirect")
-    return int(text)
-
-
-def _only(*values: str) -> Callable[[str], None]:
-    """For what we do in any case: other values are not supported."""
-
-    def check(text: str) -> None:
-        if text not in values:
-            raise _Invalid(f"is not supported (only {', '.join(values)})")
-
-    return check
-
-
-# Annotation -> field of the policy (empty: nothing follows from it), and who reads the value.
+# Annotation -> field of the policy or of one of its groups (empty: nothing follows from it), and
+# who reads the value.
 TABLE: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "ssl-redirect": ("ssl_redirect", _flag),
-    "force-ssl-redirect": ("force_ssl_redirect", _flag),
-    "temporal-redirect": ("redirect", _url),
-    "permanent-redirect": ("redirect", _url),
-    "temporal-redirect-code": ("redirect_code", _code),
-    "permanent-redirect-code": ("redirect_code", _code),
-    "app-root": ("app_root", _path),
-    "rewrite-target": ("rewrite", _rewrite),
-    "upstream-vhost": ("upstream_host", _host),
-    "proxy-body-size": ("max_body", _size),
-    "proxy-read-timeout": ("read_timeout", _seconds),
-    "proxy-send-timeout": ("send_timeout", _seconds),
-    "whitelist-source-range": ("allowed", _networks),
-    "allowlist-source-range": ("allowed", _networks),
-    "denylist-source-range": ("denied", _networks),
-    "use-regex": ("", _only("true", "false")),
-    "proxy-http-version": ("", _only("1.1")),
-    "proxy-buffering": ("", _only("off")),
-    "proxy-request-buffering": ("", _only("off")),
+    "ssl-redirect": ("ssl_redirect", read.flag),
+    "force-ssl-redirect": ("force_ssl_redirect", read.flag),
+    "temporal-redirect": ("redirect", read.url),
+    "permanent-redirect": ("redirect", read.url),
+    "temporal-redirect-code": ("redirect_code", read.redirect_code),
+    "permanent-redirect-code": ("redirect_code", read.redirect_code),
+    "preserve-trailing-slash": ("", read.only("true")),
+    "from-to-www-redirect": ("www_redirect", read.flag),
+    "app-root": ("app_root", read.path),
+    "rewrite-target": ("rewrite", read.rewrite),
+    "x-forwarded-prefix": ("forwarded_prefix", read.value),
+    "connection-proxy-header": ("connection_header", read.value),
+    "upstream-vhost": ("upstream_host", read.host),
+    "server-alias": ("aliases", read.hosts),
+    "proxy-body-size": ("max_body", read.size),
+    "proxy-connect-timeout": ("connect_timeout", read.seconds),
+    "proxy-read-timeout": ("read_timeout", read.seconds),
+    "proxy-send-timeout": ("send_timeout", read.seconds),
+    "proxy-next-upstream": ("next_upstream.conditions", read.conditions),
+    "proxy-next-upstream-tries": ("next_upstream.tries", read.number(0, 1000)),
+    "proxy-next-upstream-timeout": ("next_upstream.timeout", read.number(0, 86_400)),
+    "whitelist-source-range": ("allowed", read.networks),
+    "allowlist-source-range": ("allowed", read.networks),
+    "denylist-source-range": ("denied", read.networks),
+    "use-regex": ("", read.only("true", "false")),
+    "proxy-http-version": ("", read.only("1.1")),
+    "proxy-buffering": ("", read.only("off")),
+    "proxy-request-buffering": ("", read.only("off")),
+    "proxy-redirect-from": ("rewrites.location_from", read.literal),
+    "proxy-redirect-to": ("rewrites.location_to", read.literal),
+    "proxy-cookie-domain": ("rewrites.cookie_domain", read.pair),
+    "proxy-cookie-path": ("rewrites.cookie_path", read.pair),
+    "enable-cors": ("cors.enabled", read.flag),
+    "cors-allow-origin": ("cors.origins", read.origins),
+    "cors-allow-methods": ("cors.methods", read.tokens),
+    "cors-allow-headers": ("cors.headers", read.tokens),
+    "cors-expose-headers": ("cors.exposed", read.tokens),
+    "cors-allow-credentials": ("cors.credentials", read.flag),
+    "cors-max-age": ("cors.max_age", read.number(0, 2**31)),
+    "canary": ("canary.enabled", read.flag),
+    "canary-weight": ("canary.weight", read.number(0, 1_000_000)),
+    "canary-weight-total": ("canary.total", read.number(1, 1_000_000)),
+    "canary-by-header": ("canary.header", read.token),
+    "canary-by-header-value": ("canary.header_value", read.value),
+    "canary-by-header-pattern": ("canary.header_pattern", expression),
+    "canary-by-cookie": ("canary.cookie", read.token),
+    "affinity": ("affinity.enabled", read.switch("cookie")),
+    "affinity-mode": ("", read.only("balanced", "persistent")),
+    "session-cookie-name": ("affinity.name", read.token),
+    "session-cookie-path": ("affinity.path", read.cookie_path),
+    "session-cookie-domain": ("affinity.domain", read.host),
+    "session-cookie-max-age": ("affinity.max_age", read.number(0, 2**31)),
+    "session-cookie-expires": ("affinity.expires", read.number(0, 2**31)),
+    "session-cookie-samesite": ("affinity.samesite", read.one_of("None", "Lax", "Strict")),
+    "session-cookie-conditional-samesite-none": ("affinity.conditional_samesite", read.flag),
+    "session-cookie-secure": ("affinity.secure", read.flag),
+    "session-cookie-change-on-failure": ("affinity.change_on_failure", read.flag),
+    "upstream-hash-by": ("hash_by", template),
+    "load-balance": ("balance", read.one_of("round_robin", "least_conn", "ewma")),
+    "service-upstream": ("through_service", read.flag),
+    "default-backend": ("fallback", read.object_name),
+    "custom-http-errors": ("error_codes", read.error_codes),
+    "limit-rps": ("limits.rps", read.number(0, 1_000_000)),
+    "limit-rpm": ("limits.rpm", read.number(0, 60_000_000)),
+    "limit-burst-multiplier": ("limits.burst", read.number(1, 1000)),
+    "limit-connections": ("limits.connections", read.number(0, 1_000_000)),
+    "limit-whitelist": ("limits.exempt", read.networks),
+    "limit-allowlist": ("limits.exempt", read.networks),
+    "auth-type": ("basic_auth.enabled", read.switch("basic")),
+    "auth-secret": ("basic_auth.secret", read.object_name),
+    "auth-secret-type": ("basic_auth.secret_type", read.one_of("auth-file", "auth-map")),
+    "auth-realm": ("basic_auth.realm", read.value),
+    "auth-url": ("external_auth.url", read.filled_url(template)),
+    "auth-method": ("external_auth.method", read.one_of("GET", "HEAD", "POST", "PUT")),
+    "auth-signin": ("external_auth.signin", read.filled_url(template)),
+    "auth-signin-redirect-param": ("external_auth.signin_parameter", read.token),
+    "auth-response-headers": ("external_auth.response_headers", read.tokens),
+    "auth-request-redirect": ("external_auth.request_redirect", template),
+    "auth-cache-key": ("external_auth.cache_key", template),
+    "auth-cache-duration": ("external_auth.cache_times", read.cache_times),
+    "auth-keepalive": ("", read.checked(read.number(0, 1_000_000))),
+    "auth-keepalive-requests": ("", read.checked(read.number(0, 1_000_000))),
+    "auth-keepalive-timeout": ("", read.checked(read.number(0, 1_000_000))),
+    "enable-access-log": ("access_log", read.flag),
 }
 
 
@@ -174,19 +211,49 @@ def _read(annotations: Mapping[str, str]) -> tuple[Policy, list[str]]:
     unknown = sorted(given.keys() - TABLE.keys() - pod_annotations.TABLE.keys())
     wrong = [f"{PREFIX}{name} is not supported" for name in unknown]
     values: dict[str, Any] = {}
-    # To serve without the guard that was asked for would be worse than not to serve.
     guards = [f"{PREFIX}{name} is not supported" for name in unknown if name.startswith("auth-")]
     if "temporal-redirect" in given and "permanent-redirect" not in given:
         values["redirect_code"] = 302
-    for name, (target, read) in TABLE.items():
+    for name, (target, reader) in TABLE.items():
         if name not in given:
             continue
         try:
-            value = read(given[name])
-        except _Invalid as error:
+            value = reader(given[name])
+        except Invalid as error:
             wrong.append(f"{PREFIX}{name}: {given[name]!r} {error}")
-            guards += wrong[-1:] if target in ("allowed", "denied") else []
+            guards += wrong[-1:] if target.partition(".")[0] in _GUARDS else []
             continue
         if target:
             values[target] = value
+    values, missing = _grouped(values)
+    wrong += missing
+    guards += [each for each in missing if f"{PREFIX}auth-" in each]
     return Policy(**values, closed=guards[0] if guards else ""), wrong
+
+
+def _grouped(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The policy's fields, and what is missing for some of them."""
+    flat = {name: value for name, value in values.items() if "." not in name}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        group, dot, member = name.partition(".")
+        if dot:
+            groups.setdefault(group, {})[member] = value
+    for group, members in groups.items():
+        made = _GROUPS[group](**members)
+        flat[group] = made if made.enabled else None
+    return flat, _missing(flat, groups)
+
+
+def _missing(flat: dict[str, Any], groups: dict[str, dict[str, Any]]) -> list[str]:
+    missing = []
+    basic: BasicAuth | None = flat.get("basic_auth")
+    if "basic_auth" in groups and (basic is None or not basic.secret):
+        without = "auth-type" if basic is None else "auth-secret"
+        missing.append(f"{PREFIX}{without} is missing beside the other annotations of basic auth")
+    if "external_auth" in groups and flat.get("external_auth") is None:
+        missing.append(f"{PREFIX}auth-url is missing beside the other annotations of its kind")
+    rewrites: Rewrites | None = flat.get("rewrites")
+    if rewrites is not None and bool(rewrites.location_from) != bool(rewrites.location_to):
+        missing.append(f"{PREFIX}proxy-redirect-from and -to only work together")
+    return missing

@@ -18,6 +18,9 @@ Address: TypeAlias = tuple[str, int]
 PortRef: TypeAlias = int | str
 """A Service port as an Ingress names it: by number or by name."""
 
+FIRST: PortRef = ""
+"""The first port of a Service, where nobody names one."""
+
 
 @dataclass(slots=True, eq=False)
 class Backend:
@@ -27,6 +30,8 @@ class Backend:
     namespace: str
     service: str
     port: PortRef
+    through_service: bool = False
+    """Pods are reached by the Service's own address, not by theirs."""
     addresses: tuple[Address, ...] = ()
     serving: frozenset[Address] = frozenset()
     """Those, and the ones that still serve while they terminate: requests that are there stay."""
@@ -46,7 +51,7 @@ class Backend:
         return f"{self.namespace}/{self.service}"
 
     def __str__(self) -> str:
-        return f"{self.key}:{self.port}"
+        return f"{self.key}:{self.port}" if self.port else self.key
 
 
 @dataclass(slots=True)
@@ -70,6 +75,10 @@ def resolve(
     backend.broken = port is None
     if port is not None and service is not None:
         _set_via(backend, port)
+    if port is not None and service is not None and backend.through_service:
+        addresses, problem = _service_address(backend, service, port)
+        serving = frozenset(addresses)
+    elif port is not None and service is not None:
         families = _families(port, slices)
         addresses, problem = _addresses(backend, service, families)
         serving = frozenset().union(*(found.ready | found.draining for found in families.values()))
@@ -96,12 +105,21 @@ def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str
         return None, f"service {backend.key} is of type ExternalName, which has no endpoints"
     wanted = "name" if isinstance(backend.port, str) else "port"
     for port in spec.get("ports") or ():
-        if port.get(wanted) == backend.port:
+        if port.get(wanted) == backend.port or backend.port == FIRST:
             if port.get("protocol", "TCP") != "TCP":
                 return None, f"port {backend.port} of service {backend.key} is not TCP"
             return port, ""
     named = f"port named {backend.port}" if wanted == "name" else f"port {backend.port}"
     return None, f"service {backend.key} has no {named}"
+
+
+def _service_address(
+    backend: Backend, service: Object, port: Mapping[str, Any]
+) -> tuple[tuple[Address, ...], str]:
+    address = (service.get("spec") or {}).get("clusterIP")
+    if not address or address == "None":
+        return (), f"service {backend.key} has no address of its own to send requests through"
+    return ((str(address), int(port.get("port") or 0)),), ""
 
 
 def _families(port: Mapping[str, Any], slices: Iterable[Object]) -> dict[str, _Found]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass
-from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from meshkube.ingress.annotations import Policy
+from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import LAST_CHUNK, ChunkedBody, chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, lines, sane_id
@@ -30,9 +29,9 @@ from meshkube.ingress.http1 import (
     parse_request_line,
 )
 from meshkube.ingress.http2 import Http2Connection
+from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed, with_host
-from meshkube.ingress.policies import Redirect, decide
-from meshkube.ingress.problems import Problem, render
+from meshkube.ingress.problems import Problem, phrase, render
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.routes import Miss, Route
 
@@ -360,37 +359,28 @@ class Http1Connection(asyncio.Protocol):
             return data[start:]
         self._body_limit = proxy.settings.max_body
         out = prepared.out
-        if found.policy is not None:
-            if self._answered(found, found.policy, prepared):
+        if found.policy is None:
+            head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
+            exchange = Exchange(proxy, self, found, head, self._method, prepared.upgrade)
+        else:
+            question = asked(self.peer, prepared.fields, prepared.host, self._method, self._target)
+            answer = judge(proxy, found, question)
+            if answer is not None:
+                self._state = BODY if length else WAIT
+                found.stats.count(answer.status, 0.0)
+                give(self, answer, found)
                 return data[start:]
             if found.policy.max_body is not None:
                 self._body_limit = found.policy.max_body
             line, out = changed(found, found.policy, self._method, self._target, line, out)
-        head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
-        exchange = self._exchange = Exchange(
-            proxy, self, found, head, self._method, prepared.upgrade
-        )
+            head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
+            exchange = exchange_for(proxy, self, found, question, head, prepared.upgrade)
+        self._exchange = exchange
         if length == 0:
             self._state = WAIT
             exchange.start(b"", True)
             return data[start:] if len(data) > start else b""
         return self._begin_body(exchange, length, data[start:])
-
-    def _answered(self, route: Route, policy: Policy, prepared: Prepared) -> bool:
-        """Whether the policy answers the request itself."""
-        fields = prepared.fields
-        question = asked(self.peer, fields, prepared.host, self._target)
-        found = decide(policy, question, self._proxy.https_port)
-        if found is None:
-            return False
-        self._state = BODY if fields.length else WAIT
-        route.stats.count(found.status, 0.0)
-        if isinstance(found, Redirect):
-            location = found.location.encode("latin-1", "replace")
-            self._answer(found.status, b"Location: %b\r\n" % location, b"")
-        else:
-            self.fail(Problem(found.status, found.reason, route))
-        return True
 
     def _begin_body(self, exchange: Exchange, length: int, data: bytes) -> bytes:
         limit = self._body_limit
@@ -536,19 +526,21 @@ class Http1Connection(asyncio.Protocol):
         prepared = self._prepared
         accept = field_value(prepared.fields.kept, b"accept") if prepared else b""
         kind, body = render(problem, request_id, accept)
-        lines = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n"
-        self._answer(problem.status, lines % (kind, request_id.encode("latin-1")), body)
+        block = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n%b"
+        self.reply(
+            problem.status, block % (kind, request_id.encode("latin-1"), problem.lines), body
+        )
 
-    def _answer(self, status: int, lines_: bytes, body: bytes) -> None:
-        """A response of our own."""
+    def reply(self, status: int, block: bytes, body: bytes) -> None:
+        self._exchange = None
         if self._state != WAIT:
             self._keep_alive = False
         keep = b"" if self._minor else b"Connection: keep-alive\r\n"
-        head = b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n%b\r\n" % (
+        head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
             status,
-            HTTPStatus(status).phrase.encode(),
-            lines_,
-            len(body),
+            phrase(status),
+            block,
+            b"" if status == 204 else b"Content-Length: %d\r\n" % len(body),
             keep if self._keep_alive else b"Connection: close\r\n",
         )
         self.transport.write(head if self._method == b"HEAD" else head + body)

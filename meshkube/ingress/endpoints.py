@@ -57,12 +57,14 @@ class Endpoint:
 class Balancer:
     """Round robin; of two neighbours the one with fewer requests under way."""
 
-    __slots__ = ("addresses", "endpoints", "next")
+    __slots__ = ("addresses", "endpoints", "next", "ring")
 
     def __init__(self, addresses: tuple[Address, ...], endpoints: Sequence[Endpoint]) -> None:
         self.addresses = addresses
         self.endpoints = list(endpoints)
         self.next = 0
+        self.ring: list[tuple[int, int]] | None = None
+        """For consistent hashing, made when somebody asks."""
 
     def pick(self, now: float, tried: Sequence[Endpoint] = ()) -> Endpoint | None:
         """The pod for the next request, not one already tried; those ejected only when there is

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from meshkube.ingress.endpoints import Endpoint
+from meshkube.ingress.endpoints import Balancer, Endpoint
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.routes import Route
 
@@ -48,6 +48,9 @@ class Downstream(Protocol):
 
     def fail(self, problem: Problem) -> None:
         """There is no response: say why."""
+
+    def reply(self, status: int, block: bytes, body: bytes) -> None:
+        """A response of the ingress' own: header lines, and a body."""
 
     def broken(self, problem: Problem) -> None:
         """The response stops before its end: the client must be able to tell."""
@@ -194,7 +197,7 @@ class Exchange:
         balancer = backend.balancer
         if balancer is None or balancer.addresses is not backend.addresses:
             balancer = proxy.pool.balancer(backend)
-        endpoint = balancer.pick(self.started, self.tried)
+        endpoint = self._pick(balancer)
         if endpoint is None:
             self._fail(502, self._why_all_failed())
             return
@@ -213,6 +216,18 @@ class Exchange:
         proxy.pool.connect(endpoint, self)
         if not self.request_done and self.upstream is None and not self.over:
             self.downstream.pause_body()
+
+    def _pick(self, balancer: Balancer) -> Endpoint | None:
+        return balancer.pick(self.started, self.tried)
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for one attempt to connect."""
+        return self.proxy.settings.connect_timeout
+
+    @property
+    def _retries(self) -> int:
+        return self.proxy.settings.retries
 
     def _send(self, upstream: PodSide) -> None:
         self.upstream = upstream
@@ -276,7 +291,7 @@ class Exchange:
         assert endpoint is not None
         self.tried += (endpoint,)
         self.last_failure = failure
-        if len(self.tried) > self.proxy.settings.retries:
+        if len(self.tried) > self._retries:
             self._fail(502, self._why_all_failed())
             return
         self.proxy.note_retry(self, f"pod {endpoint} {failure}")

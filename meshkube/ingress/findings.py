@@ -34,8 +34,13 @@ def findings(
         message = f"{rule} already belongs to the older Ingress {conflict.winner}"
         found.add(Finding("Conflict", message))
     for route in table.routes_of(key):
-        if route.backend.broken:
-            found.add(Finding("BackendMissing", f"{route.rule}: {route.backend.problem}"))
+        backends = [route.backend, *([route.fallback.backend] if route.fallback else [])]
+        for backend in backends:
+            if backend.broken:
+                found.add(Finding("BackendMissing", f"{route.rule}: {backend.problem}"))
+    for route in table.idle_canaries(key):
+        message = f"{route.rule} is a canary of no rule: no other Ingress has this host and path"
+        found.add(Finding("CanaryUnused", message))
     for problem in problems(meta.annotations(ingress)):
         found.add(Finding("AnnotationUnsupported", problem))
     for problem in via(meta.annotations(ingress), meta.namespace(ingress))[1]:

@@ -9,13 +9,15 @@ from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
 from meshkube.ingress import http2_head
+from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import lines, sane_id
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
 from meshkube.ingress.http2_head import Header, Request
+from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
-from meshkube.ingress.policies import Redirect, decide
+from meshkube.ingress.policies import Asked
 from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.routes import Miss
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from meshkube.ingress.http2 import Http2Connection
     from meshkube.ingress.response_head import ResponseHead
-    from meshkube.ingress.routes import Route
     from meshkube.ingress.upstream import Upstream
 
 AHEAD = 262_144
@@ -75,8 +76,14 @@ class Http2Stream:
         line = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
         out = self._lines(request)
         policy = found.policy
+        question: Asked | None = None
         if policy is not None:
-            if self._answered(found, request):
+            peer = self._connection.peer
+            question = asked(peer, request.fields, request.host, request.method, request.target)
+            answer = judge(proxy, found, question)
+            if answer is not None:
+                found.stats.count(answer.status, 0.0)
+                give(self, answer, found)
                 return
             if policy.max_body is not None:
                 self._limit = policy.max_body
@@ -84,7 +91,11 @@ class Http2Stream:
         if self._limit and request.length > self._limit:
             raise HeadError(413, f"the body is larger than {self._limit} bytes")
         head = b"%b%bX-Request-Id: %b\r\n\r\n" % (line, out, self._request_id)
-        self._exchange = exchange = Exchange(proxy, self, found, head, request.method, b"")
+        if question is None:
+            exchange = Exchange(proxy, self, found, head, request.method, b"")
+        else:
+            exchange = exchange_for(proxy, self, found, question, head, b"")
+        self._exchange = exchange
         exchange.start(b"", ended)
 
     def _lines(self, request: Request) -> bytes:
@@ -97,22 +108,6 @@ class Http2Stream:
         if fields.expects_continue:
             framing += b"Expect: 100-continue\r\n"
         return fields.kept + framing + lines(self._connection.peer, fields, request.host)
-
-    def _answered(self, route: Route, request: Request) -> bool:
-        """Whether the policy answers the request itself."""
-        assert route.policy is not None
-        peer = self._connection.peer
-        question = asked(peer, request.fields, request.host, request.target)
-        found = decide(route.policy, question, self._connection.proxy.https_port)
-        if found is None:
-            return False
-        route.stats.count(found.status, 0.0)
-        if isinstance(found, Redirect):
-            location = found.location.encode("latin-1", "replace")
-            self._answer(found.status, [(b"location", location)], b"")
-        else:
-            self.fail(Problem(found.status, found.reason, route))
-        return True
 
     def body(self, data: bytes, size: int) -> None:
         """Some of the body; `size` is what it takes of the window."""
@@ -194,16 +189,16 @@ class Http2Stream:
         connection.proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
         accept = field_value(self._request.fields.kept, b"accept") if self._request else b""
         kind, body = render(problem, request_id, accept)
-        headers = [
-            (b"content-type", kind),
-            (b"cache-control", b"no-store"),
-            (b"x-request-id", request_id.encode("latin-1")),
-        ]
-        self._answer(problem.status, headers, body)
+        block = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n%b"
+        self.reply(
+            problem.status, block % (kind, request_id.encode("latin-1"), problem.lines), body
+        )
 
-    def _answer(self, status: int, headers: list[Header], body: bytes) -> None:
-        """A response of our own."""
-        head = [(b":status", b"%d" % status), *headers, (b"content-length", b"%d" % len(body))]
+    def reply(self, status: int, block: bytes, body: bytes) -> None:
+        self._exchange = None
+        head = http2_head.response(status, block)
+        if status != 204:
+            head.append((b"content-length", b"%d" % len(body)))
         if self._request is not None and self._request.method == b"HEAD":
             body = b""
         self._headers(head, False)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from meshkube.ingress.annotations import Policy
+from meshkube.ingress.dressing import without
 from meshkube.ingress.forwarded import Peer
 from meshkube.ingress.http1 import Fields
 from meshkube.ingress.policies import Asked
 from meshkube.ingress.rewriting import rewritten
 from meshkube.ingress.routes import Route
 
+_PREFIX = frozenset({b"x-forwarded-prefix"})
 
-def asked(peer: Peer, fields: Fields, host: bytes, target: bytes) -> Asked:
+
+def asked(peer: Peer, fields: Fields, host: bytes, method: bytes, target: bytes) -> Asked:
     """The request as policies see it: a trusted proxy's word counts for its client."""
     client, scheme = peer.address, peer.scheme
     if peer.trusted:
@@ -21,6 +24,8 @@ def asked(peer: Peer, fields: Fields, host: bytes, target: bytes) -> Asked:
         scheme == b"https",
         host.decode("latin-1"),
         target.decode("latin-1"),
+        method.decode("latin-1"),
+        fields.kept,
     )
 
 
@@ -33,6 +38,11 @@ def changed(
         line = b"%b %b HTTP/1.1\r\n" % (method, new.encode("ascii"))
     if policy.upstream_host:
         out = with_host(out, policy.upstream_host.encode())
+    if policy.forwarded_prefix:
+        prefix = f"X-Forwarded-Prefix: {policy.forwarded_prefix}\r\n".encode()
+        out = prefix + without(out, _PREFIX)
+    if policy.connection_header and b"\r\nUpgrade:" not in out:
+        out = f"Connection: {policy.connection_header}\r\n".encode() + out
     return line, out
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TypeAlias
 
 from meshkube.ingress import paths
-from meshkube.ingress.annotations import Network, Policy
+from meshkube.ingress.annotation_values import Network
+from meshkube.ingress.annotations import Policy
+from meshkube.ingress.http1 import field_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,21 @@ class Asked:
     host: str
     """As in its Host header."""
     target: str
+    method: str = "GET"
+    block: bytes = b""
+    """Its header lines."""
+
+    def header(self, name: str) -> str:
+        """The first value of a header; empty where there is none."""
+        return field_value(self.block, name.encode()).decode("latin-1")
+
+    def cookie(self, name: str) -> str:
+        """The value of a cookie; empty where there is none."""
+        for each in self.header("cookie").split(";"):
+            key, _, value = each.strip().partition("=")
+            if key == name:
+                return value
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,8 @@ class Redirect:
 
     status: int
     location: str
+    lines: bytes = b""
+    """Further header lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +57,20 @@ class Denial:
 
     status: int
     reason: str
+    lines: bytes = b""
+    """Header lines for the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response that is no error of ours: header lines as a block, and a body."""
+
+    status: int
+    lines: bytes
+    body: bytes = b""
+
+
+Answer: TypeAlias = Redirect | Denial | Reply
 
 
 def decide(policy: Policy, asked: Asked, https_port: int) -> Redirect | Denial | None:
@@ -55,10 +90,15 @@ def decide(policy: Policy, asked: Asked, https_port: int) -> Redirect | Denial |
 
 
 def _admitted(policy: Policy, client: str) -> bool:
-    address = _address(client)
-    if address is None or any(_within(address, network) for network in policy.denied):
+    if _address(client) is None or within(client, policy.denied):
         return False
-    return not policy.allowed or any(_within(address, network) for network in policy.allowed)
+    return not policy.allowed or within(client, policy.allowed)
+
+
+def within(client: str, networks: Iterable[Network]) -> bool:
+    """Whether a client's address is in one of these networks."""
+    address = _address(client)
+    return address is not None and any(_within(address, network) for network in networks)
 
 
 def _within(address: IPv4Address | IPv6Address, network: Network) -> bool:

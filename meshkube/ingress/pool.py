@@ -67,7 +67,7 @@ class Pool:
             self._spawn_shared(endpoint, exchange)
 
     def _spawn_shared(self, endpoint: Endpoint, first: Exchange) -> None:
-        work = self._connect_shared(endpoint, first.route.backend)
+        work = self._connect_shared(endpoint, first)
         self._spawn(self._guarded(work, endpoint, endpoint.waiting))
 
     @staticmethod
@@ -85,7 +85,7 @@ class Pool:
 
     async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
         made, problem = await self._try(
-            endpoint, exchange.route.backend, lambda: Upstream(endpoint, self._settings)
+            endpoint, exchange, lambda: Upstream(endpoint, self._settings)
         )
         if made is None:
             self._connect_failed(endpoint, exchange, problem)
@@ -93,7 +93,7 @@ class Pool:
             endpoint.connected()
             exchange.connected(made)
 
-    async def _connect_shared(self, endpoint: Endpoint, backend: Backend) -> None:
+    async def _connect_shared(self, endpoint: Endpoint, first: Exchange) -> None:
         """A connection in HTTP/2, for all requests that wait for one."""
         settled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -102,7 +102,7 @@ class Pool:
                 settled.set_result(problem)
 
         upstream, problem = await self._try(
-            endpoint, backend, lambda: Http2Upstream(endpoint, self._settings, ready), settled
+            endpoint, first, lambda: Http2Upstream(endpoint, self._settings, ready), settled
         )
         waiting, endpoint.waiting = endpoint.waiting, []
         if upstream is None:
@@ -121,7 +121,7 @@ class Pool:
     async def _try(
         self,
         endpoint: Endpoint,
-        backend: Backend,
+        exchange: Exchange,
         protocol: Callable[[], P],
         settled: asyncio.Future[str] | None = None,
     ) -> tuple[P | None, str]:
@@ -136,8 +136,8 @@ class Pool:
         problem = ""
         try:
             if endpoint.via.tls is not None:
-                options = self.tls.options(endpoint.via, backend)
-            async with self._attempt(endpoint):
+                options = self.tls.options(endpoint.via, exchange.route.backend)
+            async with self._attempt(endpoint, exchange.connect_timeout):
                 transport, made = await loop.create_connection(protocol, host, port, **options)
                 problem = await settled if settled is not None else ""
         except TimeoutError:
@@ -151,9 +151,9 @@ class Pool:
         return (None, problem) if problem else (made, "")
 
     @asynccontextmanager
-    async def _attempt(self, endpoint: Endpoint) -> AsyncIterator[None]:
+    async def _attempt(self, endpoint: Endpoint, seconds: float) -> AsyncIterator[None]:
         """Limits the time for one attempt to connect, which `left` can cut short."""
-        async with asyncio.timeout(self._settings.connect_timeout) as limit:
+        async with asyncio.timeout(seconds) as limit:
             endpoint.attempts.add(limit)
             try:
                 yield

@@ -21,10 +21,12 @@ class Problem:
     status: int
     reason: str
     route: Route | None = None
+    lines: bytes = b""
+    """Further header lines for the client."""
 
     @property
     def title(self) -> str:
-        return HTTPStatus(self.status).phrase
+        return phrase(self.status).decode()
 
     def facts(self) -> dict[str, str]:
         """The rule and the Service that the reason is about."""
@@ -34,6 +36,14 @@ class Problem:
         if self.route.backend.service:
             facts |= {"service": self.route.backend.key, "port": str(self.route.backend.port)}
         return facts
+
+
+def phrase(status: int) -> bytes:
+    """What HTTP calls a status; a pod may have made up its own."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Error" if status >= 400 else b""
 
 
 def render(problem: Problem, request_id: str, accept: bytes) -> tuple[bytes, bytes]:

@@ -5,24 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from time import monotonic
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshkube.ingress import paths
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, id_series
 from meshkube.ingress.http1 import HeadError, host_name
+from meshkube.ingress.policies import Denial
 from meshkube.ingress.pool import Pool, Spawn
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.routes import Miss, Route, RouteTable
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.stats import RouteStats
 
+if TYPE_CHECKING:
+    from meshkube.ingress.limiting import Limiter
+    from meshkube.ingress.managed import Guard
+    from meshkube.ingress.policies import Asked
+
 log = logging.getLogger(__name__)
 
 _LOOKUPS_KEPT = 8192
+
+
+def no_guards(route: Route, asked: Asked) -> Sequence[Guard]:
+    """For a proxy that nobody gave guards: what wants one is not served."""
+    policy = route.policy
+    if policy is None or (policy.basic_auth is None and policy.external_auth is None):
+        return ()
+
+    async def closed() -> Denial:
+        return Denial(503, "nobody is here who could check who asks")
+
+    return (closed,)
 
 
 class ClientConnection(Protocol):
@@ -44,6 +63,11 @@ class Proxy:
     def __init__(self, table: RouteTable, settings: Settings, spawn: Spawn) -> None:
         self.table = table
         self.settings = settings
+        self.spawn = spawn
+        self.limiters: dict[str, Limiter] = {}
+        """What clients have used of limits, by Ingress."""
+        self.guards_of: Callable[[Route, Asked], Sequence[Guard]] = no_guards
+        """Who else is to be asked before a request goes on."""
         self.pool = Pool(settings, spawn)
         table.left = self.pool.left
         self.clients: set[ClientConnection] = set()
@@ -136,6 +160,8 @@ class Proxy:
             for client in tuple(self.clients):
                 client.check(now)
             self.pool.sweep(now)
+            for key in [key for key in self.limiters if self.table.ingress(key) is None]:
+                del self.limiters[key]
 
     async def drain(self) -> None:
         """Lets requests in flight finish, then ends what is left after the time for it."""

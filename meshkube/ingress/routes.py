@@ -19,13 +19,15 @@ from typing import TypeAlias
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.ingress.annotations import PLAIN, Policy, policy
-from meshkube.ingress.backends import Address, Backend, PortRef, resolve
+from meshkube.ingress.backends import FIRST, Address, Backend, PortRef, resolve
 from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.rewriting import Captures
 from meshkube.ingress.rules import (
+    BackendRef,
     PathType,
     Row,
     TlsRow,
+    further_rows,
     is_ours,
     owned_classes,
     prefix_key,
@@ -37,8 +39,12 @@ from meshkube.ingress.stats import RouteStats
 from meshkube.ingress.via import Via
 
 _HOSTS_KEPT = 1024
-_Port: TypeAlias = tuple[PortRef, Via | None]
-"""Of a Service, and how an Ingress wants its pods spoken to."""
+_LAST = "~~"
+"""Younger than every Ingress: what stands back behind any rule."""
+_Port: TypeAlias = tuple[PortRef, Via | None, bool]
+"""Of a Service, how an Ingress wants its pods spoken to, and whether by the Service's address."""
+_Place: TypeAlias = tuple[str, PathType, str]
+"""Host, type and path of a rule."""
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -58,6 +64,12 @@ class Route:
     policy: Policy | None = None
     """None for plain proxying, and that is quicker."""
     captures: Captures | None = None
+    own: Policy = PLAIN
+    """What its own Ingress asks for: `policy`, but for canaries."""
+    canaries: tuple[Route, ...] = ()
+    """Routes of canary Ingresses that take a share of the requests, oldest first."""
+    fallback: Route | None = None
+    """The same rule with the backend of `default-backend`."""
 
     @property
     def rule(self) -> str:
@@ -103,6 +115,12 @@ class _Host:
             self.depth = max(self.depth, key.count("/"))
             return self.prefix.setdefault(key, [])
         return self.default
+
+    def held(self, type: PathType, path: str) -> list[Route]:
+        """The claims for a path as they stand; nothing is made for one without."""
+        if type == "Exact":
+            return self.exact.get(path, [])
+        return self.prefix.get(prefix_key(path), []) if type == "Prefix" else self.default
 
     def forget(self, route: Route) -> None:
         if route.type == "Default":
@@ -162,7 +180,10 @@ class RouteTable:
         self._backends: dict[str, dict[_Port, tuple[Backend, dict[Route, None]]]] = {}
         self._services: dict[str, Object] = {}
         self._slices: dict[str, dict[str, Object]] = {}
+        self._canaries: dict[_Place, list[Route]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
+        self.always_policy = False
+        """Every route gets a policy: something is to be done with all requests."""
         self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
         """For whoever looks up the same again and again. Emptied when a rule changes; a change of
         endpoints leaves routes as they are."""
@@ -286,8 +307,11 @@ class RouteTable:
     def conflicts(self, key: str) -> list[Conflict]:
         """What this Ingress asks for and an older one has, with another backend."""
         found = []
-        for route in self._entries[key].routes if key in self._entries else ():
-            winner = self._hosts[route.host].claims(route.type, route.path)[0]
+        for route in self.routes_of(key):
+            claims = self._claims(route)
+            if not claims or route.own.canary is not None or route.own.redirect_to_other:
+                continue
+            winner = claims[0]
             if winner.ingress != key and winner.backend is not route.backend:
                 found.append(Conflict(key, winner.ingress, route.host, route.path))
         return found
@@ -297,12 +321,16 @@ class RouteTable:
         return {
             claim.ingress
             for route in self.routes_of(key)
-            for claim in self._hosts[route.host].claims(route.type, route.path)
+            for claim in (*self._claims(route), *self._canaries.get(_place(route), ()))
         } - {key}
 
     def routes_of(self, key: str) -> list[Route]:
         """The routes of one Ingress; empty where it is not ours."""
         return list(self._entries[key].routes) if key in self._entries else []
+
+    def idle_canaries(self, key: str) -> list[Route]:
+        """The routes of a canary Ingress that stand beside no rule, and so take nothing."""
+        return [r for r in self.routes_of(key) if r.own.canary is not None and not self._claims(r)]
 
     def ingresses_of_service(self, key: str) -> set[str]:
         """The Ingresses with a rule for this Service."""
@@ -319,50 +347,104 @@ class RouteTable:
             return
         self.remembered.clear()
         kept = {_identity(route): route.stats for route in old.routes} if old else {}
+        touched = {_place(route) for route in old.routes} if old else set()
         if ingress is not None:
             entry = _Entry(ingress, [], tls_rows(ingress))
             self._entries[key] = entry
-            for row in rows(ingress):
-                entry.routes.append(self._claim(key, ingress, row, kept))
+            asked = policy(meta.annotations(ingress))
+            found = rows(ingress)
+            for row in (*found, *further_rows(found, asked)):
+                entry.routes.append(self._claim(key, ingress, row, asked, kept))
+            touched.update(map(_place, entry.routes))
         for route in old.routes if old else ():
             self._forget(route)
+        for place in touched:
+            self._link(place)
         self._known_hosts.clear()
 
     def _claim(
-        self, key: str, ingress: Object, row: Row, kept: Mapping[tuple[str, ...], RouteStats]
-    ) -> Route:
-        asked = via(meta.annotations(ingress), meta.namespace(ingress))[0]
-        backend = self._backend(meta.namespace(ingress), row, asked)
+        self, key: str, ingress: Object, row: Row, asked: Policy,
+        kept: Mapping[tuple[str, ...], RouteStats],
+    ) -> Route:  # fmt: skip
+        space = meta.namespace(ingress)
+        how = via(meta.annotations(ingress), space)[0]
+        backend = self._backend(space, row.backend, how, asked.through_service)
         path = "(default)" if row.type == "Default" else row.path
         stats = RouteStats(key, row.host, path, str(backend))
         route = Route(key, row.host, row.path, row.type, backend, _age(ingress), stats)
         route.stats = kept.get(_identity(route), stats)
-        route.policy = _policy(ingress, row.host)
+        route.own = asked if asked is PLAIN else _for_row(asked, ingress, row)
         route.captures = row.captures
-        if row.backend.service:
-            self._backends[backend.key][backend.port, asked][1][route] = None
-        insort(self._hosts.setdefault(row.host, _Host()).claims(row.type, row.path), route)
+        if row.redirect:
+            route.age = (_LAST, key)
+        self._use(route)
+        if asked.fallback:
+            ref = BackendRef(asked.fallback, FIRST)
+            backend = self._backend(space, ref, None, False)
+            route.fallback = replace(route, backend=backend)
+            self._use(route.fallback)
+        if asked.canary is not None:
+            insort(self._canaries.setdefault(_place(route), []), route)
+        else:
+            insort(self._hosts.setdefault(row.host, _Host()).claims(row.type, row.path), route)
         return route
 
-    def _backend(self, namespace: str, row: Row, asked: Via | None) -> Backend:
-        ref = row.backend
-        backend = Backend(namespace, ref.service, ref.port, asked=asked)
+    def _use(self, route: Route) -> None:
+        backend = route.backend
+        if backend.service:
+            self._backends[backend.key][_port(backend)][1][route] = None
+
+    def _claims(self, route: Route) -> list[Route]:
+        """Those for the host and path of a route, canaries apart."""
+        host = self._hosts.get(route.host)
+        return host.held(route.type, route.path) if host is not None else []
+
+    def _link(self, place: _Place) -> None:
+        """Brings the policies of a rule's routes up to date, and its canaries."""
+        host = self._hosts.get(place[0])
+        claims = host.held(place[1], place[2]) if host is not None else []
+        canaries = tuple(self._canaries.get(place, ()))
+        for route in claims:
+            route.canaries = canaries if route is claims[0] else ()
+            plain = route.own == PLAIN and not route.canaries and not self.always_policy
+            route.policy = None if plain else route.own
+            if route.fallback is not None:
+                route.fallback.policy = route.policy
+        for canary in canaries:
+            canary.policy = _as_canary(canary.own, claims[0].own if claims else PLAIN)
+
+    def _backend(
+        self, namespace: str, ref: BackendRef, how: Via | None, through_service: bool
+    ) -> Backend:
+        backend = Backend(namespace, ref.service, ref.port, through_service, asked=how)
         if not ref.service:
             backend.problem = f"the backend is {ref.other}, and only Services are served"
             backend.broken = True
             return backend
         ports = self._backends.setdefault(backend.key, {})
-        if (ref.port, asked) not in ports:
-            ports[ref.port, asked] = (backend, {})
+        port = _port(backend)
+        if port not in ports:
+            ports[port] = (backend, {})
             self._resolve_one(backend)
-        return ports[ref.port, asked][0]
+        return ports[port][0]
 
     def _forget(self, route: Route) -> None:
+        if route.fallback is not None:
+            self._disuse(route.fallback)
+        self._disuse(route)
+        if route.own.canary is not None:
+            canaries = self._canaries[_place(route)]
+            canaries.remove(route)
+            if not canaries:
+                del self._canaries[_place(route)]
+            return
         host = self._hosts[route.host]
         host.forget(route)
         if host.empty:
             del self._hosts[route.host]
-        key, port = route.backend.key, (route.backend.port, route.backend.asked)
+
+    def _disuse(self, route: Route) -> None:
+        key, port = route.backend.key, _port(route.backend)
         held = self._backends.get(key, {}).get(port)
         if held is None or route not in held[1]:
             return
@@ -402,11 +484,33 @@ def compile(
     return table
 
 
-def _policy(ingress: Object, host: str) -> Policy | None:
-    found = policy(meta.annotations(ingress))
-    secured = found.ssl_redirect and host in tls_hosts(ingress)
-    found = replace(found, ssl_redirect=secured or found.force_ssl_redirect)
-    return None if found == PLAIN else found
+def _for_row(asked: Policy, ingress: Object, row: Row) -> Policy:
+    """An Ingress' policy for one of its rules."""
+    if row.redirect:
+        target = f"$scheme://{row.redirect}$request_uri"
+        return Policy(redirect=target, redirect_code=308, redirect_to_other=True)
+    secured = asked.ssl_redirect and row.host in tls_hosts(ingress)
+    return replace(asked, ssl_redirect=secured or asked.force_ssl_redirect)
+
+
+def _as_canary(own: Policy, main: Policy) -> Policy:
+    """A canary has the policy of its rule; how its pods are chosen is its own."""
+    return replace(
+        main,
+        canary=own.canary,
+        affinity=own.affinity or main.affinity,
+        hash_by=own.hash_by or main.hash_by,
+        balance=own.balance,
+    )
+
+
+def _port(backend: Backend) -> _Port:
+    return backend.port, backend.asked, backend.through_service
+
+
+def _place(route: Route) -> _Place:
+    path = prefix_key(route.path) if route.type == "Prefix" else route.path
+    return route.host, route.type, path
 
 
 def _service_of(piece: Object | None) -> str:

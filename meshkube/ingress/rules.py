@@ -5,13 +5,13 @@ Source: Kubernetes' "Ingress" concept page and the Ingress networking.k8s.io/v1 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.ingress.annotations import PREFIX
+from meshkube.ingress.annotations import PREFIX, Policy
 from meshkube.ingress.backends import PortRef
 from meshkube.ingress.rewriting import Captures, captures, is_expression
 
@@ -43,6 +43,8 @@ class Row:
     type: PathType
     backend: BackendRef
     captures: Captures | None = None
+    redirect: str = ""
+    """The host that this one is only another name for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,24 @@ def rows(ingress: Object) -> list[Row]:
         default = _backend(spec["defaultBackend"])
         found += [Row(host, "", "Default", default) for host in dict.fromkeys(hosts or [""])]
     return found
+
+
+def further_rows(found: Sequence[Row], asked: Policy) -> list[Row]:
+    """What annotations add: the same rules for hosts in `server-alias`, and the host with or
+    without `www.` that `from-to-www-redirect` redirects."""
+    known = {row.host for row in found}
+    more = [
+        replace(row, host=alias)
+        for alias in dict.fromkeys(asked.aliases)
+        if alias not in known
+        for row in dict.fromkeys(replace(each, host="") for each in found)
+    ]
+    if asked.www_redirect:
+        for row in {row.host: row for row in found if row.host and "*" not in row.host}.values():
+            other = row.host[4:] if row.host.startswith("www.") else f"www.{row.host}"
+            if other not in known:
+                more.append(Row(other, "/", "Prefix", row.backend, redirect=row.host))
+    return more
 
 
 def has_expressions(ingress: Object) -> bool:

@@ -163,7 +163,7 @@ class Upstream(asyncio.Protocol):
             self._chunks = ChunkedBody()
             if not exchange.downstream.takes_chunks:
                 exchange.respond(head, length, b"", 0, False)
-                if data[start:]:
+                if data[start:] and self.exchange is exchange:
                     self._body(data[start:])
                 return
             self._begin_chunked(exchange, head, data, start)
