@@ -54,6 +54,7 @@ class ManagedExchange(Exchange):
 
     __slots__ = (
         "_asked",
+        "_at_fallback",
         "_chosen",
         "_error_lines",
         "_extra",
