@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from meshkube import address_pool
+from meshkube import address_pool, privileges
 
 SECRET = object()
 """The default of settings that have no flag: they come from the environment or the file."""
@@ -129,6 +129,7 @@ class Config:
     service_cidr: str = _setting("addresses for Services", "10.43.0.0/16")
     cluster_dns: str = _setting("the address where cluster DNS answers", "10.43.0.10")
     cluster_domain: str = _setting("the DNS domain of the cluster", "cluster.local")
+    dns_port: int = _setting("port of cluster DNS", 53)
     ingress_http: int = _setting("port of the ingress for HTTP", 80)
     ingress_https: int = _setting("port of the ingress for HTTPS", 443)
     node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
@@ -143,7 +144,9 @@ class Config:
     )
     cloud: str = _setting("the cloud provider: `bare-metal`, or an installed one", "bare-metal")
     cloud_config: Path | None = _setting("the provider's own configuration file", None)
-    dataplane: str = _setting("`auto`, `nftables` or `userspace`", "auto")
+    dataplane: str = _setting(
+        "`nftables`, `userspace` (needs no right on the kernel), or `auto`: what may be", "auto"
+    )
     registry_config: Path | None = _setting(
         "a Docker config.json with this node's credentials for image registries;"
         " empty: registries.json in the data directory",
@@ -192,6 +195,11 @@ class Config:
     def node_port_range(self) -> range:
         low, _, high = self.node_ports.partition("-")
         return range(int(low), int(high) + 1)
+
+    @property
+    def userspace(self) -> bool:
+        """Whether this process carries the traffic of Services itself."""
+        return _userspace(self.dataplane)
 
     @property
     def lease_timing(self) -> tuple[int, float, float]:
@@ -243,7 +251,25 @@ def load(
             values[name] = _converted(environ[variable], type_name, variable)
         if flags.get(name) is not None:
             values[name] = _converted(flags[name], type_name, f"--{_dashed(name)}")
-    return Config(**values, given=frozenset(values))
+    return Config(**{**_without_rights(values), **values}, given=frozenset(values))
+
+
+def _without_rights(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults for whoever may not touch the kernel, or not listen on low ports. The ingress takes
+    its ports of every address, also of Services': so they are none that Services often have."""
+    found: dict[str, Any] = {}
+    if _userspace(values.get("dataplane", "auto")) and "service_cidr" not in values:
+        found |= {"service_cidr": "127.43.0.0/16", "cluster_dns": "127.43.0.10"}
+    low = {"ingress_http": (80, 9080), "ingress_https": (443, 9443), "dns_port": (53, 10053)}
+    for name, (usual, instead) in low.items():
+        if not privileges.may_listen(usual):
+            found[name] = instead
+    return found
+
+
+def _userspace(dataplane: str) -> bool:
+    may = dataplane == "nftables" or privileges.has(privileges.NET_ADMIN)
+    return dataplane == "userspace" or not may
 
 
 def settings(without: frozenset[str] = frozenset()) -> list[Field[Any]]:
@@ -457,6 +483,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "service_cidr": _network,
     "cluster_dns": _address,
     "cluster_domain": _name,
+    "dns_port": _port,
     "ingress_http": _port,
     "ingress_https": _port,
     "node_port": _port,

@@ -33,10 +33,9 @@ def examine(config: Config, *, running: bool) -> list[Finding]:
     """Every check, in the order in which to mend. `running`: our own server holds the ports."""
     checks: list[Callable[[], Iterable[Finding]]] = [
         _python,
-        _rights,
+        lambda: _rights(config),
         lambda: _engine(config),
-        _nftables,
-        _forwarding,
+        *(() if config.userspace else (_nftables, _forwarding)),
         lambda: _ports(config, running),
         lambda: _data_dir(config),
         lambda: _networks(config, running),
@@ -49,10 +48,12 @@ def _python() -> Iterable[Finding]:
     yield Finding("Python", sys.version_info >= (3, 11), version, "install Python 3.11 or later")
 
 
-def _rights() -> Iterable[Finding]:
+def _rights(config: Config) -> Iterable[Finding]:
     root = os.geteuid() == 0
     detail = "root" if root else "not root: no kernel rules, no ports below 1024"
-    yield Finding("rights", root, detail, "run it with sudo")
+    if config.userspace:
+        detail = "Services are carried by the daemon itself (--dataplane userspace)"
+    yield Finding("rights", root or config.userspace, detail, "run it with sudo")
 
 
 def _engine(config: Config) -> Iterable[Finding]:

@@ -106,3 +106,25 @@ def test_a_password_has_no_flag_and_is_not_shown():
 def test_files_for_the_store_are_paths_or_absent(tmp_path: Path):
     assert load({}, {}).store_ca is None
     assert load({"store_ca": str(tmp_path / "ca.crt")}, {}).store_ca == tmp_path / "ca.crt"
+
+
+def test_whoever_may_not_touch_the_kernel_gets_settings_that_need_no_right(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("meshkube.privileges.has", lambda capability: False)
+    monkeypatch.setattr("meshkube.privileges.may_listen", lambda port: port >= 1024)
+    config = load({}, {})
+    assert config.userspace
+    assert (config.service_cidr, config.cluster_dns) == ("127.43.0.0/16", "127.43.0.10")
+    assert (config.ingress_http, config.ingress_https, config.dns_port) == (9080, 9443, 10053)
+    given = load({"ingress_http": "8081", "dataplane": "nftables"}, {})
+    assert not given.userspace
+    assert (given.ingress_http, given.service_cidr) == (8081, "10.43.0.0/16")
+
+
+def test_who_may_touch_the_kernel_does_so_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("meshkube.privileges.has", lambda capability: True)
+    assert not load({}, {}).userspace
+    chosen = load({"dataplane": "userspace"}, {})
+    assert chosen.userspace
+    assert (chosen.service_cidr, chosen.ingress_http) == ("127.43.0.0/16", 80)

@@ -17,7 +17,7 @@ from meshkube.dns import explain
 from meshkube.dns.settings import NAME, NAMESPACE, Settings, parse
 
 ZONE = frozenset({"cluster_dns", "cluster_domain", "service_cidr", "pod_cidr"})
-SETTINGS = ZONE | {"log_format", "log_level"}
+SETTINGS = ZONE | {"dns_port", "log_format", "log_level"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,10 +19,12 @@ from meshkube.config import Config, ConfigError, duration
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
 from meshkube.dataplane.announcer import Announcer
+from meshkube.dataplane.kernel import Kernel
 from meshkube.dataplane.network import PodNetwork
 from meshkube.dataplane.network_plan import Mode
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
+from meshkube.dataplane.userspace import UserKernel
 from meshkube.dns.server import DnsServer
 from meshkube.dns.upstream import host_search, host_servers
 from meshkube.ingress.controller import Ingress
@@ -95,7 +97,7 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
     """The parts of this host that are not disabled."""
     off = config.disable
     network = None
-    if "network" not in off:
+    if "network" not in off and not config.userspace:
         network = PodNetwork(
             client=host.client_of(component_roles.PROXY),
             status_client=host.client_of(NODE_PREFIX + config.node_name),
@@ -125,6 +127,7 @@ def dns(config: Config, client: Client, clock: Clock) -> Part:
         upstreams=host_servers(own=frozenset([config.cluster_dns])),
         search=host_search(),
         clock=clock,
+        port=config.dns_port,
     )
     REGISTRY.register(server.counters)
     return server
@@ -154,9 +157,10 @@ def _image_peers(config: Config, host: Host) -> ImagePeers | None:
 def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
     """The rules of Services, and the addresses that lead here."""
     client = host.client_of(component_roles.PROXY)
+    kernel: Kernel = UserKernel() if config.userspace else NftKernel(clock)
     proxy = ServiceProxy(
         client=client,
-        kernel=NftKernel(clock),
+        kernel=kernel,
         node_name=config.node_name,
         node_ip=host.address,
         pod_cidr=config.pod_cidr,
@@ -165,7 +169,7 @@ def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         clock=clock,
     )
     yield proxy
-    if "load-balancer" not in config.disable:
+    if "load-balancer" not in config.disable and not config.userspace:
         yield Announcer(
             client=client,
             lease_client=host.client_of(NODE_PREFIX + config.node_name),
@@ -181,15 +185,18 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
     if config.runtime == "hollow":
         runtime = HollowRuntime(clock)
     else:
-        runtime = DockerRuntime(config.docker, pod_mtu=network.pod_mtu if network else None)
+        mtu = network.pod_mtu if network else None
+        runtime = DockerRuntime(config.docker, pod_mtu=mtu, masquerade=config.userspace)
     agent = NodeAgent(
         client=host.client_of(NODE_PREFIX + config.node_name),
         runtime=runtime,
         node_name=config.node_name,
         node_ip=host.address,
         data_dir=config.data_dir / "node",
-        cluster_dns=config.cluster_dns,
+        # To a pod, an address of a loopback range is its own.
+        cluster_dns="" if config.userspace else config.cluster_dns,
         cluster_domain=config.cluster_domain,
+        api=(host.address, config.listen_address[1]) if config.userspace else None,
         port=config.node_port,
         heartbeat=config.node_heartbeat,
         peers=_image_peers(config, host),

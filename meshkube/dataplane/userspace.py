@@ -25,6 +25,8 @@ from meshkube.dataplane.udp_relay import UdpRelay
 log = logging.getLogger(__name__)
 
 SWEEP = 5.0
+INSTEAD = 10000
+"""What is added to a port too low for this user: 80 is served at 10080, 443 at 10443."""
 _TCP, _UDP = PROTOCOLS["TCP"], PROTOCOLS["UDP"]
 
 
@@ -111,13 +113,28 @@ class UserKernel:
             self._cannot(front, "SCTP needs the kernel's rules: --dataplane nftables")
             return
         try:
-            await relay.listen(front.family, front.address, front.port)
+            port = await self._listen(relay, front)
         except OSError as error:
             relay.close()
             self._cannot(front, _reason(front, error))
             return
         self._refused.pop(front, None)
         self._relays[front] = relay
+        if port != front.port:
+            reason = f"{_reason(front, OSError(errno.EACCES, ''))}; until then {port} answers"
+            log.warning("a Service port is served elsewhere", extra={"reason": reason})
+
+    async def _listen(self, relay: TcpRelay | UdpRelay, front: Front) -> int:
+        """Returns the port; raises `OSError`."""
+        try:
+            await relay.listen(front.family, front.address, front.port)
+        except PermissionError:
+            instead = front._replace(port=front.port + INSTEAD)
+            if not front.address or fronts.frontend(self._ruleset, instead) is not None:
+                raise
+            await relay.listen(*instead[:2], instead.port)
+            return instead.port
+        return front.port
 
     def _stop(self, front: Front) -> None:
         self._choices.pop(front, None)

@@ -18,7 +18,7 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder, Type
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
-from meshkube.node import nodestatus, signals
+from meshkube.node import nodestatus, reachable, signals
 from meshkube.node.collector import Collector, Limits
 from meshkube.node.evictor import TRANSITION, Evictor
 from meshkube.node.handlers import Handlers
@@ -63,6 +63,7 @@ class NodeAgent:
         cluster_dns: str,
         cluster_domain: str = "cluster.local",
         node_ip: str = "",
+        api: tuple[str, int] | None = None,
         port: int = NODE_PORT,
         heartbeat: float = HEARTBEAT,
         peers: ImagePeers | None = None,
@@ -85,6 +86,7 @@ class NodeAgent:
         self._registry_config = registry_config
         self._machine = read_machine(data_dir)
         self._cluster = (cluster_dns, cluster_domain)
+        self._api = api
         self._records = Records(self._container_changed)
         self._workers: dict[str, PodWorker] = {}
         self._pods_known = False
@@ -226,7 +228,7 @@ class NodeAgent:
             images=self.images,
             pull_secrets=PullSecrets(references, files),
             handlers=Handlers(self._runtime),
-            services=services,
+            services=lambda: reachable.by_pods(services(), self._address, self._api),
             node_name=self._name,
             node_ip=self._address,
             pods_directory=self._data_dir / "pods",

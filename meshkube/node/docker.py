@@ -83,8 +83,15 @@ class DockerRuntime:
     scheme = "docker"
     answers = True
 
-    def __init__(self, url: str, pod_mtu: Callable[[], Awaitable[int]] | None = None) -> None:
-        """`pod_mtu` says how large the packets of pods may be; without it, or at 0, Docker does."""
+    def __init__(
+        self,
+        url: str,
+        pod_mtu: Callable[[], Awaitable[int]] | None = None,
+        masquerade: bool = False,
+    ) -> None:
+        """`pod_mtu` says how large the packets of pods may be; without it, or at 0, Docker does.
+        `masquerade`: Docker hides pods' addresses from the world, because nobody else does."""
+        self._masquerade = masquerade
         self._url = url
         self._pod_mtu = pod_mtu
         self._client: aiodocker.Docker | None = None
@@ -139,7 +146,7 @@ class DockerRuntime:
     async def ensure_network(self, cidr: str) -> None:
         """Raises `RuntimeFailure` where a network of that name has another subnet."""
         mtu = await self._pod_mtu() if self._pod_mtu is not None else 0
-        wanted = convert.network_body(cidr, self._api, mtu)
+        wanted = convert.network_body(cidr, self._api, mtu, masquerade=self._masquerade)
         with _failures():
             found = await self._docker.networks.list(filters={"name": [convert.NETWORK]})
             for network in found:

@@ -206,12 +206,15 @@ def network_mtu(network: Mapping[str, Any]) -> int:
     return int((network.get("Options") or {}).get(_MTU) or _DEFAULT_MTU)
 
 
-def network_body(cidr: str, api_version: tuple[int, int], mtu: int = 0) -> dict[str, Any]:
+def network_body(
+    cidr: str, api_version: tuple[int, int], mtu: int = 0, *, masquerade: bool = False
+) -> dict[str, Any]:
     """The request body that creates the pods' network. `mtu` 0: Docker's own choice."""
     options = {
         "com.docker.network.bridge.name": BRIDGE,
-        # What leaves the cluster is masqueraded by the dataplane; pods see each other's addresses.
-        "com.docker.network.bridge.enable_ip_masquerade": "false",
+        # What leaves the cluster is masqueraded by the dataplane, where it has the right; pods see
+        # each other's addresses.
+        "com.docker.network.bridge.enable_ip_masquerade": str(masquerade).lower(),
     }
     if mtu not in (0, _DEFAULT_MTU):
         options[_MTU] = str(mtu)

@@ -108,13 +108,14 @@ def parse_resolver(text: str) -> Resolver:
 
 
 def resolver(pod: Object, host: Resolver, cluster_dns: str, domain: str) -> Resolver:
-    """The pod's resolv.conf; `host` is the node's."""
+    """The pod's resolv.conf; `host` is the node's. `cluster_dns` is empty where pods cannot reach
+    it: they ask whom the node asks."""
     policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
     if policy == "ClusterFirst" and pod["spec"].get("hostNetwork"):
         policy = "Default"
     if policy == "None":
         base = Resolver()
-    elif policy == "Default":
+    elif policy == "Default" or not cluster_dns:
         base = host
     else:
         own = (f"{meta.namespace(pod)}.svc.{domain}", f"svc.{domain}", domain)
