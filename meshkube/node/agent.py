@@ -116,7 +116,7 @@ class NodeAgent:
             data_dir=data_dir,
             not_ready=self._not_ready,
             pressure=lambda: self._evictor.conditions,
-            tell=lambda reason, message: self._tell("Normal", reason, message),
+            tell=self._tell,
             images=self.images.report,
             runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",
         )
@@ -205,6 +205,7 @@ class NodeAgent:
             pods.subscribe(self._pod_changed)
             self._pods_known = True
             self._adopt_orphans()
+            self._tell("Normal", "Starting", "Starting kubelet.")
             group.create_task(self._evictor.run(), name="eviction")
             group.create_task(self._collector.run(), name="garbage collection")
             ready()
@@ -302,8 +303,9 @@ class NodeAgent:
 
     def _tell(self, type: Type, reason: str, message: str) -> None:
         """Records an Event of the node."""
-        node = self._registration.node
-        if self._recorder is not None and node is not None:
+        # Before it is known, by its name: kubectl looks for both.
+        node = self._registration.node or {"metadata": {"name": self._name, "uid": self._name}}
+        if self._recorder is not None:
             about = {"apiVersion": "v1", "kind": "Node", **node}
             self._recorder.event(about, type, reason, message)
 

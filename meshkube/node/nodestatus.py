@@ -38,6 +38,9 @@ def allocatable(machine: Machine, max_pods: int = MAX_PODS) -> dict[str, str]:
 
 def labels(name: str, machine: Machine, roles: tuple[str, ...]) -> dict[str, str]:
     return {
+        # Older manifests still select by these, as the kubelet still sets them.
+        "beta.kubernetes.io/arch": machine.architecture,
+        "beta.kubernetes.io/os": "linux",
         "kubernetes.io/arch": machine.architecture,
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
@@ -166,13 +169,22 @@ _REASONS: Mapping[tuple[str, str], str] = {
 
 
 def turned(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The reasons of the Events for conditions that are other than before."""
+    """The reasons of the Events for conditions that are other than before. A new node is no news
+    that it is not ready yet."""
     before = {one["type"]: one.get("status") for one in old.get("conditions") or ()}
+    before.setdefault("Ready", "False")
     return [
         _REASONS[one["type"], one["status"]]
         for one in new["conditions"]
         if before.get(one["type"]) != one["status"]
     ]
+
+
+def rebooted(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The boot id, where the host has been started again since the status was `old`; else empty."""
+    before = (old.get("nodeInfo") or {}).get("bootID")
+    now = str(new["nodeInfo"]["bootID"])
+    return now if before and before != now else ""
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

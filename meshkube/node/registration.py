@@ -11,6 +11,7 @@ from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.client.base import Client
+from meshkube.client.events import Type
 from meshkube.clock import Clock
 from meshkube.node import nodestatus
 from meshkube.node.claims import LOCAL_PATH
@@ -34,7 +35,7 @@ LONGEST_DELAY = 7.0
 
 class Registration:
     """The Node of this host, `name`, at `address`. `not_ready` says why no pod can run, or '';
-    `tell` records an Event of the node, by reason and message."""
+    `tell` records an Event of the node."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Registration:
         data_dir: Path,
         not_ready: Callable[[], str],
         pressure: Callable[[], Collection[Condition]],
-        tell: Callable[[str, str], None],
+        tell: Callable[[Type, str, str], None],
         images: Callable[[], list[Object] | None],
         runtime_version: Callable[[], str],
     ) -> None:
@@ -187,9 +188,13 @@ class Registration:
         self._written_at = now
         for reason in nodestatus.turned(old, new):
             self._say(reason)
+        boot = nodestatus.rebooted(old, new)
+        if boot:
+            message = f"Node {self._name} has been rebooted, boot id: {boot}"
+            self._tell("Warning", "Rebooted", message)
 
     def _say(self, reason: str) -> None:
-        self._tell(reason, f"Node {self._name} status is now: {reason}")
+        self._tell("Normal", reason, f"Node {self._name} status is now: {reason}")
 
     async def _keep_lease(self) -> None:
         # The Lease belongs to the Node, so that one goes with the other.

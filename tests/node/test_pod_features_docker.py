@@ -302,8 +302,8 @@ def test_images_that_cannot_be_had(docker_host: Host, tmp_path: Path) -> None:
 
                 return check
 
-            await world.until("never", waits("ErrImageNeverPull"))
             await world.until("pull", waits("ErrImagePull"))
+            await world.until("never", waits("ErrImageNeverPull"))
             await world.until("pull", waits("ImagePullBackOff"))
             await world.event("pull", "Failed", "Error: ErrImagePull")
             await world.event("pull", "BackOff", 'Back-off pulling image "127.0.0.1:9/no/such:1"')
