@@ -48,3 +48,49 @@ def pod(number: int) -> Object:
             ],
         },
     }
+
+
+def config_map(name: str, kilobytes: int) -> Object:
+    """Of many values of 100 bytes."""
+    data = {f"key-{number:05d}": "x" * 88 for number in range(kilobytes * 10)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+def definition(number: int) -> Object:
+    """A CustomResourceDefinition whose schema has the size of an operator's (8 kB)."""
+    plural = f"things{number}"
+    words = "What this field is for, in a sentence of the usual length of a generated schema."
+    field = {"type": "string", "description": words, "maxLength": 253}
+    part = {
+        "type": "object",
+        "description": words,
+        "properties": {f"field{n}": field for n in range(10)},
+        "required": ["field0"],
+    }
+    spec = {"type": "object", "properties": {f"part{n}": part for n in range(5)}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "spec": spec,
+            "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        },
+    }
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    names = {"plural": plural, "singular": f"thing{number}", "kind": f"Thing{number}"}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.bench.example"},
+        "spec": {
+            "group": "bench.example",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [version],
+        },
+    }

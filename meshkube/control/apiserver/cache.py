@@ -49,6 +49,13 @@ class Cached:
         return self._object
 
     @property
+    def metadata(self) -> Object:
+        """Of the object, which is not kept in its parsed form for that."""
+        obj: Object = orjson.loads(self.raw) if self._object is None else self._object
+        metadata: Object = obj["metadata"]
+        return metadata
+
+    @property
     def fields(self) -> dict[str, str]:
         """What field selectors of this kind can ask for."""
         if self._fields is None:

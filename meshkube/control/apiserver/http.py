@@ -189,7 +189,8 @@ async def document(
 ) -> web.StreamResponse:
     """Any JSON document."""
     if yaml:
-        return await answer(call, negotiation.to_yaml(content), status, "application/yaml")
+        written = await asyncio.to_thread(negotiation.to_yaml, content)
+        return await answer(call, written, status, "application/yaml")
     return await answer(call, orjson.dumps(content) + b"\n", status)
 
 

@@ -13,6 +13,7 @@ from meshkube.control.apiserver import patching, token_requests
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.auth import attributes
 from meshkube.control.auth.users import component
 from meshkube.control.fence import Fence
@@ -87,7 +88,9 @@ class LocalClient:
             resource_version=resource_version,
         )
         found = await self._registry.list(query)
-        items = [item.object for item in found.items]
+        items: list[Object] = []
+        async for some in in_turns(found.items):
+            items += [item.object for item in some]
         return ObjectList(items, str(found.revision), found.continue_token)
 
     async def watch(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,14 +20,16 @@ from meshkube.api.selectors import (
     parse_labels,
 )
 from meshkube.control.apiserver import faults, subresources
-from meshkube.control.apiserver.cache import Cached, Notice, ResourceCache, Selection, cached
+from meshkube.control.apiserver.cache import Cached, Change, Notice, Selection, cached
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.feed import Feed
-from meshkube.control.apiserver.turns import chosen
+from meshkube.control.apiserver.turns import aside, chosen, in_turns
 from meshkube.control.apiserver.watching import Watcher
 from meshkube.store import Compacted, Store
 
 Match = Literal["", "NotOlderThan", "Exact"]
+LONG_SELECTOR = 16 * 1024
+"""Characters from which reading a selector takes so long that others go on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Reader:
 
     async def list(self, query: Query) -> Listing:
         """Raises `ApiError` 400, 410 or 504."""
-        selection = query.selection()
+        selection = await _selection(query)
         if query.continue_token:
             return await self._next_page(query, selection)
         exact = query.match == "Exact" and query.resource_version not in ("", "0")
@@ -157,18 +158,30 @@ class Reader:
     async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
         """Starts to watch after `query.resource_version`; without one, or with `initial`, the
         objects there are come first, as ADDED. Raises `ApiError` 400, 410 or 504."""
-        selection = query.selection()
+        selection = await _selection(query)
         version = parse_version(query.resource_version)
         await self._wait(query.resource_version)
         cache = self._feed.cache(query.kind.storage)
         view = None
         if cache.kind is not query.kind:
             view = functools.partial(shown, query.kind)
-        if initial or not version:
-            return Watcher(cache, selection, _state(cache, selection), view)
-        past = (selection.notice(change) for change in cache.since(version))
-        told = [notice for notice in past if notice is not None]
-        return Watcher(cache, selection, told, view)
+        # What there is, or was, at the moment from which the watcher collects.
+        changes = None if initial or not version else cache.since(version)
+        items = cache.select(selection) if changes is None else []
+        watcher = Watcher(cache, selection, view)
+        try:
+            if changes is None:
+                await watcher.start_with(await _state(items, selection))
+            else:
+                await watcher.start_with(await _told(changes, selection))
+        except BaseException:
+            watcher.close()
+            raise
+        return watcher
+
+
+async def _selection(query: Query) -> Selection:
+    return await aside(len(query.labels) + len(query.fields) > LONG_SELECTOR, query.selection)
 
 
 def parse_version(text: str) -> int | None:
@@ -181,10 +194,18 @@ def parse_version(text: str) -> int | None:
     return int(text)
 
 
-def _state(cache: ResourceCache, selection: Selection) -> Iterable[Notice]:
-    for item in cache.select(selection):
-        if selection.everything or selection.matches(item):
-            yield Notice("ADDED", item)
+async def _state(items: list[Cached], selection: Selection) -> list[Notice]:
+    if not selection.everything:
+        items = await chosen(items, selection.matches)
+    return [Notice("ADDED", item) for item in items]
+
+
+async def _told(changes: list[Change], selection: Selection) -> list[Notice]:
+    notices: list[Notice] = []
+    async for some in in_turns(changes):
+        told = map(selection.notice, some)
+        notices += [notice for notice in told if notice is not None]
+    return notices
 
 
 async def _page(

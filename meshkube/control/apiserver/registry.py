@@ -43,6 +43,8 @@ from meshkube.control.auth.tokens import TokenIssuer, temporary_issuer
 from meshkube.store import Store
 
 APPLY_TRIES = 5
+DELETED_AT_ONCE = 16
+"""Objects of a collection: their writes share a commit of the store."""
 ACCOUNT_TRIES = 20
 ACCOUNT_SECONDS = 0.05
 Patch = Callable[[Object], Object]
@@ -264,15 +266,27 @@ class Registry:
         return shown(kind, left), gone
 
     async def delete_collection(self, query: Query, options: DeleteOptions) -> Listing:
-        """Deletes what a list finds, and returns that. Raises `ApiError`."""
+        """Deletes what a list finds, several at a time, and returns that. Raises `ApiError`: the
+        first there was, when the others are done."""
         listing = await self.list(query)
-        for item in listing.items:
-            namespace = meta.namespace(item.object)
-            try:
-                await self.delete(query.kind, meta.name(item.object), namespace, options)
-            except errors.ApiError as error:
-                if error.code != 404:
-                    raise
+        left = iter(listing.items)
+        failed: list[errors.ApiError] = []
+
+        async def worker() -> None:
+            for item in left:
+                name, namespace = meta.name(item.object), meta.namespace(item.object)
+                try:
+                    await self.delete(query.kind, name, namespace, options)
+                except errors.ApiError as error:
+                    if error.code != 404:
+                        failed.append(error)
+                        return
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(DELETED_AT_ONCE, len(listing.items))):
+                group.create_task(worker())
+        if failed:
+            raise failed[0]
         return listing
 
     async def bind(self, binding: Object, namespace: str, name: str, options: WriteOptions) -> None:

@@ -26,11 +26,6 @@ def list_metadata(listing: Listing) -> Object:
     return metadata
 
 
-def list_body(kind: Kind, listing: Listing) -> bytes:
-    """The whole list: a join of the objects' bytes."""
-    return b"".join(list_parts(kind, listing))
-
-
 def list_parts(kind: Kind, listing: Listing) -> list[bytes]:
     """The list as parts to be joined, or sent one after the other; the objects' own bytes."""
     head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
@@ -51,17 +46,16 @@ def metadata_of(item: Cached, version: str) -> Object:
     return {
         "kind": "PartialObjectMetadata",
         "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": item.object["metadata"],
+        "metadata": item.metadata,
     }
 
 
 def metadata_list(listing: Listing, version: str) -> Object:
-    """PartialObjectMetadataList."""
+    """PartialObjectMetadataList, without its items."""
     return {
         "kind": "PartialObjectMetadataList",
         "apiVersion": f"meta.k8s.io/{version}",
         "metadata": list_metadata(listing),
-        "items": [metadata_of(item, version) for item in listing.items],
     }
 
 

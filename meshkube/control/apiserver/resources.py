@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar, cast
 
@@ -25,8 +26,8 @@ from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.apiserver.writing import LONG_BYTES
 
 T = TypeVar("T")
-TABLE_ROWS = 16
-"""Rows that are made at a time."""
+AT_ONCE = 16
+"""Rows, or objects, that are made at a time."""
 _STREAMS = ("log", "exec", "attach", "portforward", "proxy")
 
 
@@ -141,11 +142,13 @@ class Resources:
             listing = await self._newest(call, "", read)
         if accepted == Accepted():
             return await answer(call, rendering.list_parts(route.kind, listing))
-        if accepted.form == "table" and not accepted.yaml:
+        if accepted.yaml:
+            # Object by object: what one call parses, nobody interrupts.
+            content = await asyncio.to_thread(self._listed, call, route, listing, accepted)
+            return await document(call, content, yaml=True)
+        if accepted.form == "table":
             return await answer(call, await self._table(call, route, listing, accepted.version))
-        return await document(
-            call, self._listed(call, route, listing, accepted), yaml=accepted.yaml
-        )
+        return await answer(call, await _metadata(listing, accepted.version))
 
     async def _table(self, call: Call, route: Route, listing: Listing, version: str) -> list[bytes]:
         """A table as the parts of its JSON: rows are made and encoded in turns."""
@@ -155,8 +158,8 @@ class Resources:
             route.kind, (), now, metadata=rendering.list_metadata(listing), version=version
         )
         del whole["rows"]
-        parts = [orjson.dumps(whole)[:-1], b',"rows":[']
-        async for items in in_turns(listing.items, TABLE_ROWS):
+
+        def rows(items: Sequence[Cached]) -> bytes:
             some = table(
                 route.kind,
                 [item.object for item in items],
@@ -165,10 +168,9 @@ class Resources:
                 headers=False,
                 version=version,
             )
-            parts += (orjson.dumps(some["rows"])[1:-1], b",")
-        if listing.items:
-            parts.pop()
-        return [*parts, b"]}\n"]
+            return orjson.dumps(some["rows"])
+
+        return await _in_parts(whole, b"rows", listing.items, rows)
 
     def _listed(self, call: Call, route: Route, listing: Listing, accepted: Accepted) -> Object:
         if accepted.form == "table":
@@ -181,9 +183,14 @@ class Resources:
                 version=accepted.version,
             )
         if accepted.form == "metadata":
-            return rendering.metadata_list(listing, accepted.version)
-        content: Object = orjson.loads(rendering.list_body(route.kind, listing))
-        return content
+            items = [rendering.metadata_of(item, accepted.version) for item in listing.items]
+            return {**rendering.metadata_list(listing, accepted.version), "items": items}
+        return {
+            "kind": route.kind.list_kind,
+            "apiVersion": route.kind.api_version,
+            "metadata": rendering.list_metadata(listing),
+            "items": [orjson.loads(item.raw) for item in listing.items],
+        }
 
     async def _create(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
@@ -249,7 +256,7 @@ class Resources:
     async def _delete_collection(self, call: Call, route: Route) -> web.StreamResponse:
         options = await self._delete_options(call)
         listing = await self._registry.delete_collection(query_of(call, route), options)
-        return await answer(call, rendering.list_body(route.kind, listing))
+        return await answer(call, rendering.list_parts(route.kind, listing))
 
     async def _delete_options(self, call: Call) -> DeleteOptions:
         content = await call.body()
@@ -265,6 +272,33 @@ class Resources:
         if "orphanDependents" in call.query:
             body["orphanDependents"] = call.flag("orphanDependents")
         return DeleteOptions.of(body, _dry_run(call), call.user)
+
+
+async def _metadata(listing: Listing, version: str) -> list[bytes]:
+    """A PartialObjectMetadataList as the parts of its JSON."""
+
+    def items(some: Sequence[Cached]) -> bytes:
+        return orjson.dumps([rendering.metadata_of(item, version) for item in some])
+
+    return await _in_parts(
+        rendering.metadata_list(listing, version), b"items", listing.items, items
+    )
+
+
+async def _in_parts(
+    whole: Object,
+    field: bytes,
+    items: Sequence[Cached],
+    encoded: Callable[[Sequence[Cached]], bytes],
+) -> list[bytes]:
+    """The JSON of `whole` with one more field, whose elements are made and encoded in turns.
+    `encoded` gives the array of some of them."""
+    parts = [orjson.dumps(whole)[:-1], b',"%b":[' % field]
+    async for some in in_turns(items, AT_ONCE):
+        parts += (encoded(some)[1:-1], b",")
+    if items:
+        parts.pop()
+    return [*parts, b"]}\n"]
 
 
 def _allowed(verb: str, route: Route) -> bool:

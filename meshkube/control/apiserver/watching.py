@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from meshkube.control.apiserver.cache import Cached, Change, Notice, ResourceCache, Selection
+from meshkube.control.apiserver.turns import in_turns
 
 BACKLOG = 16_384
 BACKLOG_BYTES = 64 * 1024 * 1024
@@ -19,28 +20,31 @@ class Watcher:
     """Collects notices from a cache from its creation until `close`."""
 
     def __init__(
-        self,
-        cache: ResourceCache,
-        selection: Selection,
-        first: Iterable[Notice],
-        view: View | None = None,
+        self, cache: ResourceCache, selection: Selection, view: View | None = None
     ) -> None:
         self._cache = cache
         self._selection = selection
         self._view = view
         self._backlog: list[Notice] = []
         self._bytes = 0
+        self._room = BACKLOG
         self._waiter: asyncio.Future[None] | None = None
         self.ended = False
         self.on_overrun: Callable[[], None] | None = None
         """Called when the watcher is cut off for being too slow."""
         self.on_news: Callable[[], None] | None = None
         """Called when something waits again after nothing did, unless somebody is in `take`."""
-        for notice in first:
-            self._add(notice)
-        self._room = len(self._backlog) + BACKLOG
-        self._bytes = 0
         cache.add(self, selection.key)
+
+    async def start_with(self, first: Sequence[Notice]) -> None:
+        """What comes before all that was collected so far. Before anything is taken."""
+        if self._view is not None:
+            seen: list[Notice] = []
+            async for some in in_turns(first):
+                seen += map(self._seen, some)
+            first = seen
+        self._room += len(first)
+        self._backlog[:0] = first
 
     def tell(self, change: Change) -> None:
         notice = self._selection.notice(change)
@@ -56,12 +60,16 @@ class Watcher:
             self.on_overrun()
 
     def _add(self, notice: Notice) -> None:
-        if self._view is not None:
-            notice = Notice(notice.type, self._view(notice.cached))
+        notice = self._seen(notice)
         self._backlog.append(notice)
         self._bytes += len(notice.cached.raw)
         if len(self._backlog) == 1:
             self._wake()
+
+    def _seen(self, notice: Notice) -> Notice:
+        if self._view is None:
+            return notice
+        return Notice(notice.type, self._view(notice.cached))
 
     def _wake(self) -> None:
         if self._waiter is not None:
