@@ -22,6 +22,8 @@ import uvloop
 
 from bench import api_servers, harness
 from bench.api_objects import pod
+from bench.api_requests import APPLY, CONNECTIONS, MERGE, TABLE, ask
+from bench.api_requests import PODS as PATH
 from bench.api_servers import Target
 from meshkube.api.types import Object
 
@@ -31,12 +33,7 @@ WRITES = 2_000
 LISTS = 10
 WATCHERS = 500
 CHANGES = 100
-CONNECTIONS = 16
 MANY = 50_000
-PATH = "/api/v1/namespaces/default/pods"
-APPLY = {"Content-Type": "application/apply-patch+yaml"}
-MERGE = {"Content-Type": "application/merge-patch+json"}
-TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 class Cost(NamedTuple):
@@ -52,20 +49,6 @@ class Cost(NamedTuple):
 Request = Callable[[Target, int], Awaitable[object]]
 Results = dict[str, dict[str, Cost]]
 """By row, then by target."""
-
-
-async def ask(
-    target: Target, method: str, path: str, body: Object | None = None, **headers: Any
-) -> bytes:
-    """The body of an answer that must be good."""
-    data = orjson.dumps(body) if body is not None else None
-    headers = {"Content-Type": "application/json", **headers}
-    async with target.client.request(
-        method, target.url + path, data=data, headers=headers
-    ) as response:
-        content = await response.read()
-        assert response.status < 300, content[:1000]
-        return content
 
 
 async def measured(target: Target, count: int, request: Request) -> Cost:
