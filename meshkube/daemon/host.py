@@ -216,6 +216,8 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         records=agent.records,
         images=agent.images,
         pods=agent.pods,
+        volumes=agent.volumes,
+        directory=str(config.data_dir),
         node_name=config.node_name,
         tls=host.node_tls,
         port=config.node_port,

@@ -33,6 +33,7 @@ from meshkube.node.references import References
 from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
 from meshkube.node.thresholds import Threshold
+from meshkube.node.use import VolumeUse
 from meshkube.node.version import KUBELET_VERSION
 from meshkube.node.worker import PodWorker, adopted
 
@@ -158,6 +159,10 @@ class NodeAgent:
     def pods(self) -> list[Object]:
         """The pods of this node, as last written or seen."""
         return [worker.pod for worker in self._workers.values()]
+
+    def volumes(self) -> list[VolumeUse]:
+        """The volumes of these pods that have files of their own."""
+        return [volume for worker in self._workers.values() for volume in worker.volumes()]
 
     def _not_ready(self) -> str:
         if not self._settled and self._registration.was_ready and self._recent:

@@ -264,6 +264,9 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         grace_period=_number(labels.get(GRACE), 30),
         address=_address(inspected),
         limits=_limits(inspected.get("HostConfig") or {}),
+        pid=int(state.get("Pid") or 0),
+        layer=str(((inspected.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""),
+        log_file=str(inspected.get("LogPath") or ""),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import orjson
@@ -11,12 +11,12 @@ from aiohttp import web
 from meshkube import metrics
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.clock import Clock
 from meshkube.node import usage_metrics
-from meshkube.node.machine import total_memory
+from meshkube.node.measuring import Meter
+from meshkube.node.probe_metrics import ProbeMetrics
 from meshkube.node.records import Records
-from meshkube.node.runtime import SANDBOX, Runtime
-from meshkube.node.summary import Usage, gather, summary
+from meshkube.node.runtime import SANDBOX
+from meshkube.node.summary import summary
 
 
 class Inspection:
@@ -24,17 +24,15 @@ class Inspection:
 
     def __init__(
         self,
-        runtime: Runtime,
+        meter: Meter,
         records: Records,
         pods: Callable[[], Iterable[Object]],
-        node_name: str,
-        clock: Clock,
+        probes: ProbeMetrics,
     ) -> None:
-        self._runtime = runtime
+        self._meter = meter
         self._records = records
         self._pods = pods
-        self._node_name = node_name
-        self._clock = clock
+        self._probes = probes
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         for path in ("/healthz", "/healthz/ping", "/healthz/syncloop", "/livez"):
@@ -46,6 +44,7 @@ class Inspection:
         router.add_get("/metrics", self._metrics)
         router.add_get("/metrics/resource", self._resource)
         router.add_get("/metrics/cadvisor", self._cadvisor)
+        router.add_get("/metrics/probes", self._probed)
         for path in ("/stats/summary", "/stats/summary/"):
             router.add_get(path, self._summary)
 
@@ -77,20 +76,26 @@ class Inspection:
                 }
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return _metrics_text(metrics.exposition().decode())
+        """The whole process's, and what a kubelet says of its pods and their volumes."""
+        records = [one for uid in self._records.uids() for one in self._records.of(uid)]
+        states = Counter(str(one.state) for one in records if one.name != SANDBOX)
+        running = {one.pod.uid for one in records if one.state == "running"}
+        own = usage_metrics.kubelet(await self._meter.gather(), len(running), states)
+        return _metrics_text(metrics.exposition().decode() + own)
 
     async def _resource(self, request: web.Request) -> web.Response:
-        return _metrics_text(usage_metrics.resource(await self._usage()))
+        return _metrics_text(usage_metrics.resource(await self._meter.gather(whole=False)))
 
     async def _cadvisor(self, request: web.Request) -> web.Response:
-        usage = await self._usage()
-        return _metrics_text(usage_metrics.cadvisor(usage, os.cpu_count() or 1, total_memory()))
+        return _metrics_text(usage_metrics.cadvisor(await self._meter.gather()))
+
+    async def _probed(self, request: web.Request) -> web.Response:
+        return _metrics_text(self._probes.exposition())
 
     async def _summary(self, request: web.Request) -> web.Response:
-        return _json(summary(await self._usage()))
-
-    async def _usage(self) -> Usage:
-        return await gather(self._runtime, self._records, self._node_name, self._clock)
+        little = request.query.get("only_cpu_and_memory", "").lower() in ("true", "1", "t")
+        usage = await self._meter.gather(whole=not little)
+        return _json(summary(usage, only_cpu_and_memory=little))
 
 
 def _pod_list(pods: list[Object]) -> Object:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshkube.node.hosts import Resolver, parse_resolver
+from meshkube.node.use import Used
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 # systemd-resolved's own list of upstreams: /etc/resolv.conf then only names its stub on loopback.
@@ -33,17 +34,6 @@ class Machine:
     system_uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """What the whole host uses now."""
-
-    cpu_nanoseconds: int
-    """CPU time since it was booted."""
-    memory: int
-    """Bytes that could not be had for something else at once."""
-    booted: datetime
-
-
 def read_used() -> Used:
     fields: dict[str, list[str]] = {}
     for line in Path("/proc/stat").read_text().splitlines():
@@ -51,11 +41,37 @@ def read_used() -> Used:
         fields[name] = values
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields["cpu"][:8])
     ticks = user + nice + system + irq + softirq + steal
+    memory, counts = _table("/proc/meminfo"), _table("/proc/vmstat")
+    total = memory.get("MemTotal", 0)
+    swap_free = memory.get("SwapFree", 0) * 1024
     return Used(
         cpu_nanoseconds=ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"),
-        memory=max(0, memory_field("MemTotal") - memory_field("MemAvailable")),
+        memory=max(0, total - memory.get("MemAvailable", 0)) * 1024,
         booted=datetime.fromtimestamp(int(fields["btime"][0]), UTC),
+        memory_usage=max(0, total - memory.get("MemFree", 0)) * 1024,
+        rss=memory.get("AnonPages", 0) * 1024,
+        swap=memory.get("SwapTotal", 0) * 1024 - swap_free,
+        swap_free=swap_free,
+        faults=counts.get("pgfault", 0),
+        major_faults=counts.get("pgmajfault", 0),
     )
+
+
+def processes() -> tuple[int, int]:
+    """How many processes and threads there are, and how many there may be."""
+    most = int(_first_line("/proc/sys/kernel/pid_max") or 32768)
+    here = int((_first_line("/proc/loadavg") or "0 0 0 1/1").split()[3].partition("/")[2])
+    return here, most
+
+
+def _table(path: str) -> dict[str, int]:
+    """A file of lines such as `MemFree:  12 kB` or `pgfault 12`."""
+    found = {}
+    for line in Path(path).read_text().splitlines():
+        words = line.split()
+        if len(words) > 1 and words[1].isdigit():
+            found[words[0].rstrip(":")] = int(words[1])
+    return found
 
 
 def read_machine(data_dir: Path) -> Machine:

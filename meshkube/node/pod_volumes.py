@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node import hosts, image_volumes
-from meshkube.node.claims import Backing, backing, claim_names, volume_of
+from meshkube.node.claims import Backing, backing, claim_name, claim_names, volume_of
 from meshkube.node.drivers import Request, driver_for
 from meshkube.node.env import ConfigError, Context, SourceKind, expand
 from meshkube.node.kit import Kit
@@ -182,6 +182,14 @@ class PodVolumes:
             outer = pod["spec"].get("securityContext") or {}
             give_to_group(path, group, outer.get("fsGroupChangePolicy") or "Always")
         self._paths[name] = path
+
+    def places(self, pod: Object) -> Iterator[tuple[str, str, str]]:
+        """Name, claim and directory of each volume that the pod fills itself."""
+        for volume in pod["spec"].get("volumes") or ():
+            name, claim = volume["name"], claim_name(pod, volume)
+            path = self._paths.get(name) if claim else self.directory.volume_path(name)
+            if path is not None and (claim or "emptyDir" in volume) and path.exists():
+                yield name, claim, str(path)
 
     async def mounts(
         self, pod: Object, container: Object, attempt: int, address: str, env: dict[str, str]

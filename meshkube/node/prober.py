@@ -10,6 +10,7 @@ from typing import Any
 from meshkube.api.types import Object
 from meshkube.clock import Clock
 from meshkube.node.handlers import Handlers
+from meshkube.node.probe_metrics import PROBES
 from meshkube.node.probes import FIELDS, Answer, ProbeKind, Schedule, Tally, schedule
 from meshkube.node.runtime import Record
 from meshkube.node.view import PodView, ProbeView
@@ -51,6 +52,7 @@ class PodProber:
         self._unhealthy = unhealthy
         self._watched: dict[str, _Watched] = {}
         self._address = ""
+        self._counted: dict[tuple[str, str], Record] = {}
 
     def views(self) -> dict[str, ProbeView]:
         """By container id."""
@@ -74,6 +76,9 @@ class PodProber:
         for watched in self._watched.values():
             self._end(watched)
         self._watched.clear()
+        for (_, kind), record in self._counted.items():
+            PROBES.forget(record, kind)
+        self._counted.clear()
 
     def stop_for(self, id: str) -> None:
         """Ends the tries, keeps the verdict: the container is being ended."""
@@ -114,9 +119,11 @@ class PodProber:
         await self._clock.sleep(self._first_delay(times, watched.record))
         tally = Tally(times, watched.ready if kind == "readiness" else True)
         while True:
+            began = self._clock.monotonic()
             answer = await self._handlers.probe(
                 probe, watched.container, watched.record, self._address, times.timeout
             )
+            self._count(kind, watched.record, answer.good, self._clock.monotonic() - began)
             if not answer.good:
                 self._tell(kind, watched, answer)
             if self._judge(kind, watched, tally, answer):
@@ -127,6 +134,10 @@ class PodProber:
         """What is left of the initial delay since the container's start."""
         since = self._clock.now() - (record.started or record.created)
         return max(0.0, times.initial_delay - since.total_seconds())
+
+    def _count(self, kind: ProbeKind, record: Record, good: bool, seconds: float) -> None:
+        PROBES.tried(record, kind, good, seconds)
+        self._counted[record.name, kind] = record
 
     def _tell(self, kind: ProbeKind, watched: _Watched, answer: Answer) -> None:
         name = kind.capitalize()

@@ -92,6 +92,12 @@ class Record:
     """The pod's address: of a running sandbox with a network of its own."""
     limits: Limits | None = None
     """What it may use now; None where the runtime cannot tell."""
+    pid: int = 0
+    """Its first process, while it runs on this host; 0: not known."""
+    layer: str = ""
+    """The directory of the files that it changed, on this host; empty: not known."""
+    log_file: str = ""
+    """Where its output goes, on this host; empty: not known."""
 
 
 class HostPort(NamedTuple):
@@ -245,16 +251,50 @@ class Output(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Throttled:
+    """How a CPU limit was felt: periods with work, those of them that hit it, nanoseconds lost."""
+
+    periods: int = 0
+    hit: int = 0
+    nanoseconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """Requests to disks, and their bytes."""
+
+    reads: int = 0
+    writes: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """What a container uses now."""
+    """What a container uses now. Counts are since its start; what is not known is 0."""
 
     time: datetime
     cpu_nanoseconds: int
-    """CPU time since its start."""
     memory: int
     """Bytes of the working set."""
+    memory_usage: int = 0
+    """Bytes with everything that is cached."""
+    rss: int = 0
+    """Bytes that belong to no file."""
+    faults: int = 0
+    major_faults: int = 0
+    cpu_user: int = 0
+    """Nanoseconds, as `cpu_system`."""
+    cpu_system: int = 0
+    throttled: Throttled = Throttled()
+    memory_limit: int = 0
+    """Bytes; 0: none."""
+    cache: int = 0
+    mapped: int = 0
+    swap: int = 0
     processes: int = 0
     """Threads included."""
+    disk: Transfers = Transfers()
 
 
 class Process(Protocol):

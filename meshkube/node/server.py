@@ -21,11 +21,14 @@ from meshkube.node.finding import Finder
 from meshkube.node.image_requests import ImageRequests, peer_certificate
 from meshkube.node.images import Images
 from meshkube.node.inspection import Inspection
+from meshkube.node.measuring import Meter
 from meshkube.node.permission import permitted
 from meshkube.node.pod_proxy import PodProxy
+from meshkube.node.probe_metrics import PROBES
 from meshkube.node.records import Records
 from meshkube.node.runtime import NotFound, Runtime, RuntimeFailure
 from meshkube.node.stream_requests import StreamRequests
+from meshkube.node.use import VolumeUse
 
 
 class _Handler(Protocol):
@@ -44,6 +47,8 @@ class NodeServer:
         records: Records,
         images: Images,
         pods: Callable[[], Iterable[Object]],
+        volumes: Callable[[], Iterable[VolumeUse]] = tuple,
+        directory: str = "/",
         node_name: str,
         tls: ssl.SSLContext,
         host: str = "0.0.0.0",
@@ -51,15 +56,16 @@ class NodeServer:
         clock: Clock | None = None,
     ) -> None:
         """`tls` holds this server's certificate and demands the clients'; `pods` are those bound
-        to this node."""
+        to this node, `volumes` theirs; `directory` is where the node keeps files."""
         self._tls = tls
         self._host = host
         self._port = port
         clock = clock or SystemClock()
         finder = Finder(records)
         self._proxy = PodProxy(finder.sandbox)
+        meter = Meter(runtime, records, node_name, clock, volumes, directory)
         self._handlers: list[_Handler] = [
-            Inspection(runtime, records, pods, node_name, clock),
+            Inspection(meter, records, pods, PROBES),
             ImageRequests(runtime, images),
             StreamRequests(runtime, finder, clock),
         ]

@@ -1,88 +1,167 @@
-"""What the node and its pods use now: gathered once, told as the kubelet's `/stats/summary`."""
+"""The document of the kubelet's `/stats/summary`. Pure.
+
+Source: Kubernetes, `k8s.io/kubelet/pkg/apis/stats/v1alpha1`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.clock import Clock
-from meshkube.node.machine import Used, read_used
-from meshkube.node.records import Records
-from meshkube.node.runtime import SANDBOX, Record, Runtime, RuntimeFailure, Stats
+from meshkube.node.disk_usage import Taken
+from meshkube.node.network_counters import Interface
+from meshkube.node.use import ContainerUse, FileSystem, NodeUse, PodUse, Usage, VolumeUse
 
-AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """One look at everything."""
-
-    node_name: str
-    time: str
-    node: Used
-    containers: list[tuple[Record, Stats]]
-    """Those that run."""
+POD_INTERFACE = "eth0"
 
 
-async def gather(runtime: Runtime, records: Records, node_name: str, clock: Clock) -> Usage:
-    """CPU and memory of the node and of each running container."""
-    running = [
-        record
-        for uid in records.uids()
-        for record in records.of(uid)
-        if record.state == "running" and record.name != SANDBOX
-    ]
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def look(record: Record) -> Stats | None:
-        async with places:
-            try:
-                return await runtime.stats(record.id)
-            except RuntimeFailure:
-                return None
-
-    found = await asyncio.gather(*(look(record) for record in running))
-    containers = [(r, stats) for r, stats in zip(running, found, strict=True) if stats is not None]
-    return Usage(node_name, meta.timestamp(clock.now()), read_used(), containers)
+def summary(usage: Usage, *, only_cpu_and_memory: bool = False) -> Object:
+    """All of it, or what the resource metrics are made from."""
+    whole = not only_cpu_and_memory
+    return {
+        "node": _node(usage.node, whole),
+        "pods": [_pod(pod, usage.node, whole) for pod in usage.pods],
+    }
 
 
-def summary(usage: Usage) -> Object:
-    """The document of `/stats/summary`."""
-    pods: dict[str, Object] = {}
-    for record, stats in usage.containers:
-        pod = pods.setdefault(
-            record.pod.uid,
-            {
-                "podRef": record.pod._asdict(),
-                "startTime": meta.timestamp(record.created),
-                "containers": [],
-                **_use(usage.time, 0, 0),
-            },
-        )
-        pod["containers"].append(_container(record, stats))
-        pod["cpu"]["usageCoreNanoSeconds"] += stats.cpu_nanoseconds
-        pod["memory"]["workingSetBytes"] += stats.memory
-    node = {
-        "nodeName": usage.node_name,
+def _node(node: NodeUse, whole: bool) -> Object:
+    found: Object = {
+        "nodeName": node.name,
         "systemContainers": [],
-        "startTime": meta.timestamp(usage.node.booted),
-        **_use(usage.time, usage.node.cpu_nanoseconds, usage.node.memory),
+        "startTime": meta.timestamp(node.used.booted),
+        "cpu": _cpu(node.time, node.used.cpu_nanoseconds, node.nanocores),
+        "memory": {
+            "time": node.time,
+            "availableBytes": max(0, node.memory - node.used.memory),
+            "usageBytes": node.used.memory_usage,
+            "workingSetBytes": node.used.memory,
+            "rssBytes": node.used.rss,
+            "pageFaults": node.used.faults,
+            "majorPageFaults": node.used.major_faults,
+        },
     }
-    return {"node": node, "pods": list(pods.values())}
+    if whole:
+        disk = {"fs": _file_system(node.time, node.files)}
+        images = _file_system(node.time, node.image_files)
+        found |= disk | {
+            "runtime": {"imageFs": images, "containerFs": images},
+            "rlimit": {
+                "time": node.time, "maxpid": node.most_processes, "curproc": node.processes
+            },
+            "swap": {
+                "time": node.time,
+                "swapAvailableBytes": node.used.swap_free,
+                "swapUsageBytes": node.used.swap,
+            },
+        }  # fmt: skip
+        if node.interfaces:
+            found["network"] = _network(node.time, node.interfaces, node.uplink)
+    return found
 
 
-def _container(record: Record, stats: Stats) -> Object:
+def _pod(pod: PodUse, node: NodeUse, whole: bool) -> Object:
+    containers = pod.containers
+    rates = [one.nanocores for one in containers if one.nanocores is not None]
+    found: Object = {
+        "podRef": pod.ref._asdict(),
+        "startTime": meta.timestamp(pod.started),
+        "containers": [_container(one, node, whole) for one in containers],
+        "cpu": _cpu(
+            node.time,
+            sum(one.stats.cpu_nanoseconds for one in containers),
+            sum(rates) if rates else None,
+        ),
+        "memory": {
+            "time": node.time,
+            "usageBytes": sum(one.stats.memory_usage for one in containers),
+            "workingSetBytes": sum(one.stats.memory for one in containers),
+            "rssBytes": sum(one.stats.rss for one in containers),
+            "pageFaults": sum(one.stats.faults for one in containers),
+            "majorPageFaults": sum(one.stats.major_faults for one in containers),
+        },
+    }
+    if whole:
+        if pod.interfaces:
+            found["network"] = _network(node.time, pod.interfaces, POD_INTERFACE)
+        if pod.volumes:
+            found["volume"] = [_volume(node.time, *each) for each in pod.volumes]
+        found["ephemeral-storage"] = _ephemeral(pod, node)
+        found["process_stats"] = {"process_count": sum(c.stats.processes for c in containers)}
+    return found
+
+
+def _container(one: ContainerUse, node: NodeUse, whole: bool) -> Object:
+    time, stats = meta.timestamp(one.stats.time), one.stats
+    found: Object = {
+        "name": one.record.name,
+        "startTime": meta.timestamp(one.record.started or one.record.created),
+        "cpu": _cpu(time, stats.cpu_nanoseconds, one.nanocores),
+        "memory": {
+            "time": time,
+            "usageBytes": stats.memory_usage,
+            "workingSetBytes": stats.memory,
+            "rssBytes": stats.rss,
+            "pageFaults": stats.faults,
+            "majorPageFaults": stats.major_faults,
+        },
+    }
+    if stats.memory_limit:
+        found["memory"]["availableBytes"] = max(0, stats.memory_limit - stats.memory)
+    if whole:
+        found["swap"] = {"time": time, "swapUsageBytes": stats.swap}
+        if one.layer is not None:
+            found["rootfs"] = _file_system(node.time, node.image_files, one.layer)
+        if one.logs is not None:
+            found["logs"] = _file_system(node.time, node.image_files, one.logs)
+    return found
+
+
+def _cpu(time: str, total: int, rate: int | None) -> Object:
+    found: Object = {"time": time, "usageCoreNanoSeconds": total}
+    return found if rate is None else {**found, "usageNanoCores": rate}
+
+
+def _file_system(time: str, files: FileSystem, used: Taken | None = None) -> Object:
+    """With `used`, what somebody uses of it."""
+    whole = Taken(files.capacity - files.available, files.inodes - files.inodes_free)
+    own = used or whole
     return {
-        "name": record.name,
-        "startTime": meta.timestamp(record.started or record.created),
-        **_use(meta.timestamp(stats.time), stats.cpu_nanoseconds, stats.memory),
+        "time": time,
+        "availableBytes": files.available,
+        "capacityBytes": files.capacity,
+        "usedBytes": own.size,
+        "inodesFree": files.inodes_free,
+        "inodes": files.inodes,
+        "inodesUsed": own.files,
     }
 
 
-def _use(time: str, cpu: int, memory: int) -> Object:
+def _volume(time: str, volume: VolumeUse, size: Taken, files: FileSystem) -> Object:
+    found = {**_file_system(time, files, size), "name": volume.name}
+    if volume.claim:
+        found["pvcRef"] = {"name": volume.claim, "namespace": volume.pod.namespace}
+    return found
+
+
+def _ephemeral(pod: PodUse, node: NodeUse) -> Object:
+    parts = [size for one in pod.containers for size in (one.layer, one.logs) if size is not None]
+    parts += [size for volume, size, _ in pod.volumes if not volume.claim]
+    total = Taken(sum(part.size for part in parts), sum(part.files for part in parts))
+    return _file_system(node.time, node.files, total)
+
+
+def _network(time: str, interfaces: Iterable[Interface], main: str) -> Object:
+    told = [_interface(one) for one in interfaces]
+    first = next((one for one in told if one["name"] == main), told[0])
+    return {"time": time, **first, "interfaces": told}
+
+
+def _interface(one: Interface) -> Object:
     return {
-        "cpu": {"time": time, "usageCoreNanoSeconds": cpu},
-        "memory": {"time": time, "workingSetBytes": memory},
+        "name": one.name,
+        "rxBytes": one.rx_bytes,
+        "rxErrors": one.rx_errors,
+        "txBytes": one.tx_bytes,
+        "txErrors": one.tx_errors,
     }

@@ -38,12 +38,13 @@ from meshkube.node.pulling import Puller
 from meshkube.node.refusals import Ending, refusal
 from meshkube.node.reporter import Reporter
 from meshkube.node.resizing import Waiting, as_given, decide, given_at_first, resources_of, room
-from meshkube.node.runtime import SANDBOX, LogOptions, Record, RuntimeFailure
+from meshkube.node.runtime import SANDBOX, LogOptions, PodRef, Record, RuntimeFailure
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
 from meshkube.node.troubles import OF_IMAGES, Troubles, back_off_message
 from meshkube.node.usage import DiskUse
+from meshkube.node.use import VolumeUse
 from meshkube.node.view import PodView, Seen, all_containers, deletion_grace, look
 from meshkube.node.volumes import VolumeError
 
@@ -92,6 +93,11 @@ class PodWorker:
     def pod(self) -> Object:
         """With its newest status; shared."""
         return self._reporter.latest(self._pod)
+
+    def volumes(self) -> list[VolumeUse]:
+        """Its volumes with files of their own, as far as they are made."""
+        ref = PodRef(meta.namespace(self._pod), meta.name(self._pod), self.uid)
+        return [VolumeUse(ref, *place) for place in self._volumes.places(self._pod)]
 
     def look_again(self) -> None:
         self._wake.set()

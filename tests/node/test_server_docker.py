@@ -99,6 +99,7 @@ async def serving(host: Host, tmp_path: Path) -> AsyncIterator[Node]:
             records=world.agent.records,
             images=world.agent.images,
             pods=world.agent.pods,
+            volumes=world.agent.volumes,
             node_name="n1",
             tls=server_tls,
             host="127.0.0.1",
@@ -300,7 +301,13 @@ def test_attach(docker_host: Host, tmp_path: Path) -> None:
 def test_what_the_node_tells_of_itself(docker_host: Host, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(docker_host, tmp_path) as node:
-            await node.world.create(pod("a"))
+            script = "dd if=/dev/zero of=/own bs=1000 count=100; dd if=/dev/zero of=/s/x bs=1000"
+            mounts = [{"name": "scratch", "mountPath": "/s"}]
+            probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+            writer = container(
+                "c", script + " count=200; sleep 1000", volumeMounts=mounts, readinessProbe=probe
+            )
+            await node.world.create(pod("a", writer, volumes=[{"name": "scratch", "emptyDir": {}}]))
             await node.world.running("a")
 
             async def get(path: str) -> str:
@@ -308,13 +315,31 @@ def test_what_the_node_tells_of_itself(docker_host: Host, tmp_path: Path) -> Non
                     response.raise_for_status()
                     return await response.text()
 
+            await asyncio.sleep(1.1)
             found = orjson.loads(await get("/stats/summary"))
             assert found["node"]["nodeName"] == "n1"
             assert found["node"]["memory"]["workingSetBytes"] > 0
+            assert found["node"]["fs"]["capacityBytes"] > found["node"]["fs"]["availableBytes"] > 0
+            assert found["node"]["rlimit"]["curproc"] > 10
             [told] = found["pods"]
             assert told["podRef"]["name"] == "a"
             assert told["containers"][0]["cpu"]["usageCoreNanoSeconds"] > 0
             assert told["cpu"]["usageCoreNanoSeconds"] > 0
+            assert told["network"]["name"] == "eth0"
+            assert told["process_stats"]["process_count"] >= 2
+            [volume] = told["volume"]
+            assert volume["name"] == "scratch"
+            assert 200_000 <= volume["usedBytes"] < 400_000
+            own = told["containers"][0]
+            assert own["rootfs"]["usedBytes"] >= 100_000
+            assert own["memory"]["rssBytes"] > 0
+            assert told["ephemeral-storage"]["usedBytes"] >= 300_000
+            before = orjson.loads(await get("/stats/summary?only_cpu_and_memory=true"))
+            assert "network" not in before["pods"][0]
+            await asyncio.sleep(1.1)
+            again = orjson.loads(await get("/stats/summary?only_cpu_and_memory=true"))
+            assert 0 <= again["pods"][0]["cpu"]["usageNanoCores"] < 2_000_000_000
+            assert again["node"]["cpu"]["usageNanoCores"] > 0
             [listed] = orjson.loads(await get("/pods"))["items"]
             assert listed["status"]["phase"] == "Running"
             [running] = orjson.loads(await get("/runningpods/"))["items"]
@@ -323,10 +348,16 @@ def test_what_the_node_tells_of_itself(docker_host: Host, tmp_path: Path) -> Non
             assert f"container_cpu_usage_seconds_total{{{labels}}} " in await get(
                 "/metrics/resource"
             )
-            assert f"container_memory_working_set_bytes{{{labels}," in await get(
-                "/metrics/cadvisor"
-            )
-            assert "process_cpu_seconds_total" in await get("/metrics")
+            of_cadvisor = await get("/metrics/cadvisor")
+            assert f"container_memory_working_set_bytes{{{labels}," in of_cadvisor
+            assert 'container="POD",namespace="default",pod="a"' in of_cadvisor
+            assert 'interface="eth0"' in of_cadvisor
+            assert "container_fs_usage_bytes" in of_cadvisor
+            own_metrics = await get("/metrics")
+            assert "process_cpu_seconds_total" in own_metrics
+            assert 'kubelet_running_containers{container_state="running"} 1' in own_metrics
+            probed = await get("/metrics/probes")
+            assert f'prober_probe_total{{{labels},pod_uid="{running["metadata"]["uid"]}",' in probed
             run = f"{node.base}/run/default/a/c"
             async with node.session.post(run, params={"cmd": "echo it runs"}) as response:
                 assert await response.text() == "it runs\n"
