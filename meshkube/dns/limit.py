@@ -17,8 +17,10 @@ class RateLimit:
         """`networks` are the cluster's own; loopback is too."""
         self._networks = [ipaddress.ip_network(network) for network in networks]
         self._limits = (0, 0)
-        self._of: dict[str, int] = {}
-        self._counts: dict[str, int] = {}
+        self._of: dict[bytes, int] = {}
+        self._counts: dict[bytes, int] = {}
+        self.unlimited: set[bytes] = set()
+        """Clients that need not be counted."""
         self.limited = 0
         """Answers withheld or cut since the start."""
 
@@ -26,9 +28,11 @@ class RateLimit:
         """Answers a second for each client in, and outside of, the cluster; 0 for no limit."""
         self._limits = (inside, outside)
         self._of.clear()
+        self.unlimited.clear()
 
-    def excess(self, client: str) -> int:
-        """By how much this query is above the client's limit; 0 where it is not."""
+    def excess(self, client: bytes) -> int:
+        """By how much this query is above the limit of a client (its address in the kernel's form);
+        0 where it is not."""
         limit = self._of.get(client)
         if limit is None:
             limit = self._remember(client)
@@ -46,10 +50,13 @@ class RateLimit:
         """A second has passed."""
         self._counts.clear()
 
-    def _remember(self, client: str) -> int:
+    def _remember(self, client: bytes) -> int:
         if len(self._of) >= MOST_CLIENTS:
             self._of.clear()
-        parsed = ipaddress.ip_address(client.partition("%")[0])
+            self.unlimited.clear()
+        parsed = ipaddress.ip_address(client)
         inside = parsed.is_loopback or any(parsed in network for network in self._networks)
         limit = self._of[client] = self._limits[0 if inside else 1]
+        if not limit:
+            self.unlimited.add(client)
         return limit

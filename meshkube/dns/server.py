@@ -15,9 +15,10 @@ from meshkube.client import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informer
 from meshkube.clock import Clock
-from meshkube.dns import address, records, tcp, wire
+from meshkube.dns import address, records, tcp
 from meshkube.dns.answering import Answerer
 from meshkube.dns.autopath import Autopath
+from meshkube.dns.batch import Batch
 from meshkube.dns.cache import AnswerCache
 from meshkube.dns.limit import SLIP, RateLimit
 from meshkube.dns.livesettings import LiveSettings
@@ -33,8 +34,6 @@ from meshkube.dns.zonefeed import NamespaceFeed, ZoneFeed
 log = logging.getLogger(__name__)
 
 PORT = 53
-# Packets taken in one go before other work gets its turn.
-BATCH = 64
 RECEIVE_BUFFER = 4 << 20
 # How long the first answer waits for what the API may not let us read.
 OPTIONAL_PATIENCE = 2.0
@@ -96,7 +95,6 @@ class DnsServer:
         self._pod_feed = PodFeed(client, self._pods, self._cache.forget, domain)
         self._events = EventRecorder(client, "meshkube-dns", clock=clock)
         self._settings = LiveSettings(client, self._events, self.configure)
-        self._turn = 0
         self.configure(Settings())
 
     def configure(self, settings: Settings) -> None:
@@ -129,7 +127,7 @@ class DnsServer:
             try:
                 async with asyncio.TaskGroup() as group, stream_server:
                     await self._begin(group)
-                    loop.add_reader(udp.fileno(), self._drain, udp, group)
+                    loop.add_reader(udp.fileno(), self._drain, Batch(udp), udp, group)
                     ready()
                     while True:
                         await asyncio.sleep(1)
@@ -167,48 +165,31 @@ class DnsServer:
             raise
         return udp
 
-    def _drain(self, udp: socket.socket, group: asyncio.TaskGroup) -> None:
-        """The hot path: all waiting packets, each answered from the cache where it can be."""
-        entries = self._cache.entries
-        excess = self._limit.excess
-        receive, send = udp.recvfrom, udp.sendto
-        started = perf_counter()
-        hits = 0
-        try:
-            for _ in range(BATCH):
-                packet, asker = receive(wire.LARGEST_UDP * 2)
-                if above := excess(asker[0]):
-                    self._withhold(udp, packet, asker, above)
-                    continue
-                finished = entries.get(packet[2:])
-                if finished is not None:
-                    hits += 1
-                    tally, answers = finished
-                    tally[0] += 1
-                    if len(answers) == 1:
-                        send(packet[:2] + answers[0], asker)
-                    else:
-                        self._turn = turn = self._turn + 1
-                        send(packet[:2] + answers[turn % len(answers)], asker)
-                    continue
+    def _drain(self, batch: Batch, udp: socket.socket, group: asyncio.TaskGroup) -> None:
+        """What waits, each packet answered from the cache where it can be."""
 
-                def reply(message: bytes, asker: tuple[str, int] = asker) -> None:
-                    _send(udp, message, asker)
+        def otherwise(packet: bytes, slot: int, above: int) -> None:
+            asker = batch.asker(slot)
 
+            def reply(message: bytes) -> None:
+                _send(udp, message, asker)
+
+            if not above:
                 self._answerer.take(packet, reply, group, tcp=False)
-        except BlockingIOError:
-            pass
+            elif above % SLIP == 1:
+                self._answerer.cut(packet, reply)
+
+        started = perf_counter()
+        try:
+            hits = batch.answer(
+                self._cache.entries, self._limit.unlimited, self._limit.excess, otherwise
+            )
         except OSError as error:
             # An ICMP error for an earlier answer: that asker is gone, the others are not.
             log.debug("socket error", extra={"reason": str(error)})
+            return
         if hits:
             self.counters.local.add(perf_counter() - started, hits)
-
-    def _withhold(
-        self, udp: socket.socket, packet: bytes, asker: tuple[str, int], above: int
-    ) -> None:
-        if above % SLIP == 1:
-            self._answerer.cut(packet, lambda message: _send(udp, message, asker))
 
 
 def _send(udp: socket.socket, message: bytes, asker: tuple[str, int]) -> None:
