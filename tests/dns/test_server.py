@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import dns.flags
+import dns.message
 import dns.rcode
 import pytest
 
@@ -16,6 +17,7 @@ from tests.dns.conftest import endpoint, slice_of
 from tests.dns.servers import ADDRESS, running_server
 
 NAME = "user.default.svc.cluster.local"
+CLUSTER_NAME = "kubernetes.default.svc.cluster.local"
 
 
 @pytest.fixture
@@ -113,3 +115,29 @@ def test_our_own_address_is_never_an_upstream(tmp_path):
     assert host_servers(conf, frozenset(["10.43.0.10"])) == [("192.0.2.1", 53)]
     assert host_servers(tmp_path / "none") == []
     assert host_search(conf) == ["x"]
+
+
+async def test_queries_in_one_stream_are_answered_as_they_are_ready(running):
+    running.upstream.delay = 0.3
+    asked = [dns.message.make_query(name, "A") for name in ("one.test", CLUSTER_NAME)]
+    packets = [query.to_wire() for query in asked]
+    reader, writer = await asyncio.open_connection(ADDRESS, running.port)
+    writer.write(b"".join(len(packet).to_bytes(2) + packet for packet in packets))
+    came = []
+    async with asyncio.timeout(5):
+        for _ in packets:
+            length = int.from_bytes(await reader.readexactly(2))
+            came.append(dns.message.from_wire(await reader.readexactly(length)).id)
+        assert came == [asked[1].id, asked[0].id]
+        # Nobody sends a query so long: the connection ends.
+        writer.write(b"\xff\xff")
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_one_client_cannot_hold_every_connection(running):
+    opened = [await asyncio.open_connection(ADDRESS, running.port) for _ in range(51)]
+    async with asyncio.timeout(5):
+        assert await opened[-1][0].read() == b""
+    for _, writer in opened:
+        writer.close()
