@@ -22,7 +22,8 @@ from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informer, Informers
 from meshkube.ingress.certificates import Certificates, expiry_problem
 from meshkube.ingress.collector import ProxyCollector
-from meshkube.ingress.findings import Finding, findings, has_status, load_balancer
+from meshkube.ingress.findings import Finding, findings, guard_findings, has_status, load_balancer
+from meshkube.ingress.guards import Guards
 from meshkube.ingress.listener import listen, port_of
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.routes import RouteTable
@@ -103,6 +104,9 @@ class Ingress:
             for informer in self._all:
                 await informer.wait_synced()
             self._take_certificates()
+            guards = Guards(self._secrets.get, self.table.service)
+            stack.push_async_callback(guards.close)
+            self.proxy.guards_of = guards.of
             stack.enter_context(_registered(ProxyCollector(self.proxy)))
             await stack.enter_async_context(self._listening())
             group.create_task(self.proxy.sweep())
@@ -245,6 +249,7 @@ class Ingress:
     def _tell(self, key: str, ingress: Object) -> None:
         """Records Events for faults that are new and have lasted."""
         found = findings(self.table, key, ingress, self._secret_problems)
+        found |= guard_findings(ingress, self._secrets.get)
         told = self._told.get(key, frozenset()) & found
         if found == told:
             self._suspects.pop(key, None)

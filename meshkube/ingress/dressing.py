@@ -24,9 +24,14 @@ def with_block(head: ResponseHead, block: bytes) -> ResponseHead:
 
 
 def without(block: bytes, names: frozenset[bytes]) -> bytes:
-    """The block without the lines of these headers (in lower case)."""
+    """The block without the lines of these headers (in lower case, with dashes)."""
     lines = block.split(b"\r\n")
-    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
+    return b"\r\n".join(line for line in lines if _name(line) not in names)
+
+
+def _name(line: bytes) -> bytes:
+    # To many servers an underscore is a dash.
+    return line.partition(b":")[0].lower().replace(b"_", b"-")
 
 
 def rewritten(block: bytes, rewrites: Rewrites) -> bytes:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from meshkube.api import meta
 from meshkube.api.types import Object
-from meshkube.ingress.annotations import problems
+from meshkube.ingress.annotations import policy, problems
+from meshkube.ingress.passwords import NoUsers, users_of
 from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.rules import bad_expressions, tls_rows
@@ -51,6 +52,19 @@ def findings(
         if row.secret in secrets:
             found.add(Finding("CertificateUnusable", f"secret {row.secret} {secrets[row.secret]}"))
     return frozenset(found)
+
+
+def guard_findings(ingress: Object, secret: Callable[[str], Object | None]) -> frozenset[Finding]:
+    """What is wrong with the Secret that holds an Ingress' users."""
+    basic = policy(meta.annotations(ingress)).basic_auth
+    if basic is None or not basic.secret:
+        return frozenset()
+    key = f"{meta.namespace(ingress)}/{basic.secret}"
+    try:
+        users_of(secret(key), basic.secret_type)
+    except NoUsers as error:
+        return frozenset({Finding("AuthSecretUnusable", f"secret {key} {error}")})
+    return frozenset()
 
 
 def load_balancer(addresses: Sequence[str]) -> Object:

@@ -17,7 +17,7 @@ from meshkube.ingress.choosing import Pick, badge, bound, hashed, least
 from meshkube.ingress.dressing import affinity_cookie, rewritten, with_block, without
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.http1 import field_value
-from meshkube.ingress.policies import Answer, Asked, Denial, within
+from meshkube.ingress.policies import Answer, Asked, Denial, Passed, within
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.variables import filled
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Passed: TypeAlias = tuple[bytes, bytes]
-"""Header lines for the pod, and for the client, of a request that a guard lets through."""
 Guard: TypeAlias = Callable[[], Awaitable[Answer | Passed]]
 
 
@@ -104,12 +102,11 @@ class ManagedExchange(Exchange):
                 verdict = Denial(500, "the ingress failed: its log says how")
             if self.over:
                 return
-            if not isinstance(verdict, tuple):
+            if not isinstance(verdict, Passed):
                 self._answer(verdict)
                 return
-            line, _, rest = self.sent.partition(b"\r\n")
-            self.sent = b"%b\r\n%b%b" % (line, verdict[0], rest)
-            self._extra += verdict[1]
+            self.sent = _passed(self.sent, verdict)
+            self._extra += verdict.for_client
         self._go_on()
 
     def _go_on(self) -> None:
@@ -303,6 +300,16 @@ class ManagedExchange(Exchange):
     def _count(self, now: float, broken: bool = False) -> None:
         super()._count(now, broken)
         self._give_place()
+
+
+def _passed(sent: bytes, verdict: Passed) -> bytes:
+    """The request as a guard wants it: what it says of the client is not the client's to say."""
+    if not verdict.lines and not verdict.drop:
+        return sent
+    line, _, rest = sent.partition(b"\r\n")
+    block, _, body = rest.partition(b"\r\n\r\n")
+    block = without(block + b"\r\n", verdict.drop)
+    return b"%b\r\n%b%b\r\n%b" % (line, verdict.lines, block, body)
 
 
 def _badges(balancer: Balancer) -> list[str]:

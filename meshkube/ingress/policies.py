@@ -73,6 +73,18 @@ class Reply:
 Answer: TypeAlias = Redirect | Denial | Reply
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A guard lets the request through."""
+
+    lines: bytes = b""
+    """Further header lines for the pod."""
+    drop: frozenset[bytes] = frozenset()
+    """Headers (in lower case) that the client has no say in."""
+    for_client: bytes = b""
+    """Header lines for the response."""
+
+
 def decide(policy: Policy, asked: Asked, https_port: int) -> Redirect | Denial | None:
     """None where the request goes on to a pod."""
     if policy.closed:

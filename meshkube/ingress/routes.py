@@ -165,6 +165,8 @@ class _Entry:
     object: Object
     routes: list[Route]
     tls: list[TlsRow]
+    guards: tuple[str, ...] = ()
+    """Secrets that say who is let in."""
 
 
 class RouteTable:
@@ -297,12 +299,16 @@ class RouteTable:
         return chosen
 
     def users_of_secret(self, secret: str) -> list[Object]:
-        """The Ingresses whose `tls` names this Secret."""
+        """The Ingresses whose `tls`, or whose guard, names this Secret."""
         return [
             entry.object
             for entry in self._entries.values()
-            if any(row.secret == secret for row in entry.tls)
+            if any(row.secret == secret for row in entry.tls) or secret in entry.guards
         ]
+
+    def service(self, key: str) -> Object | None:
+        """A Service by `namespace/name`."""
+        return self._services.get(key)
 
     def conflicts(self, key: str) -> list[Conflict]:
         """What this Ingress asks for and an older one has, with another backend."""
@@ -352,6 +358,8 @@ class RouteTable:
             entry = _Entry(ingress, [], tls_rows(ingress))
             self._entries[key] = entry
             asked = policy(meta.annotations(ingress))
+            if asked.basic_auth is not None:
+                entry.guards = (f"{meta.namespace(ingress)}/{asked.basic_auth.secret}",)
             found = rows(ingress)
             for row in (*found, *further_rows(found, asked)):
                 entry.routes.append(self._claim(key, ingress, row, asked, kept))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from meshkube.ingress.guards import Guards
 from meshkube.ingress.listener import listen, port_of
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.routes import RouteTable, compile
@@ -122,11 +123,15 @@ def table_to(*ports: int, host: str = "") -> RouteTable:
 
 @contextlib.asynccontextmanager
 async def running_proxy(
-    table: RouteTable, settings: Settings | None = None
+    table: RouteTable, settings: Settings | None = None, *secrets: Object
 ) -> AsyncIterator[tuple[Proxy, int]]:
     """A proxy, and the port it listens on."""
-    async with asyncio.TaskGroup() as group:
+    found = {f"shop/{secret['metadata']['name']}": secret for secret in secrets}
+    guards = Guards(found.get, table.service)
+    async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        stack.push_async_callback(guards.close)
         proxy = Proxy(table, settings or Settings(drain_timeout=1), group.create_task)
+        proxy.guards_of = guards.of
         server = await listen(proxy, "127.0.0.1", 0, None)
         sweep = group.create_task(proxy.sweep())
         try:
