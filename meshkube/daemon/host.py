@@ -34,6 +34,7 @@ from meshkube.node.agent import NodeAgent
 from meshkube.node.collector import Limits
 from meshkube.node.docker import DockerRuntime
 from meshkube.node.hollow import HollowRuntime
+from meshkube.node.housekeeping import Room
 from meshkube.node.image_peers import ImagePeers
 from meshkube.node.runtime import Runtime
 from meshkube.node.server import NodeServer
@@ -75,6 +76,18 @@ def eviction(config: Config) -> tuple[Threshold, ...]:
         return thresholds.parse(text or thresholds.DEFAULT)
     except ValueError as error:
         raise ConfigError(f"--eviction-hard: {error}") from None
+
+
+def room(config: Config) -> Room:
+    """When the node makes room, and which. Raises `ConfigError`."""
+    transition = duration(
+        config.eviction_pressure_transition_period, "--eviction-pressure-transition-period"
+    )
+    return Room(
+        eviction=eviction(config),
+        transition=transition.total_seconds(),
+        images=image_limits(config),
+    )
 
 
 def image_limits(config: Config) -> Limits:
@@ -202,11 +215,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         peers=_image_peers(config, host),
         roles=host.roles,
         registry_config=registry_config(config),
-        eviction=eviction(config),
-        eviction_transition=duration(
-            config.eviction_pressure_transition_period, "--eviction-pressure-transition-period"
-        ).total_seconds(),
-        image_limits=image_limits(config),
+        room=room(config),
         annotations=host.annotations,
         clock=clock,
     )

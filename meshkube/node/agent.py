@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from meshkube.api import kinds, meta
@@ -18,10 +18,9 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder, Type
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
-from meshkube.node import nodestatus, reachable, signals
-from meshkube.node.collector import Collector, Limits
-from meshkube.node.evictor import TRANSITION, Evictor
+from meshkube.node import nodestatus, reachable
 from meshkube.node.handlers import Handlers
+from meshkube.node.housekeeping import Housekeeping, Room
 from meshkube.node.image_peers import ImagePeers
 from meshkube.node.images import Images
 from meshkube.node.kit import Kit
@@ -32,7 +31,6 @@ from meshkube.node.records import Records
 from meshkube.node.references import References
 from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
-from meshkube.node.thresholds import Threshold
 from meshkube.node.use import VolumeUse
 from meshkube.node.version import KUBELET_VERSION
 from meshkube.node.worker import PodWorker, adopted
@@ -73,9 +71,7 @@ class NodeAgent:
         version: str = KUBELET_VERSION,
         max_pods: int = nodestatus.MAX_PODS,
         registry_config: Path | None = None,
-        eviction: Sequence[Threshold] = (),
-        eviction_transition: float = TRANSITION,
-        image_limits: Limits | None = None,
+        room: Room | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
@@ -116,34 +112,23 @@ class NodeAgent:
             max_pods=max_pods,
             data_dir=data_dir,
             not_ready=self._not_ready,
-            pressure=lambda: self._evictor.conditions,
+            pressure=lambda: self._housekeeping.conditions,
             tell=self._tell,
             images=self.images.report,
             runtime_version=lambda: self._runtime_version or f"{runtime.scheme}://unknown",
         )
-
-        self._image_directory: Path | None = None
         self._recorder: EventRecorder | None = None
-        self._evictor = Evictor(
-            limits=tuple(eviction),
-            transition=eviction_transition,
+        self._housekeeping = Housekeeping(
+            room=room or Room(),
             clock=self._clock,
             runtime=runtime,
-            look=lambda: signals.read(data_dir, self._image_directory),
-            pods=lambda: list(self._workers.values()),
-            reclaim=self._reclaim,
-            tell=self._tell,
-            changed=self._registration.look_again,
-        )
-        self._collector = Collector(
             images=self.images,
-            clock=self._clock,
-            limits=image_limits or Limits(),
-            pods_directory=data_dir / "pods",
-            directory=lambda: self._image_directory,
-            in_use=self._records.image_ids,
+            records=self._records,
+            data_dir=data_dir,
+            tenants=lambda: list(self._workers.values()),
             uids=self._known_uids,
             tell=self._tell,
+            changed=self._registration.look_again,
         )
 
     @property
@@ -195,7 +180,7 @@ class NodeAgent:
         volumes = LocalVolumes(self._client, self._name, self._data_dir / "volumes", self._clock)
         self._recorder = recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
         # Before the first pod is looked at: it may be one too many.
-        await self._evictor.observe()
+        await self._housekeeping.observe()
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._kit = self._make_kit(group, recorder, services.list)
@@ -211,8 +196,7 @@ class NodeAgent:
             self._pods_known = True
             self._adopt_orphans()
             self._tell("Normal", "Starting", "Starting kubelet.")
-            group.create_task(self._evictor.run(), name="eviction")
-            group.create_task(self._collector.run(), name="garbage collection")
+            group.create_task(self._housekeeping.run(), name="housekeeping")
             ready()
             await asyncio.Event().wait()
 
@@ -245,7 +229,7 @@ class NodeAgent:
             allocatable=nodestatus.allocatable(self._machine),
             memory_capacity=self._machine.memory,
             network_ready=lambda: not self._network_trouble,
-            refused=self._evictor.refused,
+            refused=self._housekeeping.refused,
             pods=self.pods,
         )
 
@@ -319,14 +303,6 @@ class NodeAgent:
             return None
         return self._records.uids() | self._workers.keys()
 
-    async def _reclaim(self) -> None:
-        for worker in list(self._workers.values()):
-            worker.reclaim()
-        try:
-            await self._collector.free()
-        except (RuntimeFailure, OSError) as failure:
-            log.warning("images not collected", extra={"reason": str(failure)})
-
     # The runtime
 
     async def _follow_runtime(self) -> None:
@@ -356,7 +332,6 @@ class NodeAgent:
     async def _runtime_found(self) -> None:
         info = await self._runtime.info()
         self._runtime_version = f"{info.name}://{info.version}"
-        self._image_directory = await asyncio.to_thread(_directory, info.directory)
         self._records.replace(await self._runtime.list())
         if self._runtime_trouble:
             log.info("container runtime answers", extra={"version": self._runtime_version})
@@ -366,7 +341,7 @@ class NodeAgent:
         self._registration.look_again()
         self._adopt_orphans()
         self._all_look_again()
-        self._evictor.look_again()
+        await self._housekeeping.found(info.directory)
         await self.images.refresh()
 
     def _images_changed(self) -> None:
@@ -422,9 +397,3 @@ class NodeAgent:
             if self._network_trouble:
                 await self._clock.sleep(1.0)
                 self._network_wake.set()
-
-
-def _directory(name: str) -> Path | None:
-    """Where the runtime keeps images, if that is on this host."""
-    path = Path(name)
-    return path if name and path.is_dir() else None

@@ -86,6 +86,10 @@ class Ledger:
 
         return sorted(filter(may_go, images), key=order)
 
+    def essence(self) -> frozenset[tuple[str, bool, bool]]:
+        """All but the times: who forgets this forgets something that matters."""
+        return frozenset((id, line.pulled, line.private) for id, line in self.lines.items())
+
     def dump(self) -> bytes:
         """For `load`."""
         return orjson.dumps(self.lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -30,6 +31,8 @@ Policy = Literal["Always", "IfNotPresent", "Never"]
 # As the kubelet: a Node's status names the largest.
 MOST_REPORTED = 50
 PIECE = 256 * 1024
+# When images were used last is written this often, in seconds; what they are at once.
+KEEP_EVERY = 600.0
 
 
 class NeverPull(Exception):
@@ -81,7 +84,8 @@ class Images:
         self._listed: list[LocalImage] | None = None
         self._file = directory / "images.json"
         self._ledger = image_ledger.load(_content(self._file), self._now())
-        self._written = self._ledger.dump()
+        self._written = self._ledger.essence()
+        self._written_at = self._now()
 
     def _now(self) -> float:
         return self._clock.now().timestamp()
@@ -136,6 +140,9 @@ class Images:
                 image = await self._runtime.pull(reference, credential)
                 private = credential is not None
                 self._ledger.note_pull(image.id, self._now(), private=private)
+                with contextlib.suppress(OSError):
+                    # A full disk is no reason to refuse the image; it is tried again soon.
+                    await self._keep()
                 return image
             except ImagePullFailure as failure:
                 failures.append(failure)
@@ -179,10 +186,12 @@ class Images:
         `OSError`."""
         present = [image.id for image in await self._runtime.images()]
         self._ledger.follow(present, in_use, self._now())
-        content = self._ledger.dump()
-        if content != self._written:
-            await asyncio.to_thread(_write, self._file, content)
-            self._written = content
+        if self._ledger.essence() != self._written or self._now() - self._written_at > KEEP_EVERY:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        self._written, self._written_at = self._ledger.essence(), self._now()
+        await asyncio.to_thread(_write, self._file, self._ledger.dump())
 
     async def victims(self, in_use: Collection[str], minimum_age: float) -> list[LocalImage]:
         """What may go, in that order. Raises `RuntimeFailure`."""

@@ -14,6 +14,7 @@ from meshkube.api import kinds
 from meshkube.api.types import Object
 from meshkube.clock import SystemClock
 from meshkube.node.collector import Collector, Limits
+from meshkube.node.housekeeping import Room
 from meshkube.node.images import Images
 from meshkube.node.thresholds import parse
 from tests.lab.host import Host
@@ -61,7 +62,7 @@ def test_a_node_short_of_memory_evicts_by_rank_and_takes_on_less(
             for name in ("asked", "greedy"):
                 await world.running(name)
             await world.stop_agent()
-            await world.start_agent(docker_host.address, eviction=SHORT)
+            await world.start_agent(docker_host.address, room=Room(eviction=SHORT))
 
             found = await evicted(world, "greedy")
             message = found["status"]["message"]
