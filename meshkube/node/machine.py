@@ -59,7 +59,10 @@ def read_used() -> Used:
 
 def processes() -> tuple[int, int]:
     """How many processes and threads there are, and how many there may be."""
-    most = int(_first_line("/proc/sys/kernel/pid_max") or 32768)
+    most = min(
+        int(_first_line("/proc/sys/kernel/pid_max") or 32768),
+        int(_first_line("/proc/sys/kernel/threads-max") or 32768),
+    )
     here = int((_first_line("/proc/loadavg") or "0 0 0 1/1").split()[3].partition("/")[2])
     return here, most
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from meshkube.node.machine import memory_field
+from meshkube.node.machine import memory_field, processes
 from meshkube.node.thresholds import Amount, Observations, Signal
 
 
@@ -20,9 +20,8 @@ def read(node_directory: Path, image_directory: Path | None) -> Observations:
     _add_filesystem(found, "nodefs.available", "nodefs.inodesFree", node_directory)
     if image_directory is not None and not _same_filesystem(node_directory, image_directory):
         _add_filesystem(found, "imagefs.available", "imagefs.inodesFree", image_directory)
-    processes = _processes()
-    if processes is not None:
-        found["pid.available"] = processes
+    running, most = processes()
+    found["pid.available"] = Amount(max(0, most - running), most)
     return found
 
 
@@ -59,15 +58,3 @@ def _same_filesystem(one: Path, other: Path) -> bool:
     except OSError:
         # Of another machine's engine, perhaps.
         return True
-
-
-def _processes() -> Amount | None:
-    """Threads count too: each has an id."""
-    try:
-        limits = [
-            int(Path("/proc/sys/kernel", name).read_text()) for name in ("pid_max", "threads-max")
-        ]
-        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-    except (OSError, ValueError, IndexError):
-        return None
-    return Amount(max(0, min(limits) - running), min(limits))
