@@ -166,6 +166,7 @@ def commands(
 async def serve(directory: Path, origin: int, http: int, https: int) -> None:
     """The ingress as the daemon runs it, over 1,000 Ingresses, one of which is used."""
     from meshkube.ingress.certificates import Certificates
+    from meshkube.ingress.host_tls import HostTls
     from meshkube.ingress.listener import listen
     from meshkube.ingress.proxy import Proxy
     from meshkube.ingress.settings import Settings
@@ -173,7 +174,7 @@ async def serve(directory: Path, origin: int, http: int, https: int) -> None:
     async with asyncio.TaskGroup() as group:
         proxy = Proxy(_table(origin), Settings(), group.create_task)
         certificates = Certificates()
-        certificates.update({"": "bench/tls"}, lambda _: _secret(directory))
+        certificates.update({"": HostTls(("bench/tls",))}, lambda _: _secret(directory))
         await listen(proxy, "127.0.0.1", http, None)
         await listen(proxy, "127.0.0.1", https, certificates)
         await proxy.sweep()

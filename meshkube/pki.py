@@ -133,6 +133,18 @@ def validity(certificate: bytes) -> tuple[datetime, datetime]:
     return loaded.not_valid_before_utc, loaded.not_valid_after_utc
 
 
+def key_kind(certificate: bytes) -> str:
+    """`RSA`, `EC` or whatever else the key of a certificate is."""
+    key = x509.load_pem_x509_certificate(certificate).public_key()
+    return type(key).__name__.removeprefix("_").removesuffix("PublicKey")
+
+
+def names_of(certificate: bytes) -> tuple[str, str]:
+    """Subject and issuer, as RFC 4514 writes names."""
+    found = x509.load_pem_x509_certificate(certificate)
+    return found.subject.rfc4514_string(), found.issuer.rfc4514_string()
+
+
 def first(certificates: bytes) -> bytes:
     """The first certificate of a PEM text, alone."""
     return x509.load_pem_x509_certificate(certificates).public_bytes(serialization.Encoding.PEM)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshkube.ingress import annotation_values as read
-from meshkube.ingress import pod_annotations
+from meshkube.ingress import client_auth, pod_annotations
 from meshkube.ingress.annotation_values import Invalid, Network
+from meshkube.ingress.client_auth import ClientAuth
 from meshkube.ingress.features import (
     Affinity,
     BasicAuth,
@@ -81,6 +82,8 @@ class Policy:
     through_service: bool = False
     """Pods are reached by the Service's own address."""
     access_log: bool = True
+    client_auth: ClientAuth | None = None
+    """Read with the rest of what concerns TLS, not from the table here."""
     closed: str = ""
     """Why nobody is served: something was to guard this Ingress, and does not."""
 
@@ -208,7 +211,9 @@ def _read(annotations: Mapping[str, str]) -> tuple[Policy, list[str]]:
     }
     if not given:
         return PLAIN, []
-    unknown = sorted(given.keys() - TABLE.keys() - pod_annotations.TABLE.keys())
+    unknown = sorted(
+        given.keys() - TABLE.keys() - pod_annotations.TABLE.keys() - client_auth.TABLE.keys()
+    )
     wrong = [f"{PREFIX}{name} is not supported" for name in unknown]
     values: dict[str, Any] = {}
     guards = [f"{PREFIX}{name} is not supported" for name in unknown if name.startswith("auth-")]

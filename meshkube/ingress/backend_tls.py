@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 from meshkube.api.types import Object
 from meshkube.ingress.backends import Backend
-from meshkube.ingress.certificates import CertificateError, load_pair, pair_of
+from meshkube.ingress.certificates import CertificateError, authority_of, load_pair, pair_of
 from meshkube.ingress.via import PodTls, Via
 
 
@@ -68,17 +66,6 @@ def _new_context(tls: PodTls, data: Any) -> ssl.SSLContext:
     except (CertificateError, ssl.SSLError, ValueError) as error:
         raise BackendTlsError(f"secret {tls.secret} {error}") from None
     return context
-
-
-def authority_of(data: Any) -> str:
-    """The `ca.crt` of a Secret, PEM. Raises `CertificateError`."""
-    try:
-        found = base64.b64decode(data.get("ca.crt") or "", validate=True).decode("ascii")
-    except (binascii.Error, ValueError):
-        raise CertificateError("holds a ca.crt that is not base64 of PEM") from None
-    if not found:
-        raise CertificateError("has no ca.crt")
-    return found
 
 
 def _none(key: str) -> Object | None:

@@ -29,6 +29,12 @@ def server_name(data: bytes) -> str | None:
         return None
 
 
+def incomplete(data: bytes) -> bool:
+    """Whether these first bytes are the beginning of a record with a handshake message whose end
+    has still to come: a hello with large keys takes more than one packet."""
+    return data[:1] == b"\x16" and (len(data) < 5 or len(data) - 5 < int.from_bytes(data[3:5]))
+
+
 def _name(data: bytes, at: int, end: int) -> str:
     while at + 4 <= end:
         size = int.from_bytes(data[at + 2 : at + 4])

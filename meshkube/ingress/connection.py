@@ -139,7 +139,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         proxy = self._proxy
-        self.peer = proxy.peer(transport.get_extra_info("peername"), self._port, self._scheme)
+        self.peer = proxy.peer(transport, self._port, self._scheme)
         proxy.connections += 1
         # A client must begin at once; only after a first request may it take its time.
         self.deadline = monotonic() + proxy.settings.head_timeout
@@ -372,7 +372,9 @@ class Http1Connection(asyncio.Protocol):
                 return data[start:]
             if found.policy.max_body is not None:
                 self._body_limit = found.policy.max_body
-            line, out = changed(found, found.policy, self._method, self._target, line, out)
+            line, out = changed(
+                self.peer, found, found.policy, self._method, self._target, line, out
+            )
             head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
             exchange = exchange_for(proxy, self, found, question, head, prepared.upgrade)
         self._exchange = exchange

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informer, Informers
-from meshkube.ingress.certificates import Certificates, expiry_problem
+from meshkube.ingress import ticket_keys
+from meshkube.ingress.certificates import ENDS, Certificates, expiry_problem
 from meshkube.ingress.collector import ProxyCollector
 from meshkube.ingress.findings import Finding, findings, guard_findings, has_status, load_balancer
 from meshkube.ingress.guards import Guards
@@ -49,6 +50,8 @@ COALESCE = 0.02
 # A manifest may hold an Ingress before its Service: a fault must last to be worth an Event.
 FAULT_LASTS = 3.0
 RETRY = 5.0
+LOOK_AGAIN = 3600.0
+TICKETS = ticket_keys.SECRET
 
 
 class Ingress:
@@ -86,6 +89,7 @@ class Ingress:
         self._certificates = Certificates()
         self.proxy.pool.tls.secret = lambda key: self._secrets.get(key)  # noqa: PLW0108 -- followed later
         self._secret_problems: dict[str, str] = {}
+        self._expiring: dict[str, str] = {}
         self._dirty: set[str] = set()
         self._tls_dirty = True
         self._wake = asyncio.Event()
@@ -174,7 +178,11 @@ class Ingress:
         self.table.set_slice(_key(old, new), old, new)
 
     def _secret_changed(self, old: Object | None, new: Object | None) -> None:
-        users = self.table.users_of_secret(_key(old, new))
+        key = _key(old, new)
+        users = self.table.users_of_secret(key)
+        if key == TICKETS:
+            self._tls_dirty = True
+            self._wake.set()
         if users:
             self._tls_dirty = True
             self._touch(*map(meta.key, users))
@@ -198,13 +206,16 @@ class Ingress:
         if not self._tls_dirty:
             return
         self._tls_dirty = False
-        problems = self._certificates.update(self.table.tls(), self._secrets.get)
-        for key in set(self.table.tls().values()) - set(problems):
+        hosts = self.table.tls()
+        self._certificates.share_tickets(ticket_keys.master_of(self._secrets.get(TICKETS)))
+        problems = self._certificates.update(hosts, self._secrets.get)
+        expiring: dict[str, str] = {}
+        for key in {key for host in hosts.values() for key in host.secrets} - set(problems):
             secret = self._secrets.get(key)
             problem = expiry_problem(secret) if secret is not None else ""
             if problem:
-                problems[key] = problem
-        self._secret_problems = problems
+                (expiring if problem.startswith(ENDS) else problems)[key] = problem
+        self._secret_problems, self._expiring = problems, expiring
 
     # From the table back to the API
 
@@ -212,10 +223,15 @@ class Ingress:
         """Certificates, status and Events, after every burst of changes; what failed or is too
         young to tell is looked at again."""
         while True:
-            pause = RETRY if self._dirty else FAULT_LASTS if self._suspects else None
-            with suppress(TimeoutError):
+            pause = RETRY if self._dirty else FAULT_LASTS if self._suspects else LOOK_AGAIN
+            try:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
+            except TimeoutError:
+                if pause == LOOK_AGAIN:
+                    # Certificates come to their end without anybody changing them.
+                    self._tls_dirty = True
+                    self._touch(*self.table.ingresses)
             await asyncio.sleep(COALESCE)
             self._wake.clear()
             self._take_certificates()
@@ -248,7 +264,7 @@ class Ingress:
 
     def _tell(self, key: str, ingress: Object) -> None:
         """Records Events for faults that are new and have lasted."""
-        found = findings(self.table, key, ingress, self._secret_problems)
+        found = findings(self.table, key, ingress, self._secret_problems, self._expiring)
         found |= guard_findings(ingress, self._secrets.get)
         told = self._told.get(key, frozenset()) & found
         if found == told:

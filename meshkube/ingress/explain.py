@@ -85,8 +85,16 @@ def _certificate(table: RouteTable, host: str, secret: Callable[[str], Object | 
     name = most_exact(host, hosts)
     if name is None:
         return "the ingress' own default one: no Ingress has tls for this host"
-    state = "" if secret(hosts[name]) is not None else ", which does not exist: the default one"
-    return f"Secret {hosts[name]} (for {name or 'every host'}){state}"
+    wanted = hosts[name]
+    demand = ""
+    if wanted.client_auth is not None:
+        mode = "demands" if wanted.client_auth.mode == "on" else "takes"
+        demand = f"; it {mode} client certificates of Secret {wanted.client_auth.secret}"
+    there = [key for key in wanted.secrets if secret(key) is not None]
+    if not there:
+        missing = f"Secret {wanted.secrets[0]} (for {name or 'every host'}), which does not exist: "
+        return (missing if wanted.secrets else "") + "the default one" + demand
+    return f"Secret {' and '.join(there)} (for {name or 'every host'}){demand}"
 
 
 def _policy(policy: Policy) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.ingress.annotations import policy, problems
+from meshkube.ingress.client_auth import client_auth
 from meshkube.ingress.passwords import NoUsers, users_of
 from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.routes import RouteTable
@@ -25,10 +27,15 @@ class Finding(NamedTuple):
 
 
 def findings(
-    table: RouteTable, key: str, ingress: Object, secrets: Mapping[str, str]
+    table: RouteTable,
+    key: str,
+    ingress: Object,
+    secrets: Mapping[str, str],
+    expiring: Mapping[str, str] = MappingProxyType({}),
 ) -> frozenset[Finding]:
-    """The faults of one Ingress of ours. `secrets` says what is wrong with which Secret. Pods that
-    are not ready yet are no fault."""
+    """The faults of one Ingress of ours. `secrets` says what is wrong with which Secret, `expiring`
+    which of the others will not be good for much longer. Pods that are not ready yet are no fault.
+    """
     found = set()
     for conflict in table.conflicts(key):
         rule = f"{conflict.host or '*'}{conflict.path or ' (default backend)'}"
@@ -42,15 +49,14 @@ def findings(
     for route in table.idle_canaries(key):
         message = f"{route.rule} is a canary of no rule: no other Ingress has this host and path"
         found.add(Finding("CanaryUnused", message))
-    for problem in problems(meta.annotations(ingress)):
-        found.add(Finding("AnnotationUnsupported", problem))
-    for problem in via(meta.annotations(ingress), meta.namespace(ingress))[1]:
-        found.add(Finding("AnnotationUnsupported", problem))
+    found |= {Finding("AnnotationUnsupported", each) for each in _annotations(ingress)}
     for path in bad_expressions(ingress):
         found.add(Finding("PathUnsupported", f"{path} is taken literally: {EXPRESSIONS}"))
-    for row in tls_rows(ingress):
-        if row.secret in secrets:
-            found.add(Finding("CertificateUnusable", f"secret {row.secret} {secrets[row.secret]}"))
+    for secret in _certificates(ingress):
+        if secret in secrets:
+            found.add(Finding("CertificateUnusable", f"secret {secret} {secrets[secret]}"))
+        elif secret in expiring:
+            found.add(Finding("CertificateExpiring", f"secret {secret} {expiring[secret]}"))
     return frozenset(found)
 
 
@@ -65,6 +71,22 @@ def guard_findings(ingress: Object, secret: Callable[[str], Object | None]) -> f
     except NoUsers as error:
         return frozenset({Finding("AuthSecretUnusable", f"secret {key} {error}")})
     return frozenset()
+
+
+def _annotations(ingress: Object) -> Iterator[str]:
+    """What is wrong with them."""
+    annotations, namespace = meta.annotations(ingress), meta.namespace(ingress)
+    yield from problems(annotations)
+    yield from via(annotations, namespace)[1]
+    yield from client_auth(annotations, namespace)[1]
+
+
+def _certificates(ingress: Object) -> Iterator[str]:
+    """The Secrets that the Ingress names, for servers' and clients' certificates."""
+    yield from (row.secret for row in tls_rows(ingress))
+    auth = client_auth(meta.annotations(ingress), meta.namespace(ingress))[0]
+    if auth is not None and auth.secret:
+        yield auth.secret
 
 
 def load_balancer(addresses: Sequence[str]) -> Object:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
+from meshkube.ingress.client_auth import ClientCertificate
 from meshkube.ingress.http1 import Fields
 
 _SANE_ID = re.compile(rb"[!-~]{1,128}")
@@ -26,6 +27,8 @@ class Peer:
     """Of the listener."""
     scheme: bytes
     trusted: bool = False
+    certificate: ClientCertificate | None = None
+    """What it has shown of itself, where its connection was asked to."""
 
 
 def lines(peer: Peer, fields: Fields, host: bytes) -> bytes:

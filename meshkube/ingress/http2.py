@@ -73,7 +73,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         proxy = self.proxy
-        self.peer = proxy.peer(transport.get_extra_info("peername"), self._port, self._scheme)
+        self.peer = proxy.peer(transport, self._port, self._scheme)
         proxy.connections += 1
         proxy.clients.add(self)
         self._resets_at = monotonic()

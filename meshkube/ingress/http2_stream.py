@@ -87,7 +87,9 @@ class Http2Stream:
                 return
             if policy.max_body is not None:
                 self._limit = policy.max_body
-            line, out = changed(found, policy, request.method, request.target, line, out)
+            line, out = changed(
+                self._connection.peer, found, policy, request.method, request.target, line, out
+            )
         if self._limit and request.length > self._limit:
             raise HeadError(413, f"the body is larger than {self._limit} bytes")
         head = b"%b%bX-Request-Id: %b\r\n\r\n" % (line, out, self._request_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshkube.ingress.annotations import Policy
+from meshkube.ingress.client_auth import told
 from meshkube.ingress.dressing import without
 from meshkube.ingress.forwarded import Peer
 from meshkube.ingress.http1 import Fields
@@ -26,11 +27,12 @@ def asked(peer: Peer, fields: Fields, host: bytes, method: bytes, target: bytes)
         target.decode("latin-1"),
         method.decode("latin-1"),
         fields.kept,
+        peer.certificate,
     )
 
 
 def changed(
-    route: Route, policy: Policy, method: bytes, target: bytes, line: bytes, out: bytes
+    peer: Peer, route: Route, policy: Policy, method: bytes, target: bytes, line: bytes, out: bytes
 ) -> tuple[bytes, bytes]:
     """The first line and the header lines for the pod as the policy wants them."""
     if policy.rewrite and target.startswith(b"/"):
@@ -43,6 +45,8 @@ def changed(
         out = prefix + without(out, _PREFIX)
     if policy.connection_header and b"\r\nUpgrade:" not in out:
         out = f"Connection: {policy.connection_header}\r\n".encode() + out
+    if policy.client_auth is not None:
+        out = told(out, policy.client_auth, peer.certificate)
     return line, out
 
 

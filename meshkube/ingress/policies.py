@@ -11,6 +11,7 @@ from typing import TypeAlias
 from meshkube.ingress import paths
 from meshkube.ingress.annotation_values import Network
 from meshkube.ingress.annotations import Policy
+from meshkube.ingress.client_auth import REASONS, ClientAuth, ClientCertificate, refusal
 from meshkube.ingress.http1 import field_value
 
 
@@ -27,6 +28,7 @@ class Asked:
     method: str = "GET"
     block: bytes = b""
     """Its header lines."""
+    certificate: ClientCertificate | None = None
 
     def header(self, name: str) -> str:
         """The first value of a header; empty where there is none."""
@@ -94,11 +96,22 @@ def decide(policy: Policy, asked: Asked, https_port: int) -> Redirect | Denial |
     if policy.ssl_redirect and not asked.https:
         # 308 keeps the method and the body, as ingress-nginx does.
         return Redirect(308, f"https://{_with_port(asked.host, https_port)}{asked.target}")
+    if policy.client_auth is not None:
+        refused = _unauthenticated(policy.client_auth, asked)
+        if refused is not None:
+            return refused
     if policy.redirect:
         return Redirect(policy.redirect_code, _filled(policy.redirect, asked))
     if policy.app_root and paths.normal(asked.target) == "/":
         return Redirect(302, policy.app_root)
     return None
+
+
+def _unauthenticated(auth: ClientAuth, asked: Asked) -> Redirect | Denial | None:
+    status = refusal(auth, asked.certificate, asked.https)
+    if status == 400 and auth.error_page:
+        return Redirect(302, auth.error_page)
+    return Denial(status, REASONS[status]) if status else None
 
 
 def _admitted(policy: Policy, client: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshkube.ingress import paths
 from meshkube.ingress.exchange import Exchange
@@ -85,15 +85,19 @@ class Proxy:
         self.response_timeout = settings.response_timeout
         self.sampled = settings.access_log > 0
 
-    def peer(self, address: Any, port: int, scheme: bytes) -> Peer:
-        """The client at a socket's address, come in by `port`."""
+    def peer(self, transport: asyncio.BaseTransport, port: int, scheme: bytes) -> Peer:
+        """The client at the other end, come in by `port`."""
+        address = transport.get_extra_info("peername")
+        certificate = None
+        if scheme == b"https":
+            certificate = transport.get_extra_info("client_certificate")
         host = str(address[0]).removeprefix("::ffff:") if address else ""
         trusted = False
         if self.settings.trusted_proxies:
             with suppress(ValueError):
                 ip = ip_address(host.partition("%")[0])
                 trusted = any(ip in network for network in self.settings.trusted_proxies)
-        return Peer(host.encode(), port, scheme, trusted)
+        return Peer(host.encode(), port, scheme, trusted, certificate)
 
     def lookup(self, host: bytes, target: bytes) -> Route | Miss:
         """The route of a request as it came: the Host header and the target. Raises `HeadError`."""

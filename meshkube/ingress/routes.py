@@ -20,6 +20,8 @@ from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.ingress.annotations import PLAIN, Policy, policy
 from meshkube.ingress.backends import FIRST, Address, Backend, PortRef, resolve
+from meshkube.ingress.client_auth import ClientAuth, client_auth
+from meshkube.ingress.host_tls import HostTls
 from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.rewriting import Captures
 from meshkube.ingress.rules import (
@@ -29,6 +31,7 @@ from meshkube.ingress.rules import (
     TlsRow,
     further_rows,
     is_ours,
+    most_exact,
     owned_classes,
     prefix_key,
     rows,
@@ -165,6 +168,7 @@ class _Entry:
     object: Object
     routes: list[Route]
     tls: list[TlsRow]
+    client_auth: ClientAuth | None = None
     guards: tuple[str, ...] = ()
     """Secrets that say who is let in."""
 
@@ -287,23 +291,36 @@ class RouteTable:
         entry = self._entries.get(key)
         return entry.object if entry else None
 
-    def tls(self) -> dict[str, str]:
-        """Which Secret (`namespace/name`) serves which host: the oldest Ingress decides. An entry
-        without hosts is for the hosts of its Ingress' rules."""
-        chosen: dict[str, str] = {}
+    def tls(self) -> dict[str, HostTls]:
+        """What each host wants of TLS. The oldest Ingress decides; further Secrets count, for other
+        kinds of keys, from Ingresses of its own namespace. An entry without hosts is for the hosts
+        of its Ingress' rules."""
+        chosen: dict[str, list[str]] = {}
+        demands: dict[str, ClientAuth] = {}
         for entry in sorted(self._entries.values(), key=lambda e: _age(e.object)):
             own = tuple(dict.fromkeys(route.host for route in entry.routes))
             for row in entry.tls:
                 for host in row.hosts or own:
-                    chosen.setdefault(host, row.secret)
-        return chosen
+                    secrets = chosen.setdefault(host, [row.secret])
+                    if row.secret not in secrets and _same_namespace(row.secret, secrets[0]):
+                        secrets.append(row.secret)
+            if entry.client_auth is not None:
+                for host in own:
+                    demands.setdefault(host, entry.client_auth)
+        found = {host: HostTls(tuple(secrets)) for host, secrets in chosen.items()}
+        for host, auth in demands.items():
+            name = most_exact(host, chosen)
+            found[host] = HostTls(tuple(chosen[name]) if name is not None else (), auth)
+        return found
 
     def users_of_secret(self, secret: str) -> list[Object]:
-        """The Ingresses whose `tls`, or whose guard, names this Secret."""
+        """The Ingresses whose `tls`, or whose demand for certificates, names this Secret."""
         return [
             entry.object
             for entry in self._entries.values()
-            if any(row.secret == secret for row in entry.tls) or secret in entry.guards
+            if any(row.secret == secret for row in entry.tls)
+            or secret in entry.guards
+            or (entry.client_auth is not None and entry.client_auth.secret == secret)
         ]
 
     def service(self, key: str) -> Object | None:
@@ -355,7 +372,8 @@ class RouteTable:
         kept = {_identity(route): route.stats for route in old.routes} if old else {}
         touched = {_place(route) for route in old.routes} if old else set()
         if ingress is not None:
-            entry = _Entry(ingress, [], tls_rows(ingress))
+            auth = client_auth(meta.annotations(ingress), meta.namespace(ingress))[0]
+            entry = _Entry(ingress, [], tls_rows(ingress), auth)
             self._entries[key] = entry
             asked = policy(meta.annotations(ingress))
             if asked.basic_auth is not None:
@@ -498,7 +516,11 @@ def _for_row(asked: Policy, ingress: Object, row: Row) -> Policy:
         target = f"$scheme://{row.redirect}$request_uri"
         return Policy(redirect=target, redirect_code=308, redirect_to_other=True)
     secured = asked.ssl_redirect and row.host in tls_hosts(ingress)
-    return replace(asked, ssl_redirect=secured or asked.force_ssl_redirect)
+    return replace(
+        asked,
+        ssl_redirect=secured or asked.force_ssl_redirect,
+        client_auth=client_auth(meta.annotations(ingress), meta.namespace(ingress))[0],
+    )
 
 
 def _as_canary(own: Policy, main: Policy) -> Policy:
@@ -526,6 +548,10 @@ def _service_of(piece: Object | None) -> str:
         return ""
     service = meta.labels(piece).get(SERVICE_LABEL)
     return f"{meta.namespace(piece)}/{service}" if service else ""
+
+
+def _same_namespace(one: str, other: str) -> bool:
+    return one.partition("/")[0] == other.partition("/")[0]
 
 
 def _age(ingress: Object) -> tuple[str, str]:

@@ -12,7 +12,8 @@ import ssl
 from time import monotonic
 from typing import Any, cast
 
-from meshkube.ingress.certificates import Certificates
+from meshkube.ingress.certificates import Certificates, shown
+from meshkube.ingress.client_hello import incomplete
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.http2 import Http2Connection
 from meshkube.ingress.proxy import Proxy
@@ -27,6 +28,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         "_certificates",
         "_closing",
         "_deadline",
+        "_early",
         "_established",
         "_in",
         "_inner",
@@ -49,6 +51,8 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._certificates: Certificates | None = certificates
         """Until the first bytes say which of them is wanted."""
+        self._early = b""
+        """Those, while there are too few."""
         self._established = self._closing = self._paused = False
         self._deadline = 0.0
 
@@ -63,6 +67,11 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
 
     def data_received(self, data: bytes) -> None:
         if self._certificates is not None:
+            data = self._early + data
+            if incomplete(data):
+                self._early = data
+                return
+            self._early = b""
             context = self._certificates.context_for(data)
             self._tls = context.wrap_bio(self._in, self._out, server_side=True)
             self._certificates = None
@@ -176,6 +185,8 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         return self._closing
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "client_certificate":
+            return shown(self._tls)
         return self._raw.get_extra_info(name, default)
 
     def close(self) -> None:

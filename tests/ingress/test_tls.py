@@ -15,6 +15,7 @@ import pytest
 
 from meshkube import pki
 from meshkube.ingress.certificates import CertificateError, Certificates, new_context, pair_of
+from meshkube.ingress.host_tls import HostTls
 from meshkube.ingress.listener import CannotListen, listen, port_of
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.settings import Settings
@@ -59,7 +60,11 @@ SECRETS = {
     "shop/wild": secret("wild", "*.a.io"),
     "shop/own": secret("own", "own.a.io"),
 }
-HOSTS = {"a.io": "shop/a", "*.a.io": "shop/wild", "own.a.io": "shop/own"}
+HOSTS = {
+    "a.io": HostTls(("shop/a",)),
+    "*.a.io": HostTls(("shop/wild",)),
+    "own.a.io": HostTls(("shop/own",)),
+}
 
 
 def loaded() -> Certificates:
@@ -268,7 +273,7 @@ def test_a_broken_secret_says_what_is_wrong(bad: Any, reason: str) -> None:
 
 def test_one_broken_secret_leaves_the_others_be() -> None:
     certificates = Certificates()
-    problems = certificates.update({**HOSTS, "b.io": "shop/gone"}, SECRETS.get)
+    problems = certificates.update({**HOSTS, "b.io": HostTls(("shop/gone",))}, SECRETS.get)
     assert list(problems) == ["shop/gone"]
     assert certificates.find("a.io") is not None
     assert certificates.find("b.io") is None
