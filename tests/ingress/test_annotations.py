@@ -266,7 +266,7 @@ async def test_source_ranges(given: dict[str, str], status: int) -> None:
             assert got.status == status
 
 
-@pytest.mark.parametrize("guard", ["auth-snippet", "auth-proxy-set-headers", "auth-tls-secret"])
+@pytest.mark.parametrize("guard", ["auth-snippet", "auth-proxy-set-headers", "auth-tls-match-cn"])
 async def test_what_was_to_be_guarded_is_not_served_without_its_guard(guard: str) -> None:
     async with Origin() as origin:
         table = annotated(origin.port, {guard: "x"})
