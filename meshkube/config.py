@@ -45,6 +45,7 @@ SERVER_ONLY = frozenset(
         "lease_give_up",
         "lease_renew",
         "listen",
+        "metrics_resolution",
         "node_grace",
         "tls_san",
         "certificate_lifetime",
@@ -168,6 +169,9 @@ class Config:
     node_port: int = _setting("port of the node agent, for logs and exec", 10250)
     node_heartbeat: int = _setting("seconds between two signs of life of this node", 5)
     node_grace: int = _setting("seconds without one until a node counts as unreachable", 20)
+    metrics_resolution: int = _setting(
+        "seconds between two looks at what nodes and pods use, while somebody asks", 15
+    )
     default_toleration_seconds: int = _setting(
         "how long a pod that says nothing stays bound to a node that is away", 300
     )
@@ -493,6 +497,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "image_gc_high_threshold": _percent,
     "image_gc_low_threshold": _percent,
     "minimum_image_age": _time,
+    "metrics_resolution": _seconds,
     "node_grace": _seconds,
     "default_toleration_seconds": _no_less_than_0,
     "runtime": _one_of("docker", "hollow"),

@@ -297,6 +297,13 @@ PRIORITY_LEVEL_CONFIGURATION = _cluster(
     subresources=_STATUS,
 )
 
+# Measured when somebody asks, and never stored.
+NODE_METRICS = Kind(
+    "metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "", namespaced=False, verbs=("get", "list")
+)
+POD_METRICS = Kind("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "", verbs=("get", "list"))
+MEASURED: tuple[Kind, ...] = (NODE_METRICS, POD_METRICS)
+
 KINDS: tuple[Kind, ...] = (
     NAMESPACE,
     NODE,
@@ -357,7 +364,7 @@ STORED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.stored is None)
 """Those that are kept under their own form: every stored object is of one of these."""
 
 _BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
-_BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
+_BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in (*KINDS, *MEASURED)}
 
 
 def by_kind(api_version: str, kind: str) -> Kind | None:

@@ -43,7 +43,9 @@ class Client(Protocol):
     in the API's own syntax (`app=web,tier in (a,b)`; `spec.nodeName=n1`).
     """
 
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
+    async def get(
+        self, kind: Kind, name: str, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
         """Raises `ApiError` 404 where it does not exist."""
         ...
 

@@ -29,8 +29,11 @@ class ForwardingClient:
     def _deleted(self, kind: Kind, name: str, namespace: str | None, uid: str) -> None:
         """An object was deleted."""
 
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
-        return await self._done(self._client.get(kind, name, namespace))
+    async def get(
+        self, kind: Kind, name: str, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        call = self._client.get(kind, name, namespace, subresource=subresource)
+        return await self._done(call)
 
     async def list(
         self,

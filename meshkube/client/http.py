@@ -109,8 +109,10 @@ class HttpClient:
         client._as = {"Impersonate-User": user}
         return client
 
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
-        return await self._object("GET", _path(kind, namespace, name))
+    async def get(
+        self, kind: Kind, name: str, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        return await self._object("GET", _path(kind, namespace, name, subresource))
 
     async def list(
         self,

@@ -24,6 +24,7 @@ from meshkube.clock import Clock, SystemClock
 from meshkube.config import Config, ConfigError, decided, lifetime
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.local import LocalClient
+from meshkube.control.apiserver.metering import Metering
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
 from meshkube.control.auth import component_roles
@@ -153,6 +154,13 @@ def _assemble(
     parts = [
         certificates,
         *_entry(config, address, registry, clock),
+        Metering(
+            lookup=registry.access.lookup,
+            tls=shown["api-client"],
+            clock=clock,
+            offer=functools.partial(setattr, registry, "metering"),
+            resolution=config.metrics_resolution,
+        ),
         *_control_plane(config, keys, registry, clock),
         *host.parts(config, here, clock),
     ]

@@ -170,7 +170,7 @@ class Meter:
     def _node(self, whole: bool, records: Sequence[Record]) -> NodeUse:
         used = read_used()
         rate = self._rates.rate("", used.cpu_nanoseconds)
-        time = meta.timestamp(self._clock.now())
+        time = meta.micro_timestamp(self._clock.now())
         memory, cpus = total_memory(), os.cpu_count() or 1
         if not whole:
             return NodeUse(self._name, time, used, rate, memory, cpus)

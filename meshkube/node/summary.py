@@ -92,7 +92,7 @@ def _pod(pod: PodUse, node: NodeUse, whole: bool) -> Object:
 
 
 def _container(one: ContainerUse, node: NodeUse, whole: bool) -> Object:
-    time, stats = meta.timestamp(one.stats.time), one.stats
+    time, stats = meta.micro_timestamp(one.stats.time), one.stats
     found: Object = {
         "name": one.record.name,
         "startTime": meta.timestamp(one.record.started or one.record.created),

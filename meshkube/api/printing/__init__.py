@@ -16,6 +16,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.printing import (
     access,
     jobs,
+    measured,
     nodes,
     objects,
     pods,
@@ -43,6 +44,7 @@ PRINTERS: dict[Kind, Printer] = {
     **policies.PRINTERS,
     **storage.PRINTERS,
     **access.PRINTERS,
+    **measured.PRINTERS,
 }
 
 _CREATED = Column("Created At", "When the object was created.", type="date")

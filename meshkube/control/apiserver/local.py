@@ -62,9 +62,11 @@ class LocalClient:
         if authorizer.allows(replace(asked, name="", fields="", labels="")):
             self._allowed.add(key)
 
-    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object:
-        await self._check("get", kind, namespace, name)
-        return (await self._registry.get(kind, name, namespace or "")).object
+    async def get(
+        self, kind: Kind, name: str, namespace: str | None = None, *, subresource: str = ""
+    ) -> Object:
+        await self._check("get", kind, namespace, name, subresource)
+        return (await self._registry.get(kind, name, namespace or "", subresource)).object
 
     async def list(
         self,

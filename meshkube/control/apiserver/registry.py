@@ -33,6 +33,7 @@ from meshkube.control.apiserver.definition_keeper import keep_definitions
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.metering import Metering
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
 from meshkube.control.apiserver.services import ServiceAllocator
@@ -84,6 +85,8 @@ class Registry:
         lookup = _Lookup(self.feed)
         self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
         beside = Beside(self.feed, lookup, self.services, clock)
+        self.metering: Metering | None = None
+        """Who answers for the kinds of `metrics.k8s.io`."""
         self._writer = Writer(
             store, self.feed, lookup, beside, clock, self.access.guard, away_seconds
         )
@@ -117,12 +120,22 @@ class Registry:
     ) -> Cached:
         """Not older than `resource_version`; without one the newest, with 0 what is at hand.
         Raises `ApiError` 400, 404 or 504."""
+        if kind in kinds.MEASURED:
+            return await self._measurer().get(kind, name, namespace)
         found = await self._reader.get(kind, namespace, name, resource_version)
         return shown(kind, found, subresource)
 
     async def list(self, query: Query) -> Listing:
         """Raises `ApiError` 400, 410 or 504."""
+        if query.kind in kinds.MEASURED:
+            return await self._measurer().list(query)
         return await self._reader.list(query)
+
+    def _measurer(self) -> Metering:
+        """Raises `ApiError` 503."""
+        if self.metering is None:
+            raise errors.unavailable("this server does not measure: its part `metrics` is away")
+        return self.metering
 
     async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
         """Raises `ApiError` 400, 410 or 504."""

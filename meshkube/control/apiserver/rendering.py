@@ -18,7 +18,9 @@ INITIAL_END = "k8s.io/initial-events-end"
 
 
 def list_metadata(listing: Listing) -> Object:
-    metadata: Object = {"resourceVersion": str(listing.revision)}
+    metadata: Object = {}
+    if listing.revision:
+        metadata["resourceVersion"] = str(listing.revision)
     if listing.continue_token:
         metadata["continue"] = listing.continue_token
     if listing.remaining:

@@ -49,6 +49,10 @@ class Streams:
 
     async def handle(self, call: Call, route: Route) -> web.StreamResponse:
         """Raises `ApiError` before the stream starts; after that an error is its last line."""
+        if "watch" not in route.kind.verbs:
+            raise errors.method_not_allowed(
+                "the server does not allow this method on the requested resource"
+            )
         accepted = negotiation.accept(call.header("Accept"))
         lines = Lines(route.kind, accepted, include(call))
         query = query_of(call, route)

@@ -114,6 +114,11 @@ def _for_namespaces() -> Iterator[Object]:
     for name, rules in (("admin", _admin()), ("edit", _edit()), ("view", _view())):
         labels = {f"{AGGREGATE}{name}": "true"}
         yield role(f"system:aggregate-to-{name}", rules, labels=labels)
+    yield role(
+        "system:aggregated-metrics-reader",
+        [rule(READ, "metrics.k8s.io", "pods nodes")],
+        labels={f"{AGGREGATE}{name}": "true" for name in standard},
+    )
 
 
 def _admin() -> list[Object]:
