@@ -8,6 +8,7 @@ right when it is back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -324,8 +325,9 @@ class NodeAgent:
         async with asyncio.TaskGroup() as group:
             relist = group.create_task(self._relist_often(), name="relist")
             try:
-                async for id in self._runtime.watch():
-                    await (self._look_at(id) if id else self._runtime_found())
+                async with contextlib.aclosing(self._runtime.watch()) as changes:
+                    async for id in changes:
+                        await (self._look_at(id) if id else self._runtime_found())
             finally:
                 relist.cancel()
 

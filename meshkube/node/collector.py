@@ -84,8 +84,7 @@ class Collector:
         directory = self._directory()
         if directory is None:
             return
-        in_use = self._in_use()
-        await self._images.follow(in_use)
+        await self._images.follow(self._in_use())
         amount = await asyncio.to_thread(signals.filesystem, directory)
         if amount is None:
             return
@@ -94,6 +93,7 @@ class Collector:
         )
         if not wanted:
             return
+        await self._images.follow(self._in_use(), look=True)
         freed = await self.free(wanted)
         if freed < wanted:
             message = (

@@ -170,7 +170,8 @@ class DockerRuntime:
                     return
             await self._docker.networks.create(wanted)
 
-    async def watch(self) -> AsyncIterator[str]:
+    async def watch(self) -> AsyncGenerator[str, None]:
+        closed = False
         self._sandbox_image_present = False
         await self.info()
         filters = json.dumps(
@@ -190,9 +191,13 @@ class DockerRuntime:
                     if id:
                         self._records.pop(id, None)
                         yield id
+            except GeneratorExit:
+                # Raised on, it would come out of the group as an error.
+                closed = True
             finally:
                 task.cancel()
-        raise RuntimeUnavailable("Docker Engine ended its stream of events")
+        if not closed:
+            raise RuntimeUnavailable("Docker Engine ended its stream of events")
 
     async def _receive_events(self, **params: str) -> None:
         try:

@@ -67,7 +67,7 @@ class HollowRuntime:
         self._addresses = itertools.islice(map(str, ip_network(cidr).hosts()), 1, None)
         self._free.clear()
 
-    async def watch(self) -> AsyncIterator[str]:
+    async def watch(self) -> AsyncGenerator[str, None]:
         queue: asyncio.Queue[str] = asyncio.Queue()
         self._watchers.add(queue)
         try:

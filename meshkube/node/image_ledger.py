@@ -18,6 +18,8 @@ from meshkube.node.runtime import LocalImage
 
 # No pull brings back what came out of an archive or was built here: a day without use, then.
 KEPT_LOCAL: Final = 86_400.0
+# A list of images may be older than the last of them.
+NEW: Final = 60.0
 PINNED: Final = ("io.cri-containerd.pinned", "meshkube.io/pinned")
 """Labels of images that always stay: `pinned` or `true`."""
 
@@ -51,13 +53,16 @@ class Ledger:
         self.lines[id].pulled = True
         self.lines[id].private = private
 
-    def follow(self, present: Collection[str], in_use: Iterable[str], now: float) -> None:
-        """Forgets images that are gone; those in use are used now."""
+    def use(self, ids: Iterable[str], now: float) -> None:
+        """Containers have these."""
+        for id in ids:
+            self.note(id, now)
+
+    def follow(self, present: Collection[str], now: float) -> None:
+        """Forgets images that are gone, but for those that only just came."""
         for id in self.lines.keys() - set(present):
-            del self.lines[id]
-        for id in in_use:
-            if id in present:
-                self.note(id, now)
+            if now - self.lines[id].used > NEW:
+                del self.lines[id]
 
     def is_private(self, id: str) -> bool:
         line = self.lines.get(id)

@@ -181,12 +181,16 @@ class Images:
         """Whether a registry gave the image only to somebody whom it knows."""
         return self._ledger.is_private(id)
 
-    async def follow(self, in_use: Collection[str]) -> None:
-        """Notes which images are used, by id, and keeps that on disk. Raises `RuntimeFailure`,
-        `OSError`."""
-        present = [image.id for image in await self._runtime.images()]
-        self._ledger.follow(present, in_use, self._now())
-        if self._ledger.essence() != self._written or self._now() - self._written_at > KEEP_EVERY:
+    async def follow(self, in_use: Collection[str], *, look: bool = False) -> None:
+        """Notes which images are used, by id, and now and then, as with `look`, which are there;
+        keeps that on disk. Raises `RuntimeFailure`, `OSError`."""
+        now = self._now()
+        due = now - self._written_at > KEEP_EVERY
+        if look or due:
+            present = {image.id for image in await self._runtime.images()}
+            self._ledger.follow(present, now)
+        self._ledger.use(in_use, now)
+        if due or self._ledger.essence() != self._written:
             await self._keep()
 
     async def _keep(self) -> None:

@@ -348,7 +348,7 @@ class Runtime(Protocol):
         """Makes the network of pods, with addresses out of `cidr`, unless it is there."""
         ...
 
-    def watch(self) -> AsyncIterator[str]:
+    def watch(self) -> AsyncGenerator[str, None]:
         """Ids of containers that changed. The first item is empty: from then on no change is
         missed, so list everything. Ends with `RuntimeUnavailable`."""
         ...

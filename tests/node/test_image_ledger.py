@@ -49,10 +49,11 @@ def test_the_ledger_follows_what_is_there_and_outlives_the_process() -> None:
     ledger = Ledger()
     ledger.note_pull("a", 10, private=True)
     ledger.note("gone", 10)
-    ledger.follow(["a", "b", "c"], ["b"], 20)
-    again = load(ledger.dump(), now=30)
+    ledger.use(["b", "young"], 60)
+    ledger.follow(["a", "b", "c"], 80)
+    again = load(ledger.dump(), now=90)
     assert again == ledger
-    assert set(again.lines) == {"a", "b"}
+    assert set(again.lines) == {"a", "b", "young"}
     assert again.is_private("a")
     assert not again.is_private("b")
     # The clock was set back meanwhile.
