@@ -189,8 +189,8 @@ async def ours() -> tuple[float, float, list[float]]:
         client=api.as_client(),
         kernel=kernel,
         node_name="h1",
-        pod_cidr=PODS,
-        service_cidr=CLUSTER,
+        pod_cidrs=[PODS],
+        service_cidrs=[CLUSTER],
     )
     async with asyncio.TaskGroup() as group:
         started = time.perf_counter()

@@ -8,6 +8,8 @@ import subprocess
 
 # TEST-NET-1 (RFC 5737): connecting a UDP socket sends nothing, and only asks the routing table.
 _SOMEWHERE_ELSE = ("192.0.2.1", 9)
+# The documentation range of IPv6 (RFC 3849).
+_SOMEWHERE_ELSE_6 = ("2001:db8::1", 9)
 
 
 def primary() -> str:
@@ -19,6 +21,16 @@ def primary() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return next(iter(global_addresses()), "127.0.0.1")
+
+
+def primary_6() -> str:
+    """The IPv6 address from which this host reaches others; empty without a route to them."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(_SOMEWHERE_ELSE_6)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return ""
 
 
 def global_addresses() -> list[str]:

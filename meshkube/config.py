@@ -7,6 +7,7 @@ Each setting is one field of `Config`. Its flag is `--the-name`, its environment
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import re
 import socket
@@ -109,7 +110,9 @@ class Config:
 
     data_dir: Path = _setting("where state, keys and the kubeconfig live", None, _default_data_dir)
     node_name: str = _setting("this node's name in the cluster", None, _default_node_name)
-    node_ip: str = _setting("this node's address; empty: found from the routes", "")
+    node_ip: str = _setting(
+        "this node's address, of two families with a comma; empty: found from the routes", ""
+    )
     listen: str = _setting("address and port of the API", "0.0.0.0:6443")
     tls_san: tuple[str, ...] = _setting("more names and addresses of the API, with commas", ())
     certificate_lifetime: str = _setting(
@@ -126,8 +129,13 @@ class Config:
     store_user: str = _setting("our user at etcd", "")
     store_password: str = _setting("that user's password", SECRET)
     store_password_file: Path | None = _setting("a file that holds that user's password", None)
-    pod_cidr: str = _setting("addresses for pods; each node gets a /24 of it", "10.42.0.0/16")
-    service_cidr: str = _setting("addresses for Services", "10.43.0.0/16")
+    pod_cidr: str = _setting(
+        "addresses for pods, each node gets a /24 (IPv6: a /64) of it; two families with a comma",
+        "10.42.0.0/16",
+    )
+    service_cidr: str = _setting(
+        "addresses for Services; two families with a comma", "10.43.0.0/16"
+    )
     cluster_dns: str = _setting("the address where cluster DNS answers", "10.43.0.10")
     cluster_domain: str = _setting("the DNS domain of the cluster", "cluster.local")
     dns_port: int = _setting("port of cluster DNS", 53)
@@ -196,6 +204,16 @@ class Config:
         return host.strip("[]"), int(port)
 
     @property
+    def pod_cidrs(self) -> tuple[str, ...]:
+        """One of each family, the cluster's own first."""
+        return tuple(self.pod_cidr.split(","))
+
+    @property
+    def service_cidrs(self) -> tuple[str, ...]:
+        """The same of Services."""
+        return tuple(self.service_cidr.split(","))
+
+    @property
     def node_port_range(self) -> range:
         low, _, high = self.node_ports.partition("-")
         return range(int(low), int(high) + 1)
@@ -221,15 +239,19 @@ class Config:
                 check(getattr(self, setting.name))
             except ValueError as error:
                 raise ConfigError(f"--{_dashed(setting.name)}: {error}") from None
-        if ipaddress.ip_address(self.cluster_dns) not in ipaddress.ip_network(self.service_cidr):
+        services, pods = map(_networks, (self.service_cidr, self.pod_cidr))
+        if not any(ipaddress.ip_address(self.cluster_dns) in network for network in services):
             raise ConfigError(f"--cluster-dns: {self.cluster_dns} is not in {self.service_cidr}")
         if self.node_grace < 2 * self.node_heartbeat:
             raise ConfigError(
                 f"--node-grace: {self.node_grace} is less than two heartbeats "
                 f"(--node-heartbeat is {self.node_heartbeat})"
             )
-        if ipaddress.ip_network(self.pod_cidr).overlaps(ipaddress.ip_network(self.service_cidr)):
-            raise ConfigError(f"--pod-cidr: {self.pod_cidr} overlaps {self.service_cidr}")
+        for pod, service in itertools.product(pods, services):
+            if pod.version == service.version and pod.overlaps(service):
+                raise ConfigError(f"--pod-cidr: {pod} overlaps {service}")
+        if services[0].version != pods[0].version:
+            raise ConfigError("--service-cidr: its first family is not that of --pod-cidr")
         duration, give_up, renew = self.lease_timing
         if not 0 < renew < give_up < duration:
             raise ConfigError(
@@ -436,17 +458,25 @@ def _listen(value: str) -> None:
     ipaddress.ip_address(host.strip("[]"))
 
 
-def _network(value: str) -> None:
-    ipaddress.ip_network(value)
+def _networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """One, or one of each family."""
+    found = [ipaddress.ip_network(text) for text in value.split(",")]
+    if len({network.version for network in found}) < len(found):
+        raise ValueError(f"{value!r} has two of one family")
+    return found
+
+
+def _cidrs(value: str) -> None:
+    _networks(value)
 
 
 def _address(value: str) -> None:
     ipaddress.ip_address(value)
 
 
-def _optional_address(value: str) -> None:
-    if value:
-        ipaddress.ip_address(value)
+def _optional_addresses(value: str) -> None:
+    for address in filter(None, value.split(",")):
+        ipaddress.ip_address(address)
 
 
 def _name(value: str) -> None:
@@ -476,15 +506,15 @@ def _store(value: str) -> None:
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "node_name": _name,
-    "node_ip": _optional_address,
+    "node_ip": _optional_addresses,
     "listen": _listen,
     "tls_san": _names,
     "certificate_lifetime": _lifetime,
     "server": _urls,
     "join": _optional_url,
     "store": _store,
-    "pod_cidr": _network,
-    "service_cidr": _network,
+    "pod_cidr": _cidrs,
+    "service_cidr": _cidrs,
     "cluster_dns": _address,
     "cluster_domain": _name,
     "dns_port": _port,

@@ -149,11 +149,16 @@ def _data_dir(config: Config) -> Iterable[Finding]:
 def _networks(config: Config, running: bool) -> Iterable[Finding]:
     """Pods and Services must not share addresses with what the host already reaches."""
     routes = [] if running else list(_host_routes())
-    for use, cidr in (("pod", config.pod_cidr), ("Service", config.service_cidr)):
+    for use, cidr in _cidrs(config):
         clash = [route for route in routes if ip_network(route).overlaps(ip_network(cidr))]
         flag = "--pod-cidr" if use == "pod" else "--service-cidr"
         detail = f"{cidr} overlaps the route to {clash[0]}" if clash else cidr
         yield Finding(f"{use} network", not clash, detail, f"give another {flag}")
+
+
+def _cidrs(config: Config) -> Iterable[tuple[str, str]]:
+    for use, cidrs in (("pod", config.pod_cidrs), ("Service", config.service_cidrs)):
+        yield from ((use, cidr) for cidr in cidrs if ":" not in cidr)
 
 
 def _host_routes() -> Iterable[str]:

@@ -67,7 +67,7 @@ def _query(args: argparse.Namespace, config: Config) -> int:
             services.items,
             slices.items,
             domain=config.cluster_domain,
-            networks=[config.service_cidr, config.pod_cidr],
+            networks=[*config.service_cidrs, *config.pod_cidrs],
             address=config.cluster_dns,
             settings=settings,
             namespaces={meta.name(namespace) for namespace in namespaces.items},

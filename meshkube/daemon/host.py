@@ -103,7 +103,15 @@ def image_limits(config: Config) -> Limits:
 
 def address(config: Config) -> str:
     """Where others reach this host."""
-    return config.node_ip or addresses.primary()
+    return config.node_ip.split(",")[0] or addresses.primary()
+
+
+def second_addresses(config: Config) -> list[str]:
+    """The same of the other family, where pods have one of each."""
+    if config.node_ip:
+        return config.node_ip.split(",")[1:]
+    found = addresses.primary_6() if len(config.pod_cidrs) > 1 else ""
+    return [found] if found else []
 
 
 def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
@@ -136,7 +144,7 @@ def dns(config: Config, client: Client, clock: Clock) -> Part:
         client=client,
         address=config.cluster_dns,
         domain=config.cluster_domain,
-        networks=[config.service_cidr, config.pod_cidr],
+        networks=[*config.service_cidrs, *config.pod_cidrs],
         upstreams=host_servers(own=frozenset([config.cluster_dns])),
         search=host_search(),
         clock=clock,
@@ -176,8 +184,8 @@ def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         kernel=kernel,
         node_name=config.node_name,
         node_ip=host.address,
-        pod_cidr=config.pod_cidr,
-        service_cidr=config.service_cidr,
+        pod_cidrs=config.pod_cidrs,
+        service_cidrs=config.service_cidrs,
         skip=set() if "dns" in config.disable else {config.cluster_dns},
         clock=clock,
     )
@@ -206,6 +214,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         node_name=config.node_name,
         node_ip=host.address,
         data_dir=config.data_dir / "node",
+        second_ips=second_addresses(config),
         # To a pod, an address of a loopback range is its own.
         cluster_dns="" if config.userspace else config.cluster_dns,
         cluster_domain=config.cluster_domain,

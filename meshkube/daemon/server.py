@@ -95,7 +95,7 @@ def _write_kubeconfig(config: Config, keys: Credentials) -> None:
 
 
 def _credentials(config: Config, address: str) -> Credentials:
-    service_address = str(ip_network(config.service_cidr)[1])
+    service_address = str(ip_network(config.service_cidrs[0])[1])
     return credentials.ensure(
         config.data_dir / "pki",
         node_name=config.node_name,

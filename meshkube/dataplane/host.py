@@ -6,13 +6,14 @@ Blocking: for a thread, or a command that cleans up. Each step may be run again 
 from __future__ import annotations
 
 import ipaddress
+import json
 import logging
 import os
 import shlex
 import subprocess
 from pathlib import Path
 
-from meshkube.dataplane.services import Settings, family_of
+from meshkube.dataplane.services import Family, Settings, family_of
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,10 @@ def prepare(settings: Settings, node_ip: str = "") -> list[str]:
     changed = []
     if write(Path("/proc/sys/net/ipv4/ip_forward"), "1"):
         changed.append("net.ipv4.ip_forward=1")
-    changed += _bridge_calls()
+    if 6 in settings.families and write(Path("/proc/sys/net/ipv6/conf/all/forwarding"), "1"):
+        changed.append("net.ipv6.conf.all.forwarding=1")
+    for family in settings.families:
+        changed += _bridge_calls(family)
     changed += _routes(settings, node_ip)
     return changed
 
@@ -90,7 +94,11 @@ def _routes(settings: Settings, node_ip: str) -> list[str]:
     for cidr in settings.service_cidrs:
         family = family_of(cidr)
         network = str(ipaddress.ip_network(cidr))
-        wanted = f"{network} dev lo proto {ROUTE_PROTOCOL}"
+        link = "lo" if family == 4 else _link_of_ipv6()
+        if not link:
+            log.warning("IPv6 Services: no link of this host has an IPv6 address")
+            continue
+        wanted = f"{network} dev {link} proto {ROUTE_PROTOCOL}"
         if node_ip and family_of(node_ip) == family:
             wanted += f" src {node_ip}"
         shown = run("ip", f"-{family}", "route", "show", network, "proto", ROUTE_PROTOCOL)
@@ -103,7 +111,7 @@ def _routes(settings: Settings, node_ip: str) -> list[str]:
         except HostError as error:
             if " src " not in wanted:
                 raise
-            if "dev lo" in shown:
+            if f"dev {link}" in shown:
                 continue
             log.warning("the node's address is not on this host", extra={"reason": str(error)})
             run(*route[: route.index("src")], "mtu", "1500")
@@ -111,11 +119,22 @@ def _routes(settings: Settings, node_ip: str) -> list[str]:
     return changed
 
 
-def _bridge_calls() -> list[str]:
-    if not BRIDGE_CALLS.exists():
+def _link_of_ipv6() -> str:
+    """A link that packets to Services may be meant for until they are translated: to IPv6 a route
+    on the loopback link means that nobody is there. None of them leaves."""
+    shown = run("ip", "-json", "-6", "address", "show", "scope", "global", check=False)
+    links = [link["ifname"] for link in json.loads(shown or "[]") if link.get("addr_info")]
+    return next((link for link in links if link != "lo"), "")
+
+
+def _bridge_calls(family: Family) -> list[str]:
+    setting = BRIDGE_CALLS
+    if family == 6:
+        setting = setting.with_name("bridge-nf-call-ip6tables")
+    if not setting.exists():
         run("modprobe", "br_netfilter", check=False)
     try:
-        return ["net.bridge.bridge-nf-call-iptables=1"] if write(BRIDGE_CALLS, "1") else []
+        return [f"net.bridge.{setting.name}=1"] if write(setting, "1") else []
     except HostError as error:
         log.warning(
             "pods of this node see the node as the client where they reach each other through a"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -69,22 +69,22 @@ class ServiceProxy:
         client: Client,
         kernel: Kernel,
         node_name: str,
-        pod_cidr: str,
-        service_cidr: str,
+        pod_cidrs: Sequence[str],
+        service_cidrs: Sequence[str],
         node_ip: str = "",
         skip: Collection[str] = frozenset(),
         clock: Clock | None = None,
     ) -> None:
-        """`pod_cidr` and `service_cidr` are the whole cluster's. `skip`: Service addresses that a
-        process of this host answers itself."""
+        """`pod_cidrs` and `service_cidrs` are the whole cluster's, one of each family.
+        `skip`: Service addresses that a process of this host answers itself."""
         self._client = client
         self._kernel = kernel
         self._node_ip = node_ip
         self._clock = clock or SystemClock()
         self._settings = Settings(
             node_name=node_name,
-            pod_cidrs=(pod_cidr,),
-            service_cidrs=(service_cidr,),
+            pod_cidrs=tuple(pod_cidrs),
+            service_cidrs=tuple(service_cidrs),
             skip=frozenset(skip),
         )
         self._table = Table()

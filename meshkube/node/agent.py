@@ -63,6 +63,7 @@ class NodeAgent:
         cluster_dns: str,
         cluster_domain: str = "cluster.local",
         node_ip: str = "",
+        second_ips: Sequence[str] = (),
         api: tuple[str, int] | None = None,
         port: int = NODE_PORT,
         heartbeat: float = HEARTBEAT,
@@ -94,7 +95,7 @@ class NodeAgent:
         self._began = self._clock.monotonic()
         self._settled = False
         """Whether the runtime and the network were seen to work since the start."""
-        self._network_cidr = ""
+        self._network_cidrs: tuple[str, ...] = ()
         self._network_trouble = "container runtime network not ready: no podCIDR assigned to node"
         self._network_wake = asyncio.Event()
         self.images = Images(runtime, self._clock, data_dir, peers, self._images_changed)
@@ -103,7 +104,7 @@ class NodeAgent:
             client=client,
             clock=self._clock,
             name=node_name,
-            address=self._address,
+            addresses=(self._address, *second_ips),
             port=port,
             heartbeat=heartbeat,
             roles=tuple(roles),
@@ -376,19 +377,20 @@ class NodeAgent:
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         self._registration.seen(new)
-        cidr = str(((new or {}).get("spec") or {}).get("podCIDR") or "")
-        if cidr and cidr != self._network_cidr:
-            self._network_cidr = cidr
+        spec = (new or {}).get("spec") or {}
+        cidrs = tuple(spec.get("podCIDRs") or filter(None, [spec.get("podCIDR")]))
+        if cidrs and cidrs != self._network_cidrs:
+            self._network_cidrs = cidrs
             self._network_wake.set()
 
     async def _keep_network(self) -> None:
         while True:
             await self._network_wake.wait()
             self._network_wake.clear()
-            if not self._network_cidr or self._runtime_trouble:
+            if not self._network_cidrs or self._runtime_trouble:
                 continue
             try:
-                await self._runtime.ensure_network(self._network_cidr)
+                await self._runtime.ensure_network(self._network_cidrs)
                 self._network_trouble = ""
                 self._settled = True
             except RuntimeFailure as failure:

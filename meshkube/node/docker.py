@@ -143,22 +143,22 @@ class DockerRuntime:
         with _failures():
             return str((await self._docker.system.info()).get("DockerRootDir") or "")
 
-    async def ensure_network(self, cidr: str) -> None:
+    async def ensure_network(self, cidrs: Sequence[str]) -> None:
         """Raises `RuntimeFailure` where a network of that name has another subnet."""
         mtu = await self._pod_mtu() if self._pod_mtu is not None else 0
-        wanted = convert.network_body(cidr, self._api, mtu, masquerade=self._masquerade)
+        wanted = convert.network_body(cidrs, self._api, mtu, masquerade=self._masquerade)
         with _failures():
             found = await self._docker.networks.list(filters={"name": [convert.NETWORK]})
             for network in found:
                 if network["Name"] != convert.NETWORK:
                     continue
-                same = _subnets(network) == [cidr]
+                same = _subnets(network) == list(cidrs)
                 if same and mtu in (0, convert.network_mtu(network)):
                     return
                 if network.get("Containers"):
                     raise RuntimeFailure(
                         f"the Docker network {convert.NETWORK} has subnet"
-                        f" {', '.join(_subnets(network))}, not {cidr}"
+                        f" {', '.join(_subnets(network))}, not {', '.join(cidrs)}"
                     )
                 old = await self._docker.networks.get(network["Id"])
                 try:

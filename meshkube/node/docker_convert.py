@@ -6,7 +6,7 @@ Everything an agent must know to adopt a container is in its labels, all under `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -207,7 +207,7 @@ def network_mtu(network: Mapping[str, Any]) -> int:
 
 
 def network_body(
-    cidr: str, api_version: tuple[int, int], mtu: int = 0, *, masquerade: bool = False
+    cidrs: Sequence[str], api_version: tuple[int, int], mtu: int = 0, *, masquerade: bool = False
 ) -> dict[str, Any]:
     """The request body that creates the pods' network. `mtu` 0: Docker's own choice."""
     options = {
@@ -224,9 +224,10 @@ def network_body(
         "Name": NETWORK,
         "Driver": "bridge",
         "CheckDuplicate": True,
-        "IPAM": {"Driver": "default", "Config": [{"Subnet": cidr}]},
+        "EnableIPv6": any(":" in cidr for cidr in cidrs),
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": cidr} for cidr in cidrs]},
         "Options": options,
-        "Labels": {PREFIX + "pod-cidr": cidr},
+        "Labels": {PREFIX + "pod-cidr": ",".join(cidrs)},
     }
 
 
@@ -262,7 +263,8 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         sandbox_id=labels.get(SANDBOX_ID, ""),
         backoff=float(labels.get(BACKOFF) or 0),
         grace_period=_number(labels.get(GRACE), 30),
-        address=_address(inspected),
+        address=_address(inspected, "IPAddress"),
+        second_address=_address(inspected, "GlobalIPv6Address"),
         limits=_limits(inspected.get("HostConfig") or {}),
         pid=int(state.get("Pid") or 0),
         layer=str(((inspected.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""),
@@ -277,9 +279,9 @@ def state_of(status: Any) -> Literal["created", "running", "exited"]:
     return "created" if status == "created" else "exited"
 
 
-def _address(inspected: Mapping[str, Any]) -> str:
+def _address(inspected: Mapping[str, Any], field: str) -> str:
     networks = (inspected.get("NetworkSettings") or {}).get("Networks") or {}
-    return str((networks.get(NETWORK) or {}).get("IPAddress") or "")
+    return str((networks.get(NETWORK) or {}).get(field) or "")
 
 
 def _number(text: str | None, otherwise: int = 0) -> int:

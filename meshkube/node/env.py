@@ -144,11 +144,17 @@ def field_value(path: str, context: Context) -> str:
         "status.hostIP": lambda: context.host_ip,
         "status.hostIPs": lambda: context.host_ip,
         "status.podIP": lambda: context.pod_ip,
-        "status.podIPs": lambda: context.pod_ip,
+        "status.podIPs": lambda: ",".join(_all_addresses(context)),
     }
     if path not in simple:
         raise ConfigError(f"unsupported fieldPath: {path}")
     return simple[path]()
+
+
+def _all_addresses(context: Context) -> list[str]:
+    known = (context.pod.get("status") or {}).get("podIPs") or ()
+    others = [each["ip"] for each in known if each.get("ip") and each["ip"] != context.pod_ip]
+    return [context.pod_ip, *others]
 
 
 def _listed(values: Mapping[str, str]) -> str:

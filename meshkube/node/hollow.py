@@ -11,7 +11,7 @@ import itertools
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from meshkube.clock import Clock, SystemClock
 from meshkube.node.disk_usage import Taken
@@ -52,6 +52,7 @@ class HollowRuntime:
         self._addresses: Iterator[str] = iter(())
         self._free: list[str] = []
         self._cidr = ""
+        self._second: IPv4Network | IPv6Network | None = None
 
     async def info(self) -> RuntimeInfo:
         return RuntimeInfo("hollow", "1")
@@ -59,7 +60,9 @@ class HollowRuntime:
     async def close(self) -> None:
         """Nothing is held open; the records last as long as this object."""
 
-    async def ensure_network(self, cidr: str) -> None:
+    async def ensure_network(self, cidrs: Sequence[str]) -> None:
+        cidr, *others = cidrs
+        self._second = ip_network(others[0]) if others else None
         if cidr == self._cidr:
             return
         self._cidr = cidr
@@ -136,7 +139,16 @@ class HollowRuntime:
         address = ""
         if record.name == SANDBOX and id not in self._host_network:
             address = self._address()
-        self._put(replace(record, state="running", started=self._clock.now(), address=address))
+        second = self._second_address(address) if address else ""
+        running = replace(record, state="running", started=self._clock.now())
+        self._put(replace(running, address=address, second_address=second))
+
+    def _second_address(self, first: str) -> str:
+        """At the same place in the network of the other family."""
+        if self._second is None:
+            return ""
+        place = int(ip_address(first)) - int(ip_network(self._cidr).network_address)
+        return str(self._second[place])
 
     def _address(self) -> str:
         address = next(self._addresses, "") or (self._free.pop(0) if self._free else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -72,7 +72,7 @@ def new_node(
 def status(
     *,
     name: str,
-    address: str,
+    addresses: Sequence[str],
     port: int,
     machine: Machine,
     max_pods: int,
@@ -88,7 +88,7 @@ def status(
     `images` None where they are not known; `old` the status last written."""
     return {
         "addresses": [
-            {"type": "InternalIP", "address": address},
+            *({"type": "InternalIP", "address": address} for address in addresses),
             {"type": "Hostname", "address": name},
         ],
         "capacity": capacity(machine, max_pods),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from meshkube.api import kinds, meta
@@ -34,7 +34,7 @@ LONGEST_DELAY = 7.0
 
 
 class Registration:
-    """The Node of this host, `name`, at `address`. `not_ready` says why no pod can run, or '';
+    """The Node of this host, `name`, at `addresses`. `not_ready` says why no pod can run, or '';
     `tell` records an Event of the node."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Registration:
         client: Client,
         clock: Clock,
         name: str,
-        address: str,
+        addresses: Sequence[str],
         port: int,
         heartbeat: float,
         roles: tuple[str, ...],
@@ -61,7 +61,7 @@ class Registration:
         self._client = client
         self._clock = clock
         self._name = name
-        self._address = address
+        self._addresses = addresses
         self._port = port
         self._heartbeat = heartbeat
         self._roles = roles
@@ -147,7 +147,7 @@ class Registration:
     def _status(self, old: Object) -> Object:
         return nodestatus.status(
             name=self._name,
-            address=self._address,
+            addresses=self._addresses,
             port=self._port,
             machine=self._machine,
             max_pods=self._max_pods,

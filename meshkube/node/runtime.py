@@ -90,6 +90,8 @@ class Record:
     """Seconds between the signal to end and the kill."""
     address: str = ""
     """The pod's address: of a running sandbox with a network of its own."""
+    second_address: str = ""
+    """Its address of the other family, where the cluster has two."""
     limits: Limits | None = None
     """What it may use now; None where the runtime cannot tell."""
     pid: int = 0
@@ -344,8 +346,9 @@ class Runtime(Protocol):
         """Lets go of connections; containers run on. Used again, it connects again."""
         ...
 
-    async def ensure_network(self, cidr: str) -> None:
-        """Makes the network of pods, with addresses out of `cidr`, unless it is there."""
+    async def ensure_network(self, cidrs: Sequence[str]) -> None:
+        """Makes the network of pods, with addresses out of `cidrs` (one of each family), unless it
+        is there."""
         ...
 
     def watch(self) -> AsyncGenerator[str, None]:

@@ -65,8 +65,16 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     address = pod_address(view, facts)
     if address:
         status["podIP"] = address
-        status["podIPs"] = [{"ip": address}]
+        status["podIPs"] = _addresses(view, address)
     return status
+
+
+def _addresses(view: PodView, first: str) -> list[Object]:
+    record = view.sandbox
+    if record is None or record.address != first:
+        before = list((view.pod.get("status") or {}).get("podIPs") or ())
+        return before if before and before[0].get("ip") == first else [{"ip": first}]
+    return [{"ip": each} for each in (first, record.second_address) if each]
 
 
 def pod_address(view: PodView, facts: Facts) -> str:

@@ -67,8 +67,8 @@ class Hosts:
                             kernel=NftKernel(),
                             node_name=name,
                             node_ip=host.address,
-                            pod_cidr="10.42.0.0/16",
-                            service_cidr="10.43.0.0/16",
+                            pod_cidrs=["10.42.0.0/16"],
+                            service_cidrs=["10.43.0.0/16"],
                         )
                         await stack.enter_async_context(running(host, proxy))
             yield

@@ -75,8 +75,8 @@ def proxy_of(client: Client, kernel: Kernel) -> ServiceProxy:
         kernel=kernel,
         node_name="h1",
         node_ip="192.0.2.1",
-        pod_cidr="10.42.0.0/16",
-        service_cidr="10.43.0.0/16",
+        pod_cidrs=["10.42.0.0/16"],
+        service_cidrs=["10.43.0.0/16"],
         skip={"10.43.0.10"},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from meshkube.api.types import Object
 from meshkube.dataplane import teardown
@@ -71,15 +71,19 @@ class World:
         return [self.host.run(*command.split()).stdout for command in commands]
 
     @contextlib.asynccontextmanager
-    async def proxy(self) -> AsyncIterator[ServiceProxy]:
+    async def proxy(
+        self,
+        pod_cidrs: Sequence[str] = ("10.42.0.0/16",),
+        service_cidrs: Sequence[str] = ("10.43.0.0/16",),
+    ) -> AsyncIterator[ServiceProxy]:
         ready = asyncio.Event()
         proxy = ServiceProxy(
             client=self.api.as_client(),
             kernel=NftKernel(),
             node_name="h1",
             node_ip=self.host.address,
-            pod_cidr="10.42.0.0/16",
-            service_cidr="10.43.0.0/16",
+            pod_cidrs=pod_cidrs,
+            service_cidrs=service_cidrs,
             skip={DNS},
         )
         with inside(self.host.name):

@@ -23,11 +23,12 @@ _numbers = itertools.count(1)
 _SERVER = """
 import socket, sys, threading
 name, port, address = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
 def udp():
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((address, port))
+    s = socket.socket(family, socket.SOCK_DGRAM); s.bind((address, port))
     while True:
         _, peer = s.recvfrom(2000); s.sendto(f"{name} {peer[0]}".encode(), peer)
-t = socket.socket(); t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+t = socket.socket(family); t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 t.bind((address, port)); t.listen(64)
 threading.Thread(target=udp, daemon=True).start()
 print("ready", flush=True)
@@ -151,7 +152,8 @@ def connect(
 ) -> socket.socket:
     """A socket of that namespace: it stays there wherever it is used."""
     with inside(namespace):
-        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
     try:
         made.settimeout(timeout)
         made.connect((address, port))

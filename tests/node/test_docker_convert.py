@@ -132,16 +132,16 @@ def test_a_sandbox_holds_network_name_and_host_ports() -> None:
 
 def test_the_network_lets_routes_in_where_docker_would_not() -> None:
     mode = "com.docker.network.bridge.gateway_mode_ipv4"
-    old = convert.network_body("10.42.0.0/24", (1, 41))
+    old = convert.network_body(["10.42.0.0/24"], (1, 41))
     assert old["Options"]["com.docker.network.bridge.name"] == "meshkube0"
     assert old["Options"]["com.docker.network.bridge.enable_ip_masquerade"] == "false"
     assert mode not in old["Options"]
-    assert convert.network_body("10.42.0.0/24", (1, 48))["Options"][mode] == "nat-unprotected"
+    assert convert.network_body(["10.42.0.0/24"], (1, 48))["Options"][mode] == "nat-unprotected"
 
 
 @pytest.mark.parametrize(("mtu", "option"), [(0, None), (1500, None), (1450, "1450")])
 def test_the_networks_mtu_is_said_where_it_is_not_dockers_own(mtu: int, option: str | None) -> None:
-    body = convert.network_body("10.42.0.0/24", (1, 41), mtu)
+    body = convert.network_body(["10.42.0.0/24"], (1, 41), mtu)
     assert body["Options"].get("com.docker.network.driver.mtu") == option
     assert convert.network_mtu(body) == (mtu or 1500)
 

@@ -115,7 +115,7 @@ def _storage_class() -> Object:
 
 
 def _service_cidr(settings: Settings) -> Object:
-    return {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [settings.service_cidr]}}
+    return {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": settings.service_cidr.split(",")}}
 
 
 def _api_service(settings: Settings) -> Object:
@@ -124,7 +124,7 @@ def _api_service(settings: Settings) -> Object:
     return {
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "clusterIP": str(ip_network(settings.service_cidr)[1]),
+            "clusterIP": str(ip_network(settings.service_cidr.split(",")[0])[1]),
             "ports": [{"name": "https", "port": 443, "targetPort": port, "protocol": "TCP"}],
         },
     }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError, FieldError
 from meshkube.api.types import Object
+from meshkube.control.apiserver import service_families
 
 NONE = "None"
 _WITH_PORTS = ("NodePort", "LoadBalancer")
@@ -29,7 +30,9 @@ class ServiceAllocator:
     """Who holds which address (str) and which node port (int)."""
 
     def __init__(self, service_cidr: str, node_ports: range) -> None:
-        self._network = ipaddress.ip_network(service_cidr)
+        """`service_cidr`: one of each family, with a comma; the first is the cluster's own."""
+        networks = map(ipaddress.ip_network, service_cidr.split(","))
+        self._networks = {f"IPv{network.version}": network for network in networks}
         self._ports = node_ports
         self._owners: dict[Held, str] = {}
 
@@ -72,30 +75,32 @@ class ServiceAllocator:
     def _claim_address(self, new: Object, spec: Object, claim: Claim) -> None:
         if spec.get("type") == "ExternalName":
             return
-        asked = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
-        if not asked:
-            asked = self._free_address()
-            self._take(asked, new, claim)
-        elif asked != NONE:
-            self._ask_address(asked, new, claim)
-        spec["clusterIP"] = asked
-        spec["clusterIPs"] = [asked]
-        spec.setdefault("ipFamilies", [f"IPv{self._network.version}"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        asked = list(spec.get("clusterIPs") or filter(None, [spec.get("clusterIP")]))
+        families = service_families.settle(new, list(self._networks))
+        if asked == [NONE]:
+            spec["clusterIP"], spec["clusterIPs"] = NONE, asked
+            return
+        for address in asked:
+            self._ask_address(address, new, claim)
+        for family in families[len(asked) :]:
+            asked.append(self._free_address(family))
+            self._take(asked[-1], new, claim)
+        spec["clusterIP"], spec["clusterIPs"] = asked[0], asked
 
     def _ask_address(self, asked: str, new: Object, claim: Claim) -> None:
         if self.owner(asked) == meta.key(new):
             return
         where = "spec.clusterIPs"
-        try:
-            inside = ipaddress.ip_address(asked) in self._network
-        except ValueError:
+        family = service_families.family_of(asked)
+        if not family:
             return  # validation says so
+        network = self._networks.get(family) or next(iter(self._networks.values()))
+        inside = ipaddress.ip_address(asked) in network
         why = ""
         if not inside:
             why = (
                 f"the provided IP ({asked}) is not in the valid range. The range of valid IPs is "
-                f"{self._network}"
+                f"{network}"
             )
         elif self.owner(asked):
             why = "provided IP is already allocated"
@@ -104,8 +109,8 @@ class ServiceAllocator:
             raise _refused(new, where, f"{value}: failed to allocate IP {asked}: {why}")
         self._take(asked, new, claim)
 
-    def _free_address(self) -> str:
-        for address in _candidates(self._network):
+    def _free_address(self, family: str) -> str:
+        for address in _candidates(self._networks[family]):
             if address not in self._owners:
                 return address
         raise errors.internal("failed to allocate a serviceIP: range is full")
@@ -190,9 +195,9 @@ _OF_TYPE: dict[str, Callable[[Object], bool]] = {
 
 def held_by(service: Object) -> Iterator[Held]:
     spec = service.get("spec") or {}
-    address = spec.get("clusterIP")
-    if address and address != NONE:
-        yield address
+    for address in spec.get("clusterIPs") or [spec.get("clusterIP")]:
+        if address and address != NONE:
+            yield address
     for port in spec.get("ports") or ():
         if port.get("nodePort"):
             yield int(port["nodePort"])
@@ -207,6 +212,7 @@ def prepare(new: Object, old: Object | None) -> None:
     before = (old or {}).get("spec") or {}
     if old is not None:
         _carry_over(spec, before)
+        service_families.follow_policy(spec, before)
     address, addresses = spec.get("clusterIP"), spec.get("clusterIPs")
     if address and (not addresses or addresses == before.get("clusterIPs") != [address]):
         spec["clusterIPs"] = [address]
@@ -219,7 +225,8 @@ def _carry_over(spec: Object, old: Object) -> None:
     if spec.get("type") != "ExternalName" and old.get("type") != "ExternalName":
         if not spec.get("clusterIP"):
             for name in _IP_FIELDS:
-                if old.get(name):
+                given = name.startswith("ipFamil") and spec.get(name)
+                if old.get(name) and not given:
                     spec[name] = old[name]
     elif spec.get("type") == "ExternalName":
         for name in _IP_FIELDS:

@@ -25,6 +25,11 @@ def first_free(cluster: str, taken: Iterable[str]) -> str | None:
     return None
 
 
+def _first_free_of_each(clusters: str, taken: Iterable[str]) -> list[str] | None:
+    found = [first_free(cluster, taken) for cluster in clusters.split(",")]
+    return [part for part in found if part] if all(found) else None
+
+
 def _overlap(one: Network, other: Network) -> bool:
     return one.overlaps(other)
 
@@ -37,15 +42,16 @@ def cidrs(node: Object) -> list[str]:
 
 async def reconcile(context: Context, key: str) -> float | None:
     node = context.caches.of(kinds.NODE).get(key)
-    given: dict[str, str] = context.memory
+    given: dict[str, list[str]] = context.memory
     if node is None or not context.settings.pod_cidr:
         given.pop(key, None)
         return None
     if cidrs(node) or meta.deleting(node):
         return None
     nodes = context.caches.of(kinds.NODE).list()
-    taken = {text for other in nodes for text in cidrs(other)} | set(given.values())
-    free = given.get(key) or first_free(context.settings.pod_cidr, taken)
+    taken = {text for other in nodes for text in cidrs(other)}
+    taken |= {text for texts in given.values() for text in texts}
+    free = given.get(key) or _first_free_of_each(context.settings.pod_cidr, taken)
     if free is None:
         message = f"Node {key} status is now: CIDRNotAvailable"
         context.events.event(node, "Normal", "CIDRNotAvailable", message)
@@ -53,7 +59,7 @@ async def reconcile(context: Context, key: str) -> float | None:
     # The caches do not show it yet when the next node comes.
     given[key] = free
     changed = meta.copy(node)
-    changed.setdefault("spec", {}).update(podCIDR=free, podCIDRs=[free])
+    changed.setdefault("spec", {}).update(podCIDR=free[0], podCIDRs=free)
     await context.client.update(kinds.NODE, changed)
     return None
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshkube.api.errors import ApiError
+from meshkube.control.apiserver.service_families import family_of
 from meshkube.control.apiserver.services import ServiceAllocator, prepare
 
 Service = dict[str, Any]
@@ -175,3 +176,73 @@ def test_a_deleted_service_frees_all(allocator: ServiceAllocator) -> None:
     allocator.changed(held, None)
     assert allocator.owner(held["spec"]["clusterIP"]) == ""
     assert allocator.owner(held["spec"]["ports"][0]["nodePort"]) == ""
+
+
+@pytest.fixture
+def dual() -> ServiceAllocator:
+    return ServiceAllocator("10.43.0.0/24,fd00:43::/112", range(30000, 30003))
+
+
+DUAL = [
+    ({}, ["IPv4"], "SingleStack"),
+    ({"ipFamilies": ["IPv6"]}, ["IPv6"], "SingleStack"),
+    ({"ipFamilyPolicy": "PreferDualStack"}, ["IPv4", "IPv6"], "PreferDualStack"),
+    ({"ipFamilyPolicy": "RequireDualStack"}, ["IPv4", "IPv6"], "RequireDualStack"),
+    (
+        {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]},
+        ["IPv6", "IPv4"],
+        "PreferDualStack",
+    ),
+    ({"ipFamilies": ["IPv6", "IPv4"]}, ["IPv6", "IPv4"], "RequireDualStack"),
+    ({"clusterIP": "fd00:43::99"}, ["IPv6"], "SingleStack"),
+    ({"clusterIPs": ["10.43.0.99", "fd00:43::99"]}, ["IPv4", "IPv6"], "RequireDualStack"),
+]
+
+
+@pytest.mark.parametrize(("asked", "families", "policy"), DUAL)
+def test_a_dual_stack_cluster_gives_what_the_policy_asks_for(
+    dual: ServiceAllocator, asked: dict[str, Any], families: list[str], policy: str
+) -> None:
+    spec = store(dual, service(**asked))["spec"]
+    assert (spec["ipFamilies"], spec["ipFamilyPolicy"]) == (families, policy)
+    assert [family_of(address) for address in spec["clusterIPs"]] == families
+    assert spec["clusterIP"] == spec["clusterIPs"][0]
+    for address in [*asked.get("clusterIPs", ()), *filter(None, [asked.get("clusterIP")])]:
+        assert address in spec["clusterIPs"]
+    assert all(dual.owner(address) == "default/web" for address in spec["clusterIPs"])
+
+
+def test_a_service_gains_its_second_address_and_lets_go_of_it(dual: ServiceAllocator) -> None:
+    single = store(dual, service())
+    asked = {**single["spec"], "ipFamilyPolicy": "PreferDualStack"}
+    both = store(dual, {**single, "spec": asked}, single)
+    assert both["spec"]["clusterIPs"][0] == single["spec"]["clusterIP"]
+    assert both["spec"]["ipFamilies"] == ["IPv4", "IPv6"]
+    second = both["spec"]["clusterIPs"][1]
+    asked = {**both["spec"], "ipFamilyPolicy": "SingleStack"}
+    again = store(dual, {**both, "spec": asked}, both)
+    assert again["spec"]["clusterIPs"] == [single["spec"]["clusterIP"]]
+    assert again["spec"]["ipFamilies"] == ["IPv4"]
+    assert dual.owner(second) == ""
+
+
+REFUSED = [
+    ({"ipFamilyPolicy": "RequireDualStack"}, "not configured for dual-stack services"),
+    ({"ipFamilies": ["IPv6"]}, "not configured on this cluster"),
+    ({"clusterIP": "fd00:43::99"}, "not configured on this cluster"),
+]
+
+
+@pytest.mark.parametrize(("asked", "why"), REFUSED)
+def test_a_cluster_of_one_family_says_what_it_cannot_give(
+    allocator: ServiceAllocator, asked: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ApiError, match=why):
+        store(allocator, service(**asked))
+
+
+def test_a_service_that_prefers_two_families_takes_the_one_there_is(
+    allocator: ServiceAllocator,
+) -> None:
+    spec = store(allocator, service(ipFamilyPolicy="PreferDualStack"))["spec"]
+    assert (spec["ipFamilies"], spec["ipFamilyPolicy"]) == (["IPv4"], "PreferDualStack")

@@ -116,8 +116,8 @@ class World:
             client=self.api.as_client(),
             kernel=self.kernel,
             node_name="h1",
-            pod_cidr="127.0.0.0/24",
-            service_cidr="127.43.0.0/16",
+            pod_cidrs=["127.0.0.0/24"],
+            service_cidrs=["127.43.0.0/16"],
         )
         async with contextlib.AsyncExitStack() as stack:
             for backend in self.backends:
