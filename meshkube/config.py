@@ -156,6 +156,11 @@ class Config:
     dataplane: str = _setting(
         "`nftables`, `userspace` (needs no right on the kernel), or `auto`: what may be", "auto"
     )
+    pod_logs_dir: Path | None = _setting(
+        "where log shippers find containers' logs; empty: /var/log/pods, or node/logs/pods in a"
+        " data directory of one's own",
+        None,
+    )
     registry_config: Path | None = _setting(
         "a Docker config.json with this node's credentials for image registries;"
         " empty: registries.json in the data directory",
@@ -212,6 +217,14 @@ class Config:
     def service_cidrs(self) -> tuple[str, ...]:
         """The same of Services."""
         return tuple(self.service_cidr.split(","))
+
+    @property
+    def pod_logs(self) -> Path:
+        """Two daemons on one host do not meet in `/var/log`."""
+        if self.pod_logs_dir is not None:
+            return self.pod_logs_dir
+        usual = self.data_dir == Path("/var/lib/meshkube")
+        return Path("/var/log/pods") if usual else self.data_dir / "node/logs/pods"
 
     @property
     def node_port_range(self) -> range:

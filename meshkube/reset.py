@@ -14,6 +14,7 @@ from meshkube.config import Config, ConfigError
 from meshkube.daemon import is_running
 from meshkube.dns import address
 from meshkube.node import docker_admin
+from meshkube.node.log_links import LogLinks
 from meshkube.node.runtime import RuntimeFailure
 
 
@@ -23,6 +24,9 @@ def reset(config: Config) -> Iterator[str]:
     if is_running(config.data_dir):
         raise ConfigError(f"--data-dir: a server runs on {config.data_dir}: stop it first")
     yield from asyncio.run(_containers(config))
+    with contextlib.suppress(OSError):
+        # Their logs have gone with them.
+        LogLinks(config.pod_logs).sweep()
     yield from (f"removed {what}" for what in dataplane.teardown())
     try:
         if address.teardown(config.cluster_dns):

@@ -225,6 +225,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         roles=host.roles,
         registry_config=registry_config(config),
         room=room(config),
+        pod_logs=config.pod_logs,
         annotations=host.annotations,
         clock=clock,
     )

@@ -26,6 +26,7 @@ from meshkube.node.image_peers import ImagePeers
 from meshkube.node.images import Images
 from meshkube.node.kit import Kit
 from meshkube.node.local_volumes import LocalVolumes
+from meshkube.node.log_links import LogLinks
 from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records
@@ -74,6 +75,7 @@ class NodeAgent:
         max_pods: int = nodestatus.MAX_PODS,
         registry_config: Path | None = None,
         room: Room | None = None,
+        pod_logs: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
@@ -87,6 +89,9 @@ class NodeAgent:
         self._cluster = (cluster_dns, cluster_domain)
         self._api = api
         self._records = Records(self._container_changed)
+        self._log_links = LogLinks(pod_logs or data_dir / "logs/pods")
+        self._logs_changed: set[str] = set()
+        self._logs_wake = asyncio.Event()
         self._workers: dict[str, PodWorker] = {}
         self._pods_known = False
         self._runtime_version = ""
@@ -193,6 +198,7 @@ class NodeAgent:
             group.create_task(self._registration.run(), name="registration")
             group.create_task(self._follow_runtime(), name="runtime")
             group.create_task(self._keep_network(), name="network")
+            group.create_task(self._keep_log_links(), name="log links")
             await informers.wait_synced()
             pods.subscribe(self._pod_changed)
             self._pods_known = True
@@ -269,11 +275,28 @@ class NodeAgent:
         self._adopt_orphans()
 
     def _container_changed(self, uid: str) -> None:
+        self._logs_changed.add(uid)
+        self._logs_wake.set()
         worker = self._workers.get(uid)
         if worker is not None:
             worker.look_again()
         else:
             self._adopt_orphans()
+
+    async def _keep_log_links(self) -> None:
+        """A node whose logs nobody can find still runs its pods."""
+        await asyncio.to_thread(self._log_links.sweep)
+        self._logs_changed |= self._records.uids()
+        while True:
+            changed, self._logs_changed = self._logs_changed, set()
+            try:
+                for uid in changed:
+                    records = self._records.of(uid)
+                    await asyncio.to_thread(self._log_links.keep, uid, records)
+            except OSError as error:
+                log.warning("log links not made", extra={"reason": str(error)})
+            await self._logs_wake.wait()
+            self._logs_wake.clear()
 
     def _adopt_orphans(self) -> None:
         """Ends what runs of pods that are no more. Only once both sides are fully known."""

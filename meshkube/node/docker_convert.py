@@ -242,9 +242,10 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
     finished = _time(state.get("FinishedAt"))
     status = state_of(state.get("Status"))
     error = str(state.get("Error") or "")
+    started = _time(state.get("StartedAt"))
     if status == "created" and error:
         # It was started and could not be: Docker calls that "created" still.
-        status, finished = "exited", finished or created
+        status, finished, started = "exited", finished or created, started or created
     return Record(
         id=inspected["Id"],
         pod=PodRef(labels.get(POD_NAMESPACE, ""), labels.get(POD_NAME, ""), labels[POD_UID]),
@@ -252,7 +253,7 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         attempt=_number(labels.get(ATTEMPT)),
         state=status,
         created=created,
-        started=_time(state.get("StartedAt")),
+        started=started,
         finished=finished,
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),

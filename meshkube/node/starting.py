@@ -91,6 +91,7 @@ class Starter:
             container_event(
                 self._kit, pod, container["name"], "Warning", "FailedPostStartHook", message
             )
+            self._tell(pod, container, "Killing", "FailedPostStartHook")
             await self._kit.runtime.stop(id, 2)
             await self._note(id)
 

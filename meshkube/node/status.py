@@ -219,6 +219,9 @@ def _waiting_again(view: PodView, container: ContainerView, record: Record) -> O
     if trouble is not None:
         return _reasoned(trouble.reason, trouble.message)
     wait, _ = restart_backoff(record)
+    if record.error and not wait:
+        # As the kubelet says it until the first back-off.
+        return _reasoned("RunContainerError", record.error)
     if not wait or container.name in view.seen.busy or record.finished is None:
         return None
     message = (
