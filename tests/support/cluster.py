@@ -71,9 +71,13 @@ class Cluster:
         return self.caches.of(kind).list(namespace)
 
     async def events_of(self, reason: str) -> list[Object]:
-        await asyncio.sleep(0.05)
-        found = (await self.client.list(kinds.EVENT)).items
-        return [event for event in found if event["reason"] == reason]
+        """Those of a reason; waits for the first, as Events are written after what they tell of."""
+        for _ in range(40):
+            await asyncio.sleep(0.05)
+            found = (await self.client.list(kinds.EVENT)).items
+            if told := [event for event in found if event["reason"] == reason]:
+                return told
+        return []
 
     async def create(self, obj: Object) -> Object:
         kind = kinds.by_kind(obj["apiVersion"], obj["kind"])

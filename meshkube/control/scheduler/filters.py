@@ -138,15 +138,23 @@ def _clash(one: Port, other: Port) -> bool:
 def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     """Enough is left of each resource, and of places for pods."""
     short: list[str] = []
-    first = [
-        one for one in node.nominees.values() if one.priority >= pod.priority and one.uid != pod.uid
-    ]
-    if len(node.pods) + len(first) + 1 > node.allocatable.get("pods", 0):
+    first = (
+        [
+            one
+            for one in node.nominees.values()
+            if one.priority >= pod.priority and one.uid != pod.uid
+        ]
+        if node.nominees
+        else ()
+    )
+    room, taken = node.allocatable, node.requested
+    if len(node.pods) + len(first) >= room.get("pods", 0):
         short.append("Too many pods")
     for name, count in pod.requests.items():
-        left = node.allocatable.get(name, 0) - node.requested.get(name, 0)
-        left -= sum(one.requests.get(name, 0) for one in first)
-        if count > max(left, 0):
+        left = room.get(name, 0) - taken.get(name, 0)
+        if first:
+            left -= sum(one.requests.get(name, 0) for one in first)
+        if count > left and count > 0:
             short.append(f"Insufficient {name}")
     # As Kubernetes 1.33 words it also where the whole node is too small.
     return Refusal(tuple(short), final=False) if short else None
@@ -196,21 +204,32 @@ def _makes(waiting: Waiting, node: NodeInfo) -> bool:
     return volumes.in_topology(node.labels, waiting.topologies)
 
 
-FILTERS: tuple[Filter, ...] = (
-    schedulable,
-    node_name,
-    taints,
-    affinity,
-    ports,
-    fits,
-    volume_topology,
+FILTERS: tuple[tuple[Filter, Callable[[PodInfo], object]], ...] = (
+    (schedulable, lambda pod: True),
+    (node_name, lambda pod: pod.node),
+    (taints, lambda pod: True),
+    (affinity, lambda pod: pod.node_selector or pod.required is not None),
+    (ports, lambda pod: pod.ports),
+    (fits, lambda pod: True),
+    (volume_topology, lambda pod: pod.volumes is not NONE),
 )
+"""In Kubernetes' order, each with the pods that it may have anything against."""
+
+
+def refusals(pod: PodInfo) -> Callable[[NodeInfo], Refusal | None]:
+    """For one pod: the first objection against a node, None where the pod can go there."""
+    checks = tuple(check for check, concerns in FILTERS if concerns(pod))
+
+    def refusal(node: NodeInfo) -> Refusal | None:
+        for check in checks:
+            objection = check(pod, node)
+            if objection is not None:
+                return objection
+        return None
+
+    return refusal
 
 
 def refusal(pod: PodInfo, node: NodeInfo) -> Refusal | None:
-    """The first objection against the node; None where the pod can go there."""
-    for check in FILTERS:
-        objection = check(pod, node)
-        if objection is not None:
-            return objection
-    return None
+    """The first objection against one node."""
+    return refusals(pod)(node)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from meshkube.api import meta
 from meshkube.api.allocation import held
 from meshkube.api.quantities import milli, value
 from meshkube.api.types import Object
-from meshkube.control.scheduler.terms import SILENT, Terms, terms
+from meshkube.control.scheduler.terms import SILENT, Group, Terms, group, terms
 from meshkube.control.scheduler.volumes import NONE, PodVolumes
 from meshkube.control.volumes import DIRECTORY
 
+T = TypeVar("T")
 Resources = dict[str, int]
 """cpu in thousandths of a core, everything else in units (bytes, pieces)."""
 Port = tuple[str, str, int]
@@ -114,6 +115,11 @@ class PodInfo:
     """The node on which others were ended for it."""
     volumes: PodVolumes = NONE
     """Looked up anew for each decision."""
+    group: Group = field(init=False)
+    """With the pods that no selector can tell from it."""
+
+    def __post_init__(self) -> None:
+        self.group = group(self.namespace, self.labels, self.terminating)
 
     @classmethod
     def of(cls, pod: Object) -> PodInfo:
@@ -170,10 +176,10 @@ class NodeInfo:
     pods: dict[str, PodInfo] = field(default_factory=dict)
     ports: Counter[Port] = field(default_factory=Counter)
     owners: Counter[str] = field(default_factory=Counter)
-    guarded: set[str] = field(default_factory=set)
-    """Pods that want others kept away."""
-    opinionated: int = 0
-    """How many of its pods say something about others."""
+    groups: dict[Group, int] = field(default_factory=dict)
+    """Its pods, counted by how they look to selectors."""
+    voices: dict[Terms, int] = field(default_factory=dict)
+    """How many of its pods say what about others."""
     nominees: dict[str, PodInfo] = field(default_factory=dict)
     """Pods for which others were ended here, and that are still to come."""
 
@@ -212,10 +218,17 @@ class NodeInfo:
             self.ports[port] += sign
         if pod.owner:
             self.owners[pod.owner] += sign
+        _tally(self.groups, pod.group, sign)
         if pod.terms:
-            self.opinionated += sign
-        if pod.terms.anti:
-            (self.guarded.add if sign > 0 else self.guarded.discard)(pod.uid)
+            _tally(self.voices, pod.terms, sign)
+
+
+def _tally(counts: dict[T, int], one: T, sign: int) -> None:
+    count = counts.get(one, 0) + sign
+    if count:
+        counts[one] = count
+    else:
+        del counts[one]
 
 
 class Snapshot:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from meshkube.control.scheduler.filters import Refusal, affinity, taints
 from meshkube.control.scheduler.model import NodeInfo, PodInfo
-from meshkube.control.scheduler.terms import Constraint, NamespaceLabels, PodTerm
+from meshkube.control.scheduler.terms import Constraint, Group, NamespaceLabels, PodTerm, Terms
 
+K = TypeVar("K")
+V = TypeVar("V")
 Domain = tuple[str, str]
 """A topology key and a value of it."""
+Weight = tuple[str, int]
+"""How much a domain of this key is liked."""
 
 _SPREAD = Refusal(("node(s) didn't match pod topology spread constraints",), final=False)
 _NO_LABEL = Refusal(
@@ -37,6 +41,18 @@ class _Spread(NamedTuple):
     """In any domain; 0 where there are fewer domains than there should be."""
     own: int
     """1 where the pod itself is among those that it counts."""
+
+
+class _Answers(dict[K, V]):
+    """What a question has for an answer, asked once of each."""
+
+    def __init__(self, ask: Callable[[K], V]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def __missing__(self, asked: K) -> V:
+        answer = self[asked] = self._ask(asked)
+        return answer
 
 
 class Neighbours:
@@ -63,21 +79,39 @@ class Neighbours:
 
     def _counted(self, constraint: Constraint, nodes: Sequence[NodeInfo]) -> _Spread:
         counts: dict[str, int] = {}
-        pod = self._pod
+        matching = _Answers[Group, bool](
+            lambda group: (
+                group.namespace == self._pod.namespace
+                and not group.terminating
+                and constraint.selector.matches(group.labels)
+            )
+        )
+        particular = self._is_particular(constraint)
         for node in nodes:
             value = node.labels.get(constraint.topology_key)
-            if value is None or not self._eligible(constraint, node):
+            if value is None or (particular and not self._eligible(constraint, node)):
                 continue
-            found = sum(
-                other.namespace == pod.namespace
-                and not other.terminating
-                and constraint.selector.matches(other.labels)
-                for other in node.pods.values()
-            )
+            found = 0
+            for group, count in node.groups.items():
+                if matching[group]:
+                    found += count
             counts[value] = counts.get(value, 0) + found
         enough = len(counts) >= constraint.min_domains
         least = min(counts.values(), default=0) if enough else 0
-        return _Spread(constraint, counts, least, int(constraint.selector.matches(pod.labels)))
+        own = int(constraint.selector.matches(self._pod.labels))
+        return _Spread(constraint, counts, least, own)
+
+    def _is_particular(self, constraint: Constraint) -> bool:
+        """Whether a node with the constraint's label may still be none that counts."""
+        pod = self._pod
+        return (
+            constraint.honours_taints
+            or (constraint.honours_affinity and bool(pod.node_selector or pod.required))
+            or any(
+                one.required and one.topology_key != constraint.topology_key
+                for one in pod.terms.spread
+            )
+        )
 
     def _eligible(self, constraint: Constraint, node: NodeInfo) -> bool:
         """Whether the node's domain is one that the pod could go to."""
@@ -103,34 +137,39 @@ class Neighbours:
 
     def _kept_away(self, nodes: Iterable[NodeInfo]) -> set[Domain]:
         """Domains that pods which are there want for themselves."""
-        pod, found = self._pod, set()
+        group, found = self._pod.group, set()
+        keys = _Answers[Terms, list[str]](
+            lambda said: [term.topology_key for term in said.anti if self._covers(term, group)]
+        )
         for node in nodes:
-            for uid in node.guarded:
-                for term in node.pods[uid].terms.anti:
-                    value = node.labels.get(term.topology_key)
-                    if value is not None and self._covers(term, pod):
-                        found.add((term.topology_key, value))
+            for said in node.voices:
+                for key in keys[said]:
+                    if key in node.labels:
+                        found.add((key, node.labels[key]))
         return found
 
-    def _covers(self, term: PodTerm, pod: PodInfo) -> bool:
-        return term.covers(pod.namespace, pod.labels, self._namespaces)
+    def _covers(self, term: PodTerm, group: Group) -> bool:
+        return term.covers(group.namespace, group.labels, self._namespaces)
 
     def _domains(
         self, nodes: Iterable[NodeInfo], term: PodTerm, all_of: Sequence[PodTerm]
     ) -> set[Domain]:
         """The domains of the term's key with a pod that all of `all_of` cover."""
-        found: set[Domain] = set()
+        key, values = term.topology_key, set[str]()
+        meant = _Answers[Group, bool](lambda group: all(self._covers(one, group) for one in all_of))
         for node in nodes:
-            value = node.labels.get(term.topology_key)
-            if value is None or (term.topology_key, value) in found:
+            value = node.labels.get(key)
+            if value is None or value in values:
                 continue
-            if any(all(self._covers(one, other) for one in all_of) for other in node.pods.values()):
-                found.add((term.topology_key, value))
-        return found
+            for group in node.groups:
+                if meant[group]:
+                    values.add(value)
+                    break
+        return {(key, value) for value in values}
 
     def _is_its_own(self) -> bool:
         """The first of a group that wants to be together has nobody to go to yet."""
-        return all(self._covers(term, self._pod) for term in self._pod.terms.affinity)
+        return all(self._covers(term, self._pod.group) for term in self._pod.terms.affinity)
 
     def _unfriendly(self, node: NodeInfo) -> Refusal | None:
         terms = self._pod.terms
@@ -144,7 +183,9 @@ class Neighbours:
             value = node.labels.get(term.topology_key)
             if value is not None and (term.topology_key, value) in domains:
                 return _FAR
-        return None if self._forbidden.isdisjoint(node.labels.items()) else _OTHERS
+        if self._forbidden and not self._forbidden.isdisjoint(node.labels.items()):
+            return _OTHERS
+        return None
 
     # Preferences
 
@@ -156,51 +197,64 @@ class Neighbours:
 
     def _friendship(self, nodes: Sequence[NodeInfo]) -> list[float]:
         weights: Counter[Domain] = Counter()
+        mine = _Answers[Group, list[Weight]](self._liked)
+        theirs = _Answers[Terms, list[Weight]](self._likes)
+        choosy = bool(self._pod.terms.preferred)
         for node in self._nodes:
-            for other in node.pods.values():
-                self._weigh(node, other, weights)
+            for said, count in node.voices.items():
+                _weigh(weights, node, theirs[said], count)
+            if choosy:
+                for group, count in node.groups.items():
+                    _weigh(weights, node, mine[group], count)
         if not weights:
             return [0.0] * len(nodes)
+        keys = {key for key, _ in weights}
         return [
-            float(sum(weights.get((key, value), 0) for key, value in node.labels.items()))
+            float(sum(weights.get((key, node.labels[key]), 0) for key in keys & node.labels.keys()))
             for node in nodes
         ]
 
-    def _weigh(self, node: NodeInfo, other: PodInfo, weights: Counter[Domain]) -> None:
-        """What this pod thinks of the other, and the other of this one."""
-        pod = self._pod
-        for weight, term in pod.terms.preferred:
-            value = node.labels.get(term.topology_key)
-            if value is not None and self._covers(term, other):
-                weights[term.topology_key, value] += weight
-        if not other.terms:
-            return
-        theirs = [
-            *other.terms.preferred,
-            *((_HARD_WEIGHT, term) for term in other.terms.affinity),
+    def _liked(self, group: Group) -> list[Weight]:
+        """What this pod thinks of others."""
+        return [
+            (term.topology_key, weight)
+            for weight, term in self._pod.terms.preferred
+            if self._covers(term, group)
         ]
-        for weight, term in theirs:
-            value = node.labels.get(term.topology_key)
-            if value is not None and self._covers(term, pod):
-                weights[term.topology_key, value] += weight
+
+    def _likes(self, said: Terms) -> list[Weight]:
+        """What others who say this think of this pod."""
+        all_said = [*said.preferred, *((_HARD_WEIGHT, term) for term in said.affinity)]
+        return [
+            (term.topology_key, weight)
+            for weight, term in all_said
+            if self._covers(term, self._pod.group)
+        ]
 
     def _evenness(self, nodes: Sequence[NodeInfo]) -> list[float]:
         soft = [found for found in self._spread if not found.constraint.required]
         if not soft:
             return [0.0] * len(nodes)
         costs = []
+        # Many small domains may differ less than a few large ones.
+        weights = [math.log(len(found.counts) + 2) for found in soft]
         for node in nodes:
             cost = 0.0
-            for constraint, counts, _, _ in soft:
+            for (constraint, counts, _, _), weight in zip(soft, weights, strict=True):
                 value = node.labels.get(constraint.topology_key)
                 if value is not None:
-                    # Many small domains may differ less than a few large ones.
-                    weight = math.log(len(counts) + 2)
                     cost += counts.get(value, 0) * weight + constraint.max_skew - 1
                 else:
                     cost += 1 + sum(counts.values())
             costs.append(-cost)
         return _stretched(costs)
+
+
+def _weigh(weights: Counter[Domain], node: NodeInfo, thoughts: list[Weight], count: int) -> None:
+    for key, weight in thoughts:
+        value = node.labels.get(key)
+        if value is not None:
+            weights[key, value] += weight * count
 
 
 def _stretched(values: list[float]) -> list[float]:
@@ -215,6 +269,6 @@ def neighbours(
     pod: PodInfo, nodes: Sequence[NodeInfo], namespaces: NamespaceLabels
 ) -> Neighbours | None:
     """None where no pod says anything about others: the usual case, and it costs nothing."""
-    if not pod.terms and not any(node.opinionated for node in nodes):
+    if not pod.terms and not any(node.voices for node in nodes):
         return None
     return Neighbours(pod, nodes, namespaces)

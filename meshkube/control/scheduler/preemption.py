@@ -145,7 +145,8 @@ def without(node: NodeInfo, pods: Iterable[PodInfo]) -> NodeInfo:
     trial = copy(node)
     trial.pods, trial.requested = dict(node.pods), dict(node.requested)
     trial.ports, trial.owners = node.ports.copy(), node.owners.copy()
-    trial.guarded, trial.nominees = set(node.guarded), node.nominees
+    trial.groups, trial.voices = dict(node.groups), dict(node.voices)
+    trial.nominees = node.nominees
     for pod in pods:
         trial.remove(pod.uid)
     return trial

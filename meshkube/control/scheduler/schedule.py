@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from meshkube.control.scheduler.filters import Refusal, refusal
+from meshkube.control.scheduler.filters import Refusal, refusals
 from meshkube.control.scheduler.model import NodeInfo, PodInfo
 from meshkube.control.scheduler.neighbours import neighbours
 from meshkube.control.scheduler.preemption import Budget, Nomination, eligible, preempt
@@ -48,14 +48,15 @@ def schedule(
     if pod.volumes.problem:
         return Decision("", _hopeless(pod.volumes.problem, len(nodes)))
     around = neighbours(pod, nodes, namespaces)
+    objection_of = refusals(pod)
     feasible: list[NodeInfo] = []
-    refusals: list[Refusal] = []
+    refused: list[Refusal] = []
     hopeful: list[NodeInfo] = []
     looked_at = 0
     for offset in range(len(nodes)):
         node = nodes[(start + offset) % len(nodes)]
         looked_at += 1
-        objection = refusal(pod, node)
+        objection = objection_of(node)
         if objection is None and around is not None:
             objection = around.refusal(node)
         if objection is None:
@@ -63,7 +64,7 @@ def schedule(
             if len(feasible) >= ENOUGH:
                 break
         else:
-            refusals.append(objection)
+            refused.append(objection)
             if not objection.final:
                 hopeful.append(node)
     if feasible:
@@ -72,8 +73,8 @@ def schedule(
     if hopeful and eligible(pod, nodes):
         nomination = preempt(pod, nodes, hopeful, namespaces, budgets())
         if nomination is not None:
-            return Decision("", _head(refusals), looked_at, nomination)
-    return Decision("", explain(pod, refusals), looked_at)
+            return Decision("", _head(refused), looked_at, nomination)
+    return Decision("", explain(pod, refused), looked_at)
 
 
 def _hopeless(problem: str, nodes: int) -> str:

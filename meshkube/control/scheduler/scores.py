@@ -10,6 +10,8 @@ from meshkube.control.scheduler.filters import term_matches, tolerates
 from meshkube.control.scheduler.model import NodeInfo, PodInfo
 
 Scores = list[float]
+EQUAL: Scores = []
+"""No node is better than another one."""
 MB = 1024 * 1024
 
 
@@ -34,14 +36,14 @@ def resources(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
 def spread(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
     """Away from the pods of the same owner."""
     if not pod.owner:
-        return [0.0] * len(nodes)
+        return EQUAL
     return _least([float(node.owners.get(pod.owner, 0)) for node in nodes])
 
 
 def preferred_affinity(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
     """The weights of the preferred terms that match."""
     if not pod.preferred:
-        return [0.0] * len(nodes)
+        return EQUAL
     return _most(
         [
             float(
@@ -59,7 +61,7 @@ def preferred_affinity(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
 def soft_taints(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
     """Away from PreferNoSchedule taints that the pod does not tolerate."""
     if not any(node.soft_taints for node in nodes):
-        return [100.0] * len(nodes)
+        return EQUAL
     return _least(
         [float(sum(not tolerates(pod.tolerations, t) for t in n.soft_taints)) for n in nodes]
     )
@@ -68,8 +70,8 @@ def soft_taints(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
 def images(pod: PodInfo, nodes: Sequence[NodeInfo]) -> Scores:
     """Towards nodes that hold its images already: from 23 MB to 1000 MB a container."""
     names = [_with_tag(image) for image in pod.images]
-    if not names:
-        return [0.0] * len(nodes)
+    if not names or not any(node.images for node in nodes):
+        return EQUAL
     most = 1000 * MB * len(names)
     held = (sum(node.images.get(name, 0) for name in names) for node in nodes)
     return [max(0.0, min(100.0, 100 * (size - 23 * MB) / (most - 23 * MB))) for size in held]
@@ -106,7 +108,8 @@ def best(pod: PodInfo, nodes: Sequence[NodeInfo], more: Scores | None = None) ->
     fewest pods, then the first."""
     if len(nodes) == 1:
         return nodes[0]
-    columns = [[weight * s for s in score(pod, nodes)] for score, weight in WEIGHTED]
+    weighted = ((score(pod, nodes), weight) for score, weight in WEIGHTED)
+    columns = [[weight * s for s in scores] for scores, weight in weighted if scores is not EQUAL]
     if more is not None:
         columns.append(more)
     sums = [math.fsum(parts) for parts in zip(*columns, strict=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 from meshkube.api.selectors import EVERYTHING, NOTHING, LabelSelector, from_label_selector
 
@@ -46,9 +47,9 @@ class Constraint:
     honours_taints: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Terms:
-    """All that one pod says."""
+    """All that one pod says. Pods that say the same share one (`terms`), known by its identity."""
 
     affinity: tuple[PodTerm, ...] = ()
     anti: tuple[PodTerm, ...] = ()
@@ -61,6 +62,7 @@ class Terms:
 
 
 SILENT = Terms()
+_SAID: WeakValueDictionary[tuple[object, ...], Terms] = WeakValueDictionary()
 
 
 def terms(spec: Mapping[str, Any], namespace: str, labels: Labels) -> Terms:
@@ -70,12 +72,40 @@ def terms(spec: Mapping[str, Any], namespace: str, labels: Labels) -> Terms:
     constraints = spec.get("topologySpreadConstraints") or ()
     if not near and not far and not constraints:
         return SILENT
-    return Terms(
+    said = (
         tuple(_required(near, namespace, labels)),
         tuple(_required(far, namespace, labels)),
         (*_preferred(near, namespace, labels, 1), *_preferred(far, namespace, labels, -1)),
         tuple(_constraint(one, labels) for one in constraints),
     )
+    found = _SAID.get(said)
+    if found is None:
+        found = _SAID[said] = Terms(*said)
+    return found
+
+
+class Group:
+    """Pods that look alike to selectors: known by its identity, as there is one for all of them
+    (`group`)."""
+
+    __slots__ = ("__weakref__", "labels", "namespace", "terminating")
+
+    def __init__(self, namespace: str, labels: Labels, terminating: bool) -> None:
+        self.namespace = namespace
+        self.labels = labels
+        self.terminating = terminating
+
+
+_GROUPS: WeakValueDictionary[tuple[object, ...], Group] = WeakValueDictionary()
+
+
+def group(namespace: str, labels: Labels, terminating: bool) -> Group:
+    """The group of a pod."""
+    key = (namespace, frozenset(labels.items()), terminating)
+    found = _GROUPS.get(key)
+    if found is None:
+        found = _GROUPS[key] = Group(namespace, labels, terminating)
+    return found
 
 
 def _required(rules: Mapping[str, Any], namespace: str, labels: Labels) -> Iterator[PodTerm]:
