@@ -141,6 +141,9 @@ class Config:
     dns_port: int = _setting("port of cluster DNS", 53)
     ingress_http: int = _setting("port of the ingress for HTTP", 80)
     ingress_https: int = _setting("port of the ingress for HTTPS", 443)
+    ingress_workers: int = _setting(
+        "processes that serve the ingress' ports; 0: the daemon itself does", 0
+    )
     node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
     docker: str = _setting("where Docker Engine listens", "unix:///var/run/docker.sock")
     runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
@@ -533,6 +536,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "dns_port": _port,
     "ingress_http": _port,
     "ingress_https": _port,
+    "ingress_workers": _no_less_than_0,
     "node_port": _port,
     "node_ports": _port_range,
     "node_heartbeat": _seconds,

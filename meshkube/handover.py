@@ -20,7 +20,7 @@ class Handover:
     """What the process before left, and what this one would leave. Keeps nothing before `begin`."""
 
     def __init__(self) -> None:
-        self._kept: dict[_Key, socket.socket] = {}
+        self._kept: dict[_Key, list[socket.socket]] = {}
         self._keeping = False
 
     def begin(self, environment: MutableMapping[str, str]) -> None:
@@ -30,30 +30,40 @@ class Handover:
             with contextlib.suppress(OSError, ValueError):
                 taken = socket.socket(fileno=int(text))
                 taken.set_inheritable(False)
-                self._kept[_key(taken)] = taken
+                self._kept.setdefault(_key(taken), []).append(taken)
 
     def pass_on(self, environment: Mapping[str, str]) -> dict[str, str]:
         """The environment for exec; from here on the sockets survive it."""
-        for kept in self._kept.values():
-            kept.set_inheritable(True)
-        left = ",".join(str(kept.fileno()) for kept in self._kept.values())
+        all_kept = [each for kept in self._kept.values() for each in kept]
+        for each in all_kept:
+            each.set_inheritable(True)
+        left = ",".join(str(each.fileno()) for each in all_kept)
         return {**environment, VARIABLE: left}
 
     def end(self) -> None:
         """Keeps nothing any longer: a port is free once its user has closed it."""
         self._keeping = False
         while self._kept:
-            self._kept.popitem()[1].close()
+            for each in self._kept.popitem()[1]:
+                each.close()
 
-    def opened(self, kind: socket.SocketKind, host: str, port: int) -> socket.socket:
-        """A socket bound there. Raises `OSError`."""
+    def opened(
+        self, kind: socket.SocketKind, host: str, port: int, slot: int = 0, of: int = 1
+    ) -> socket.socket:
+        """A socket bound there: that number `slot` of so many which share the port. Those too many
+        from before are closed. Raises `OSError`."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        kept = self._kept.get((kind, family, host, port))
-        if kept is not None:
-            return kept.dup()
-        made = _bound(kind, family, host, port)
+        kept = self._kept.get((kind, family, host, port), [])
+        while len(kept) > of:
+            kept.pop().close()
+        if of > 1:
+            for each in kept:
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if slot < len(kept):
+            return kept[slot].dup()
+        made = _bound(kind, family, host, port, shared=of > 1)
         if self._keeping:
-            self._kept[_key(made)] = made.dup()
+            self._kept.setdefault(_key(made), []).append(made.dup())
         return made
 
 
@@ -61,16 +71,18 @@ HANDOVER = Handover()
 """Of this process."""
 
 
-def tcp(host: str | None, port: int) -> list[socket.socket]:
+def tcp(host: str | None, port: int, slot: int = 0, of: int = 1) -> list[socket.socket]:
     """Sockets to listen on with TCP; `host` None: one for every address of each family. The caller
-    owns and closes them. Raises `OSError`."""
+    owns and closes them. Where several processes share a port, `slot` says for which `of` them.
+    Raises `OSError`."""
     if host is not None:
-        return [HANDOVER.opened(socket.SOCK_STREAM, host, port)]
-    made = [HANDOVER.opened(socket.SOCK_STREAM, "0.0.0.0", port)]
+        return [HANDOVER.opened(socket.SOCK_STREAM, host, port, slot, of)]
+    made = [HANDOVER.opened(socket.SOCK_STREAM, "0.0.0.0", port, slot, of)]
     if socket.has_ipv6:
         # The port is free for one family and taken for the other on a host without IPv6, too.
         with contextlib.suppress(OSError):
-            made.append(HANDOVER.opened(socket.SOCK_STREAM, "::", made[0].getsockname()[1]))
+            bound = made[0].getsockname()[1]
+            made.append(HANDOVER.opened(socket.SOCK_STREAM, "::", bound, slot, of))
     return made
 
 
@@ -80,13 +92,20 @@ def udp(host: str, port: int) -> socket.socket:
 
 
 def _bound(
-    kind: socket.SocketKind, family: socket.AddressFamily, host: str, port: int
+    kind: socket.SocketKind,
+    family: socket.AddressFamily,
+    host: str,
+    port: int,
+    *,
+    shared: bool = False,
 ) -> socket.socket:
     made = socket.socket(family, kind)
     try:
         made.setblocking(False)
         if kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family is socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, port))

@@ -8,7 +8,9 @@ from meshkube import log
 from meshkube.cli import server, session
 from meshkube.daemon import process
 
-SETTINGS = frozenset({"ingress_http", "ingress_https", "node_ip", "log_format", "log_level"})
+SETTINGS = frozenset(
+    {"ingress_http", "ingress_https", "ingress_workers", "node_ip", "log_format", "log_level"}
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

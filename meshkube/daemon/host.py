@@ -161,6 +161,7 @@ def ingress(config: Config, client: Client, addresses: Sequence[str]) -> Part:
         http_port=config.ingress_http,
         https_port=config.ingress_https,
         addresses=addresses,
+        workers=config.ingress_workers,
     )
 
 

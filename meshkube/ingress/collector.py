@@ -28,7 +28,9 @@ class ProxyCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         proxy = self._proxy
         yield GaugeMetricFamily(
-            "meshkube_ingress_connections", "Clients connected now", value=len(proxy.clients)
+            "meshkube_ingress_connections",
+            "Clients connected now",
+            value=len(proxy.clients) + proxy.elsewhere,
         )
         yield CounterMetricFamily(
             "meshkube_ingress_accepted", "Connections of clients so far", value=proxy.connections

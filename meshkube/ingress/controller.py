@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from meshkube import metrics
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
@@ -23,12 +25,14 @@ from meshkube.client.informer import Informer, Informers
 from meshkube.ingress import ticket_keys
 from meshkube.ingress.certificates import ENDS, Certificates, expiry_problem
 from meshkube.ingress.collector import ProxyCollector
+from meshkube.ingress.counts import add
 from meshkube.ingress.findings import Finding, findings, guard_findings, has_status, load_balancer
 from meshkube.ingress.guards import Guards
-from meshkube.ingress.listener import listen, port_of
+from meshkube.ingress.listener import listen, port_of, sockets_for
 from meshkube.ingress.proxy import Proxy
-from meshkube.ingress.routes import RouteTable
+from meshkube.ingress.routes import SERVICE_LABEL, RouteTable
 from meshkube.ingress.settings import Settings
+from meshkube.ingress.workers import Plan, Workers, message_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -68,10 +72,13 @@ class Ingress:
         settings: Settings | None = None,
         informers: Informers | None = None,
         recorder: EventRecorder | None = None,
+        workers: int = 0,
+        reports: bool = True,
     ) -> None:
         """`addresses` are written into every Ingress' status; `host` is the address to listen on,
         None for all. Port 0 takes any free one. Informers and a recorder that are given are run
-        by their owner, others by this part."""
+        by their owner, others by this part. With `workers` so many processes serve the ports in its
+        place. `reports`: whether the API is told of faults."""
         self.name = "ingress"
         self._client = client
         self._host = host
@@ -95,6 +102,9 @@ class Ingress:
         self._wake = asyncio.Event()
         self._told: dict[str, frozenset[Finding]] = {}
         self._suspects: dict[str, float] = {}
+        self._count = workers
+        self._reports = reports
+        self._workers: Workers | None = None
         self._follow()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -112,11 +122,73 @@ class Ingress:
             stack.push_async_callback(guards.close)
             self.proxy.guards_of = guards.of
             stack.enter_context(_registered(ProxyCollector(self.proxy)))
+            if self._count:
+                group.create_task(self._reconcile())
+                await self._work(ready)
             await stack.enter_async_context(self._listening())
             group.create_task(self.proxy.sweep())
             group.create_task(self._reconcile())
             ready()
             await asyncio.Event().wait()
+
+    async def _work(self, ready: Callable[[], None]) -> None:
+        """Has workers serve the ports, until cancelled. Raises `CannotListen`."""
+        sockets: list[list[socket.socket]] = []
+        ports = self._wanted_ports
+        with ExitStack() as stack:
+            for slot in range(self._count):
+                http = sockets_for(self._host, ports[0], "http", slot, self._count)
+                https = sockets_for(self._host, ports[1], "https", slot, self._count)
+                ports = (http[0].getsockname()[1], https[0].getsockname()[1])
+                sockets.append([*http, *https])
+                for each in sockets[-1]:
+                    stack.callback(each.close)
+            self.ports = ports
+            plan = Plan(self._host, ports, self.proxy.settings, sockets)
+            self._workers = Workers(plan, self._everything, self._counted)
+            facts = {"http": ports[0], "https": ports[1], "workers": self._count}
+            log.info("ingress starts its workers", extra=facts)
+            try:
+                await self._workers.run(ready)
+            finally:
+                self._workers = None
+                self.proxy.elsewhere = 0
+
+    def _counted(self, counted: dict[str, Any]) -> None:
+        add(self.proxy, counted)
+        assert self._workers is not None
+        self.proxy.elsewhere = self._workers.clients
+
+    def _everything(self) -> Iterator[bytes]:
+        """What a new worker is to know. Of EndpointSlices only those that rules lead to."""
+        for informer in (self._classes, self._services, self._secrets, self._ingresses):
+            for each in informer.list():
+                yield message_of(informer.kind, meta.key(each), each)
+        for piece in self._slices.list():
+            if self.table.ingresses_of_service(_service(piece)):
+                yield message_of(kinds.ENDPOINT_SLICE, meta.key(piece), piece)
+
+    def _hand_on(self, kind: Kind) -> Callable[[Object | None, Object | None], None]:
+        def changed(old: Object | None, new: Object | None) -> None:
+            workers = self._workers
+            if workers is None:
+                return
+            if kind is kinds.ENDPOINT_SLICE and not self.table.ingresses_of_service(
+                _service(new if new is not None else old or {})
+            ):
+                return
+            workers.tell(message_of(kind, _key(old, new), new))
+            if kind is kinds.INGRESS and new is not None:
+                self._tell_of_pods(workers, _key(old, new))
+
+        return changed
+
+    def _tell_of_pods(self, workers: Workers, ingress: str) -> None:
+        """An Ingress may lead to Services whose pods were nobody's business before."""
+        wanted = self.table.services_of(ingress)
+        for piece in self._slices.list():
+            if _service(piece) in wanted:
+                workers.tell(message_of(kinds.ENDPOINT_SLICE, meta.key(piece), piece))
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
@@ -148,8 +220,9 @@ class Ingress:
         of = self._informers.of
         self._ingresses = of(kinds.INGRESS)
         self._secrets = of(kinds.SECRET, fields=SECRETS)
-        classes, services = of(kinds.INGRESS_CLASS), of(kinds.SERVICE)
-        slices = of(kinds.ENDPOINT_SLICE)
+        self._classes = classes = of(kinds.INGRESS_CLASS)
+        self._services = services = of(kinds.SERVICE)
+        self._slices = slices = of(kinds.ENDPOINT_SLICE)
         self._all: tuple[Informer, ...] = (
             self._ingresses,
             self._secrets,
@@ -162,6 +235,10 @@ class Ingress:
         slices.subscribe(self._slice_changed)
         self._secrets.subscribe(self._secret_changed)
         self._ingresses.subscribe(self._ingress_changed)
+        if self._count:
+            # After the table has taken the change: it says what concerns workers.
+            for informer in self._all:
+                informer.subscribe(self._hand_on(informer.kind))
 
     def _class_changed(self, old: Object | None, new: Object | None) -> None:
         self.table.set_class(_name(old, new), new)
@@ -245,7 +322,8 @@ class Ingress:
             self._told.pop(key, None)
             self._suspects.pop(key, None)
             return
-        self._tell(key, ingress)
+        if self._reports:
+            self._tell(key, ingress)
         wanted = load_balancer(self._addresses())
         if not wanted["ingress"] or has_status(ingress, wanted):
             return
@@ -301,6 +379,11 @@ def _same_rules(old: Object | None, new: Object | None) -> bool:
     if old is None or new is None:
         return False
     return old.get("spec") == new.get("spec") and meta.annotations(old) == meta.annotations(new)
+
+
+def _service(piece: Object) -> str:
+    """The key of a slice's Service."""
+    return f"{meta.namespace(piece)}/{meta.labels(piece).get(SERVICE_LABEL, '')}"
 
 
 def _key(old: Object | None, new: Object | None) -> str:

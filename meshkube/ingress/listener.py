@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 
 from meshkube import handover
 from meshkube.ingress.certificates import Certificates
@@ -46,7 +47,7 @@ async def listen(
         return TlsTransport(proxy, certificates, bound)
 
     try:
-        sockets = handover.tcp(host, port)
+        sockets = sockets_for(host, port, scheme.decode())
         servers = [
             await loop.create_server(connection, sock=one, backlog=BACKLOG) for one in sockets
         ]
@@ -55,6 +56,16 @@ async def listen(
     listener = Listener(servers)
     bound = listener.port
     return listener
+
+
+def sockets_for(
+    host: str | None, port: int, scheme: str, slot: int = 0, of: int = 1
+) -> list[socket.socket]:
+    """Sockets bound to a port, for one `of` several that share it. Raises `CannotListen`."""
+    try:
+        return handover.tcp(host, port, slot, of)
+    except OSError as error:
+        raise CannotListen(_sentence(scheme, host, port, error)) from None
 
 
 def port_of(listener: Listener) -> int:

@@ -80,6 +80,8 @@ class Proxy:
         """Requests that no rule took, or that were bad."""
         self.retries = 0
         self.connections = 0
+        self.elsewhere = 0
+        """Clients that are connected to workers of this proxy."""
         self.remembered = table.remembered
         # Looked at for each request; the rest of the settings is not.
         self.response_timeout = settings.response_timeout

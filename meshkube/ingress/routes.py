@@ -355,6 +355,12 @@ class RouteTable:
         """The routes of a canary Ingress that stand beside no rule, and so take nothing."""
         return [r for r in self.routes_of(key) if r.own.canary is not None and not self._claims(r)]
 
+    def services_of(self, key: str) -> set[str]:
+        """The Services that the rules of one Ingress lead to."""
+        routes = self.routes_of(key)
+        fallbacks = [route.fallback for route in routes if route.fallback is not None]
+        return {route.backend.key for route in (*routes, *fallbacks)}
+
     def ingresses_of_service(self, key: str) -> set[str]:
         """The Ingresses with a rule for this Service."""
         ports = self._backends.get(key, {}).values()
