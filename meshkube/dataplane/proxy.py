@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -34,6 +35,7 @@ SLICE = 100
 # Above this many flows' fronts in one burst, UDP clients are left to their own time-outs.
 MOST_STALE = 1000
 _INDEX = "service"
+ZONE = "topology.kubernetes.io/zone"
 
 SERVICES = Gauge("meshkube_dataplane_services", "Services that have rules.", registry=REGISTRY)
 ENDPOINTS = Gauge(
@@ -141,6 +143,16 @@ class ServiceProxy:
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if node_addresses(old or {}) != node_addresses(new or {}) or _cidr(old) != _cidr(new):
             self._touch(NODES)
+        if meta.name(new or old or {}) == self._settings.node_name:
+            self._zone_changed(meta.labels(new or {}).get(ZONE, ""))
+
+    def _zone_changed(self, zone: str) -> None:
+        """This node is of another zone: other endpoints are close."""
+        if zone == self._settings.zone:
+            return
+        self._settings = replace(self._settings, zone=zone)
+        for key in self._table.keys() - {NODES}:
+            self._touch(key)
 
     def _touch(self, key: str) -> None:
         self._dirty.setdefault(key, self._clock.monotonic())

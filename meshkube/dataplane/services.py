@@ -95,6 +95,8 @@ class Settings:
     """What the rules depend on beside Services. CIDRs may be of both families."""
 
     node_name: str
+    zone: str = ""
+    """This node's, by its label; empty where it has none."""
     pod_cidrs: tuple[str, ...]
     service_cidrs: tuple[str, ...]
     skip: frozenset[str] = frozenset()
@@ -120,6 +122,8 @@ class _Endpoint:
     node: str
     ready: bool
     serving: bool
+    zones: tuple[str, ...] = ()
+    """Whose clients it is meant for; empty: nobody has said."""
 
 
 def family_of(address: str) -> Family:
@@ -160,9 +164,10 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
             if not fronts:
                 continue
             endpoints = list(_endpoints(slices, port, family))
+            close = _close(endpoints, settings.zone)
             members |= set(_members(endpoints, family, settings))
             for front, reach in fronts:
-                for made in _reached(front, reach, endpoints, settings.node_name):
+                for made in _reached(front, reach, endpoints, close, settings.node_name):
                     found.setdefault(made.front, replace(made, sticky=sticky))
             members |= set(_guards(service, port, family))
     health = _health(spec, slices, settings.node_name)
@@ -177,17 +182,26 @@ def _sticky(spec: Mapping[str, Any]) -> int:
 
 
 def _reached(
-    front: Front, reach: Reach, endpoints: list[_Endpoint], node: str
+    front: Front, reach: Reach, endpoints: list[_Endpoint], close: list[_Endpoint], node: str
 ) -> Iterator[Frontend]:
     """One front by its traffic policy. Clients inside the cluster are not bound to a node by the
-    policy for those outside."""
-    everywhere = _choose(endpoints, None)
+    policy for those outside. `close`: the endpoints where no policy binds to a node."""
+    everywhere = _choose(close, None)
     if reach == "node":
         yield Frontend(front, _choose(endpoints, node))
         return
     yield Frontend(front, everywhere)
     if reach == "outside node" and everywhere:
         yield Frontend(front._replace(outside=True), _choose(endpoints, node))
+
+
+def _close(endpoints: list[_Endpoint], zone: str) -> list[_Endpoint]:
+    """Those meant for clients of this zone; all of them where one is meant for nobody in
+    particular, or none for this zone. Source: Kubernetes document "Topology Aware Routing"."""
+    ready = [endpoint for endpoint in endpoints if endpoint.ready]
+    if not zone or not all(endpoint.zones for endpoint in ready):
+        return endpoints
+    return [endpoint for endpoint in ready if zone in endpoint.zones] or endpoints
 
 
 def _health(spec: Mapping[str, Any], slices: Iterable[Object], node: str) -> Health | None:
@@ -306,6 +320,7 @@ def _endpoint(endpoint: Mapping[str, Any], port: int) -> _Endpoint:
         node=endpoint.get("nodeName") or "",
         ready=ready,
         serving=ready if serving is None else bool(serving),
+        zones=tuple(zone["name"] for zone in (endpoint.get("hints") or {}).get("forZones") or ()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,3 +229,42 @@ def test_backends_that_need_translation_back_are_named() -> None:
 
 def test_nothing_comes_of_an_external_name() -> None:
     assert frontends(service(type="ExternalName"), [], SETTINGS) == Frontends()
+
+
+def hinted(address: str, *zones: str, **conditions: bool) -> Object:
+    hints = {"forZones": [{"name": zone} for zone in zones]} if zones else {}
+    return {**endpoint(address, **conditions), "hints": hints}
+
+
+NEAR, FAR, PLAIN = (
+    hinted("10.42.0.2", "a"),
+    hinted("10.42.0.3", "b"),
+    hinted("10.42.0.4"),
+)
+CLOSE: list[tuple[str, list[Object], set[str]]] = [
+    ("a", [NEAR, FAR], {"10.42.0.2"}),
+    ("b", [NEAR, FAR], {"10.42.0.3"}),
+    # None for this zone, none of this node, one for everybody: then all serve.
+    ("c", [NEAR, FAR], {"10.42.0.2", "10.42.0.3"}),
+    ("", [NEAR, FAR], {"10.42.0.2", "10.42.0.3"}),
+    ("a", [NEAR, FAR, PLAIN], {"10.42.0.2", "10.42.0.3", "10.42.0.4"}),
+    # Those that are not ready have no say.
+    ("a", [NEAR, FAR, hinted("10.42.0.4", ready=False)], {"10.42.0.2"}),
+    ("a", [hinted("10.42.0.2", "a", ready=False), FAR], {"10.42.0.3"}),
+]
+
+
+@pytest.mark.parametrize(("zone", "endpoints", "expected"), CLOSE)
+def test_hints_keep_clients_to_endpoints_of_their_zone(
+    zone: str, endpoints: list[Object], expected: set[str]
+) -> None:
+    settings = replace(SETTINGS, zone=zone)
+    (backends,) = found(service(), piece(*endpoints), settings=settings).values()
+    assert {backend.address for backend in backends} == expected
+
+
+def test_a_policy_for_this_node_goes_before_hints() -> None:
+    settings = replace(SETTINGS, zone="b")
+    local = service(internalTrafficPolicy="Local")
+    (backends,) = found(local, piece(NEAR), settings=settings).values()
+    assert backends == (Backend("10.42.0.2", 8080),)

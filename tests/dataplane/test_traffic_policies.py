@@ -12,7 +12,7 @@ import pytest
 
 from meshkube.api import kinds
 from meshkube.api.types import Object
-from tests.dataplane.network_world import Hosts, hosts
+from tests.dataplane.network_world import Hosts, hosts, node
 from tests.dataplane.world import ADDRESS, service, slice_of
 from tests.lab.pods import ask
 
@@ -123,3 +123,29 @@ async def test_an_internal_policy_binds_pods_to_their_node(world: Hosts) -> None
         for pod in world.pods:
             found = {ask(pod.namespace, ADDRESS, 80)[0] for _ in range(20)}
             assert found == {pod.name}
+
+
+def zoned(world: Hosts, number: int, zone: str) -> None:
+    made = node(number, world.hosts[number].address)
+    made["metadata"]["labels"] = {"topology.kubernetes.io/zone": zone}
+    world.api.put(kinds.NODE, made)
+
+
+async def test_a_distribution_keeps_traffic_in_its_zone_while_it_can(world: Hosts) -> None:
+    world.api.put(kinds.SERVICE, service(trafficDistribution="PreferClose"))
+    made = endpoints(world, 0, 1)
+    for one, zone in zip(made["endpoints"], ("a", "b"), strict=True):
+        one["hints"] = {"forZones": [{"name": zone}]}
+    world.api.put(kinds.ENDPOINT_SLICE, made)
+    zoned(world, 0, "a")
+    zoned(world, 1, "b")
+
+    def seen(number: int) -> set[str]:
+        return {ask(world.pods[number].namespace, ADDRESS, 80)[0] for _ in range(20)}
+
+    async with world.network(proxies=True):
+        assert [seen(0), seen(1)] == [{world.pods[0].name}, {world.pods[1].name}]
+        # Its node is of another zone now, where nobody is close: everybody serves.
+        zoned(world, 1, "c")
+        await until(lambda: seen(1) == {pod.name for pod in world.pods})
+        assert seen(0) == {world.pods[0].name}

@@ -65,10 +65,17 @@ def endpoint(service: Object, backend: Backend, zone: Zone) -> Object:
         result["nodeName"] = node
         if zone(node):
             result["zone"] = zone(node)
+            if keeps_close(service) and result["conditions"]["ready"]:
+                result["hints"] = {"forZones": [{"name": zone(node)}]}
     name = hostname(service, backend.pod)
     if name:
         result["hostname"] = name
     return result
+
+
+def keeps_close(service: Object) -> bool:
+    """Whether clients are to be sent to endpoints of their own zone (KEP-4444)."""
+    return (service.get("spec") or {}).get("trafficDistribution") == "PreferClose"
 
 
 def plan(

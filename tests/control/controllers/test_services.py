@@ -66,6 +66,19 @@ def plan(svc: Object, pods: list[Object], existing: list[Object]) -> endpoint_sl
     return endpoint_slices.plan(svc, pods, existing, lambda name: "")
 
 
+def test_a_distribution_hints_at_the_zone_of_each_ready_endpoint() -> None:
+    pods = [running_pod(1), running_pod(2, ready=False)]
+
+    def hints(svc: Object, zone: str) -> list[object]:
+        (made,) = endpoint_slices.plan(svc, pods, [], lambda name: zone).create
+        return [one.get("hints") for one in made["endpoints"]]
+
+    close = service(trafficDistribution="PreferClose")
+    assert hints(close, "a") == [{"forZones": [{"name": "a"}]}, None]
+    assert hints(close, "") == [None, None]
+    assert hints(service(), "a") == [None, None]
+
+
 def addresses(slices: list[Object]) -> list[str]:
     return sorted(e["addresses"][0] for s in slices for e in s["endpoints"])
 
