@@ -93,6 +93,46 @@ def test_a_node_short_of_memory_evicts_by_rank_and_takes_on_less(
     in_host(docker_host, scenario())
 
 
+def test_a_full_disk_takes_what_is_over_before_what_runs(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with docker_world(docker_host, tmp_path) as world:
+            scratch = {"name": "v", "emptyDir": {}}
+            mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+            done = container("c", "echo bye >/v/x; echo said", plain=True, **mount)
+            await world.create(pod("done", done, volumes=[scratch], restartPolicy="Never"))
+            await world.create(pod("big", container("c", "dd if=/dev/zero of=/x bs=1M count=9")))
+            await world.create(pod("small", container("c")))
+            over = await world.phase("done", "Succeeded")
+            for name in ("big", "small"):
+                await world.running(name)
+            await world.stop_agent()
+            full = Room(eviction=parse("nodefs.available<100%"))
+            await world.start_agent(docker_host.address, room=full)
+
+            found = await evicted(world, "big")
+            message = found["status"]["message"]
+            assert message.startswith("The node was low on resource: ephemeral-storage. Threshold")
+            assert "Container c was using " in message
+            small = await world.pod("small")
+            assert small["status"]["phase"] == "Running"
+            node = await world.client.get(kinds.NODE, NODE)
+            assert condition(node, "DiskPressure") == "True"
+            # Of who was over before, only the object is left, and it says still how that ended.
+            uid = over["metadata"]["uid"]
+            await eventually(lambda: _no_records(world, uid), what="its containers are gone")
+            await eventually(lambda: _absent(world.data / "pods" / uid / "volumes" / "v"))
+            again = await world.pod("done")
+            assert again["status"]["phase"] == "Succeeded"
+            ended = again["status"]["containerStatuses"][0]["state"]["terminated"]
+            assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
+
+    in_host(docker_host, scenario())
+
+
+async def _no_records(world: World, uid: str) -> bool:
+    return not world.agent.records.of(uid)
+
+
 async def _absent(path: Path) -> bool:
     return not await asyncio.to_thread(path.exists)
 
