@@ -136,10 +136,12 @@ class Evictor:
         return False
 
     async def _evict_one(self, met: Met, resource: str) -> None:
+        on_disk = met.condition == "DiskPressure"
         pods = {
             meta.uid(one.pod): one
             for one in self._pods()
-            if one.running and not meta.deleting(one.pod)
+            # What waits for its next attempt takes no memory, but may well fill the disk.
+            if (one.running or on_disk) and not meta.deleting(one.pod)
         }
         uses = [await self._use(one, resource) for one in pods.values()]
         for use in eviction.ranked(uses, resource):

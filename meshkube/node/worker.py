@@ -8,7 +8,6 @@ container with an operation under way alone. So one slow image holds up nothing 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
@@ -17,10 +16,10 @@ from typing import Any
 from meshkube.api import meta
 from meshkube.api.allocation import DEFERRED
 from meshkube.api.types import Object
-from meshkube.node import eviction, hosts, usage
-from meshkube.node.container_spec import grace_period, sandbox_spec
-from meshkube.node.env import ConfigError
+from meshkube.node import eviction, usage
+from meshkube.node.container_spec import grace_period
 from meshkube.node.kit import Kit, container_event, pod_event
+from meshkube.node.last_words import LastWords
 from meshkube.node.plan import (
     Action,
     CreateSandbox,
@@ -38,7 +37,8 @@ from meshkube.node.pulling import Puller
 from meshkube.node.refusals import Ending, refusal
 from meshkube.node.reporter import Reporter
 from meshkube.node.resizing import Waiting, as_given, decide, given_at_first, resources_of, room
-from meshkube.node.runtime import SANDBOX, LogOptions, PodRef, Record, RuntimeFailure
+from meshkube.node.runtime import SANDBOX, PodRef, Record, RuntimeFailure
+from meshkube.node.sandboxes import SandboxStarter
 from meshkube.node.starting import Starter, StartProblem
 from meshkube.node.status import Facts, pod_address, pod_status
 from meshkube.node.stopping import Stopper, probe_grace
@@ -57,8 +57,6 @@ UNMOUNT_RETRY = 5.0
 EVICTION_GRACE = 1.0
 # Room on the node may come without a word to this pod.
 RESIZE_RETRY = 5.0
-# What of a log becomes a termination message, as in the kubelet.
-LOG_LINES, LOG_BYTES = 80, 2048
 
 
 class PodWorker:
@@ -74,10 +72,11 @@ class PodWorker:
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._starting: set[str] = set()
         self._troubles = Troubles()
-        self._messages: dict[str, str] = {}
         self._volumes = PodVolumes(kit, self.uid, self._references_changed)
         self._starter = Starter(kit, self._volumes, Puller(kit, self.image_came))
+        self._sandboxes = SandboxStarter(kit, self._volumes)
         self._stopper = Stopper(kit)
+        self._last_words = LastWords(kit.runtime, self._volumes.directory, self.look_again)
         self._reporter = Reporter(kit)
         self._group: asyncio.TaskGroup
         self._prober: PodProber
@@ -242,7 +241,9 @@ class PodWorker:
 
     def _facts(self) -> Facts:
         return Facts(
-            host_ip=self._kit.node_ip, scheme=self._kit.runtime.scheme, messages=self._messages
+            host_ip=self._kit.node_ip,
+            scheme=self._kit.runtime.scheme,
+            messages=self._last_words.by_id,
         )
 
     def _report(self) -> None:
@@ -255,24 +256,9 @@ class PodWorker:
 
     def _read_messages(self, view: PodView) -> None:
         for record in view.seen.records:
-            if record.state == "exited" and record.id not in self._messages:
-                found = self._volumes.directory.termination_message(record.name, record.attempt)
-                self._messages[record.id] = found
-                if not found and self._explained_by_logs(record):
-                    self._group.create_task(self._read_logs(record), name="last words")
-
-    def _explained_by_logs(self, record: Record) -> bool:
-        spec = self._spec_of(record.name) or {}
-        policy = spec.get("terminationMessagePolicy")
-        return policy == "FallbackToLogsOnError" and bool(record.exit_code or record.error)
-
-    async def _read_logs(self, record: Record) -> None:
-        """The end of a failed container's log stands in for its message."""
-        with contextlib.suppress(RuntimeFailure):
-            pieces = self._kit.runtime.logs(record.id, LogOptions(tail=LOG_LINES))
-            text = b"".join([piece.data async for piece in pieces])
-            self._messages[record.id] = text[-LOG_BYTES:].decode(errors="replace")
-            self._wake.set()
+            later = self._last_words.read(record, self._spec_of(record.name))
+            if later is not None:
+                self._group.create_task(later, name="last words")
 
     def _complain(self, pod: Object, status: Object) -> None:
         """Says once for each attempt that it waits for its back-off."""
@@ -363,31 +349,7 @@ class PodWorker:
         return next((c for c in self._containers() if c["name"] == name), None)
 
     async def _create_sandbox(self, step: CreateSandbox, view: PodView) -> None:
-        pod = view.pod
-        if step.attempt:
-            message = "Pod sandbox changed, it will be killed and re-created."
-            pod_event(self._kit, pod, "Normal", "SandboxChanged", message)
-        try:
-            await self._volumes.ensure(pod)
-        except VolumeError as error:
-            pod_event(self._kit, pod, "Warning", "FailedMount", str(error))
-            raise StartProblem("FailedMount", str(error)) from error
-        try:
-            name = hosts.kernel_hostname(pod, self._kit.node_name, self._kit.cluster_domain)
-            handler = await self._volumes.handler(pod)
-        except ConfigError as error:
-            message = f"Failed to create pod sandbox: {error}"
-            pod_event(self._kit, pod, "Warning", "FailedCreatePodSandBox", message)
-            raise StartProblem("FailedCreatePodSandBox", message) from error
-        try:
-            id = await self._kit.runtime.create_sandbox(
-                sandbox_spec(pod, step.attempt, name, handler)
-            )
-            await self._kit.runtime.start(id)
-        except RuntimeFailure as failure:
-            message = f"Failed to create pod sandbox: {failure}"
-            pod_event(self._kit, pod, "Warning", "FailedCreatePodSandBox", message)
-            raise
+        id = await self._sandboxes.start(view.pod, step.attempt)
         await self._stopper.note(id)
 
     async def _start(self, step: StartContainer, view: PodView) -> None:

@@ -100,7 +100,9 @@ def test_a_full_disk_takes_what_is_over_before_what_runs(docker_host: Host, tmp_
             mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
             done = container("c", "echo bye >/v/x; echo said", plain=True, **mount)
             await world.create(pod("done", done, volumes=[scratch], restartPolicy="Never"))
-            await world.create(pod("big", container("c", "dd if=/dev/zero of=/x bs=1M count=9")))
+            await world.create(
+                pod("big", container("c", "dd if=/dev/zero of=/x bs=1M count=9; sleep 1000"))
+            )
             await world.create(pod("small", container("c")))
             over = await world.phase("done", "Succeeded")
             for name in ("big", "small"):
