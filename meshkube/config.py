@@ -46,6 +46,11 @@ SERVER_ONLY = frozenset(
         "lease_give_up",
         "lease_renew",
         "listen",
+        "hpa_cpu_initialization_period",
+        "hpa_downscale_stabilization",
+        "hpa_initial_readiness_delay",
+        "hpa_sync_period",
+        "hpa_tolerance",
         "metrics_resolution",
         "node_grace",
         "tls_san",
@@ -187,6 +192,19 @@ class Config:
     node_grace: int = _setting("seconds without one until a node counts as unreachable", 20)
     metrics_resolution: int = _setting(
         "seconds between two looks at what nodes and pods use, while somebody asks", 15
+    )
+    hpa_sync_period: int = _setting("seconds between two looks at each autoscaler", 15)
+    hpa_tolerance: float = _setting(
+        "how far use may be from an autoscaler's target, as a share, before anything is done", 0.1
+    )
+    hpa_downscale_stabilization: int = _setting(
+        "seconds for which autoscalers do not undercut a higher recommendation", 300
+    )
+    hpa_cpu_initialization_period: int = _setting(
+        "seconds after a pod's start in which its CPU counts only while it is ready", 300
+    )
+    hpa_initial_readiness_delay: int = _setting(
+        "seconds after its start in which a pod that turns unready counts as starting", 30
     )
     default_toleration_seconds: int = _setting(
         "how long a pod that says nothing stays bound to a node that is away", 300
@@ -544,6 +562,11 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "image_gc_high_threshold": _percent,
     "image_gc_low_threshold": _percent,
     "minimum_image_age": _time,
+    "hpa_cpu_initialization_period": _no_less_than_0,
+    "hpa_downscale_stabilization": _no_less_than_0,
+    "hpa_initial_readiness_delay": _no_less_than_0,
+    "hpa_sync_period": _seconds,
+    "hpa_tolerance": _no_less_than_0,
     "metrics_resolution": _seconds,
     "node_grace": _seconds,
     "default_toleration_seconds": _no_less_than_0,

@@ -3,6 +3,7 @@
 from __future__ import annotations as _annotations
 
 import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -104,6 +105,18 @@ def timestamp(moment: datetime) -> str:
 def micro_timestamp(moment: datetime) -> str:
     """RFC 3339 with microseconds, as `metav1.MicroTime` is written."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?)(h|ms|m|s|us|ns)")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, of what `metav1.Duration` writes: `1m30.5s`. Raises `ValueError`."""
+    parts = list(_DURATION.finditer(text))
+    if "".join(part[0] for part in parts) != text or not text:
+        raise ValueError(f"{text!r} is not a duration, such as 1m30s")
+    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -21,6 +21,7 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock
+from meshkube.control.autoscaling import Autoscaling
 from meshkube.control.cloud.bare_metal import BareMetal
 from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.freshness import Freshness, RecordingClient
@@ -60,6 +61,7 @@ class Settings:
     it lasts longer gets that long."""
     cloud: CloudProvider = field(default_factory=BareMetal)
     """The place where the hosts run."""
+    autoscaling: Autoscaling = Autoscaling()
     event_ttl: float = 3600.0
     legacy_token: Callable[[str, str, str, str], str] | None = None
     """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""

@@ -29,6 +29,7 @@ from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.server import ApiServer
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.tokens import TokenIssuer
+from meshkube.control.autoscaling import Autoscaling
 from meshkube.control.certificates.approval import alive
 from meshkube.control.cloud import loading as cloud
 from meshkube.control.cloud.loading import CloudSettings
@@ -252,6 +253,13 @@ def _control_plane(
             pod_cidr=config.pod_cidr,
             cloud=_cloud(config),
             node_grace=config.node_grace,
+            autoscaling=Autoscaling(
+                sync_period=config.hpa_sync_period,
+                tolerance=config.hpa_tolerance,
+                downscale_stabilization=config.hpa_downscale_stabilization,
+                cpu_initialization_period=config.hpa_cpu_initialization_period,
+                initial_readiness_delay=config.hpa_initial_readiness_delay,
+            ),
             legacy_token=registry.access.issuer.issue_legacy,
             sign=functools.partial(_sign, keys.ca, lifetime(config)),
         ),
