@@ -132,7 +132,7 @@ class NodeAgent:
             images=self.images,
             records=self._records,
             data_dir=data_dir,
-            tenants=lambda: list(self._workers.values()),
+            tenants=self._tenants,
             uids=self._known_uids,
             tell=self._tell,
             changed=self._registration.look_again,
@@ -322,6 +322,10 @@ class NodeAgent:
         if self._recorder is not None:
             about = {"apiVersion": "v1", "kind": "Node", **node}
             self._recorder.event(about, type, reason, message)
+
+    def _tenants(self) -> list[PodWorker]:
+        """None before it is known what they have here."""
+        return list(self._workers.values()) if self._records.complete else []
 
     def _known_uids(self) -> set[str] | None:
         if not (self._records.complete and self._pods_known):
