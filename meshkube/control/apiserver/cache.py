@@ -20,6 +20,7 @@ from meshkube.api.selectors import FieldSelector, LabelSelector, field_values
 from meshkube.api.types import Object
 from meshkube.client.base import EventType
 from meshkube.control.apiserver.encoding import resource_prefix, restamp, stamp, unstamp
+from meshkube.control.apiserver.sharing import parsed
 from meshkube.store import Event, KeyValue
 
 WINDOW = 2048
@@ -45,7 +46,7 @@ class Cached:
     def object(self) -> Object:
         """Shared with every reader: copy before changing."""
         if self._object is None:
-            self._object = orjson.loads(self.raw)
+            self._object = parsed(self.kind, self.raw)
         return self._object
 
     @property
