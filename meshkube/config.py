@@ -149,6 +149,15 @@ class Config:
     ingress_workers: int = _setting(
         "processes that serve the ingress' ports; 0: the daemon itself does", 0
     )
+    ingress_access_log: str = _setting("a line for each request: `off`, `text` or `json`", "off")
+    ingress_access_log_file: Path | None = _setting("where these lines go, if not to stdout", None)
+    ingress_gzip: str = _setting("`on`: compress responses for clients that take it", "off")
+    ingress_trace: str = _setting("`on`: begin a trace (traceparent) where a client has not", "off")
+    ingress_slow_start: float = _setting("seconds until a new pod gets its full share", 0.0)
+    ingress_max_connections: int = _setting("clients of the ingress at one time", 20_000)
+    ingress_pod_requests: int = _setting("requests under way at one pod; 0: no limit", 0)
+    ingress_pod_idle: int = _setting("unused connections kept for one pod", 256)
+    ingress_pod_idle_seconds: float = _setting("how long an unused connection is kept", 30.0)
     node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
     docker: str = _setting("where Docker Engine listens", "unix:///var/run/docker.sock")
     runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
@@ -479,7 +488,12 @@ def _time(value: str) -> None:
     _duration(value)
 
 
-def _no_less_than_0(value: int) -> None:
+def _no_less_than_1(value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{value} is less than 1")
+
+
+def _no_less_than_0(value: float) -> None:
     if value < 0:
         raise ValueError(f"{value} is less than 0")
 
@@ -555,6 +569,14 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "ingress_http": _port,
     "ingress_https": _port,
     "ingress_workers": _no_less_than_0,
+    "ingress_access_log": _one_of("off", "text", "json"),
+    "ingress_gzip": _one_of("on", "off"),
+    "ingress_trace": _one_of("on", "off"),
+    "ingress_slow_start": _no_less_than_0,
+    "ingress_max_connections": _no_less_than_1,
+    "ingress_pod_requests": _no_less_than_0,
+    "ingress_pod_idle": _no_less_than_0,
+    "ingress_pod_idle_seconds": _no_less_than_0,
     "node_port": _port,
     "node_ports": _port_range,
     "node_heartbeat": _seconds,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from meshkube import log
 from meshkube.cli import server, session
+from meshkube.config import Config
 from meshkube.daemon import process
 
-SETTINGS = frozenset(
-    {"ingress_http", "ingress_https", "ingress_workers", "node_ip", "log_format", "log_level"}
-)
+SETTINGS = frozenset({"node_ip", "log_format", "log_level"}) | {
+    field.name for field in fields(Config) if field.name.startswith("ingress_")
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

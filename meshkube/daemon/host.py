@@ -27,7 +27,9 @@ from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dataplane.userspace import UserKernel
 from meshkube.dns.server import DnsServer
 from meshkube.dns.upstream import host_search, host_servers
+from meshkube.ingress import access_log
 from meshkube.ingress.controller import Ingress
+from meshkube.ingress.settings import Settings
 from meshkube.metrics import REGISTRY
 from meshkube.node import thresholds
 from meshkube.node.agent import NodeAgent
@@ -160,8 +162,24 @@ def ingress(config: Config, client: Client, addresses: Sequence[str]) -> Part:
         client=client,
         http_port=config.ingress_http,
         https_port=config.ingress_https,
+        settings=ingress_settings(config),
         addresses=addresses,
         workers=config.ingress_workers,
+    )
+
+
+def ingress_settings(config: Config) -> Settings:
+    """What the ingress is told of its limits, and of what it shows."""
+    return Settings(
+        access_log=cast(access_log.Form, config.ingress_access_log),
+        access_log_file=str(config.ingress_access_log_file or ""),
+        gzip=config.ingress_gzip == "on",
+        trace=config.ingress_trace == "on",
+        slow_start=config.ingress_slow_start,
+        max_connections=config.ingress_max_connections,
+        pod_requests=config.ingress_pod_requests,
+        max_idle=config.ingress_pod_idle,
+        upstream_idle=config.ingress_pod_idle_seconds,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -16,7 +17,7 @@ from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.stats import BUCKETS, RouteStats
 
 _LABELS = ["ingress", "host", "path", "service"]
-_CLASSES = ("aborted", "1xx", "2xx", "3xx", "4xx", "5xx")
+_KNOWN = frozenset(map(int, HTTPStatus))
 
 
 class ProxyCollector(Collector):
@@ -38,9 +39,15 @@ class ProxyCollector(Collector):
         yield CounterMetricFamily(
             "meshkube_ingress_retries", "Requests sent again", value=proxy.retries
         )
+        log = proxy.access_log
+        yield CounterMetricFamily(
+            "meshkube_ingress_access_log_dropped",
+            "Lines of the access log that could not be written",
+            value=log.dropped if log is not None else 0,
+        )
         requests = CounterMetricFamily(
             "meshkube_ingress_requests",
-            "Requests by rule and class of status",
+            "Requests by rule and status",
             labels=[*_LABELS, "code"],
         )
         seconds = HistogramMetricFamily(
@@ -62,9 +69,19 @@ def _label_values(stats: RouteStats) -> list[str]:
 
 
 def _requests(family: CounterMetricFamily, stats: RouteStats) -> None:
-    for name, count in zip(_CLASSES, stats.classes, strict=True):
-        if count:
-            family.add_metric([*_label_values(stats), name], count)
+    found: dict[str, int] = {}
+    for status, count in tuple(stats.codes.items()):
+        name = _code(status)
+        found[name] = found.get(name, 0) + count
+    for name, count in found.items():
+        family.add_metric([*_label_values(stats), name], count)
+
+
+def _code(status: int) -> str:
+    """A pod may make up statuses, and metrics may not grow by that."""
+    if status in _KNOWN:
+        return str(status)
+    return f"{status // 100}xx" if status else "aborted"
 
 
 def _buckets(stats: RouteStats) -> list[tuple[str, float]]:

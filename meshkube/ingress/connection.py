@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from meshkube.ingress import tracing
 from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import LAST_CHUNK, ChunkedBody, chunk
 from meshkube.ingress.exchange import Exchange
@@ -56,6 +57,8 @@ class Prepared:
     """Given by the client; empty: make one."""
     keep_alive: bool
     upgrade: bytes
+    traced: bool
+    """The client has begun a trace."""
 
 
 class Http1Connection(asyncio.Protocol):
@@ -233,6 +236,8 @@ class Http1Connection(asyncio.Protocol):
                     else:
                         number = self._request_number = next(proxy.id_numbers)
                         ending = b"%b%012x\r\n\r\n" % (proxy.id_prefix, number)
+                    if proxy.tracing:
+                        ending = self._ending(prepared)
                     head = data[:line_end] + prepared.out + ending
                     exchange = self._exchange = Exchange(
                         proxy, self, route, head, self._method, b""
@@ -321,6 +326,9 @@ class Http1Connection(asyncio.Protocol):
     def _prepare(self, block: bytes, minor: int, authority: bytes | None) -> Prepared:
         fields = parse_fields(block, minor)
         host = fields.host or b""
+        traced = False
+        if self._proxy.tracing:
+            fields.kept, traced = tracing.checked(fields.kept)
         kept = fields.kept
         if authority is not None and authority != host:
             host = authority
@@ -342,7 +350,7 @@ class Http1Connection(asyncio.Protocol):
             self._lines_host = host
         out = b"%b%b%bX-Request-Id: " % (kept, extra, self._lines)
         keep_alive = b"close" not in options if minor else b"keep-alive" in options
-        return Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade)
+        return Prepared(fields, host, out, sane_id(fields.request_id), keep_alive, upgrade, traced)
 
     def _begin(self, prepared: Prepared, line: bytes, data: bytes, start: int) -> bytes:
         proxy = self._proxy
@@ -360,7 +368,7 @@ class Http1Connection(asyncio.Protocol):
         self._body_limit = proxy.settings.max_body
         out = prepared.out
         if found.policy is None:
-            head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
+            head = b"".join((line, out, self._ending(prepared)))
             exchange = Exchange(proxy, self, found, head, self._method, prepared.upgrade)
         else:
             question = asked(self.peer, prepared.fields, prepared.host, self._method, self._target)
@@ -375,7 +383,7 @@ class Http1Connection(asyncio.Protocol):
             line, out = changed(
                 self.peer, found, found.policy, self._method, self._target, line, out
             )
-            head = b"".join((line, out, self._request_id(), b"\r\n\r\n"))
+            head = b"".join((line, out, self._ending(prepared)))
             exchange = exchange_for(proxy, self, found, question, head, prepared.upgrade)
         self._exchange = exchange
         if length == 0:
@@ -520,11 +528,10 @@ class Http1Connection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def fail(self, problem: Problem) -> None:
-        self._exchange = None
         if self._prepared is None:
             self._request_number = next(self._proxy.id_numbers)
         request_id = self._request_id().decode("latin-1")
-        self._proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
+        self._proxy.note_problem(problem, self.describe())
         prepared = self._prepared
         accept = field_value(prepared.fields.kept, b"accept") if prepared else b""
         kind, body = render(problem, request_id, accept)
@@ -534,6 +541,8 @@ class Http1Connection(asyncio.Protocol):
         )
 
     def reply(self, status: int, block: bytes, body: bytes) -> None:
+        if self._exchange is None and self._proxy.sampled:
+            self._proxy.log_answer(self, status, len(body))
         self._exchange = None
         if self._state != WAIT:
             self._keep_alive = False
@@ -551,8 +560,7 @@ class Http1Connection(asyncio.Protocol):
     def broken(self, problem: Problem) -> None:
         """Closing without the end of the body tells an HTTP client that something is missing."""
         self._exchange = None
-        request_id = self._request_id().decode("latin-1")
-        self._proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
+        self._proxy.note_problem(problem, self.describe())
         self.transport.abort()
 
     def _finished(self) -> None:
@@ -590,6 +598,14 @@ class Http1Connection(asyncio.Protocol):
             self.transport.write_eof()
         self.transport.resume_reading()
 
+    def _ending(self, prepared: Prepared) -> bytes:
+        """What ends the head for the pod: the request's id, a trace where one is to be begun."""
+        request_id = self._request_id()
+        if not self._proxy.tracing or prepared.traced:
+            return request_id + b"\r\n\r\n"
+        span = tracing.line(request_id, next(self._proxy.id_numbers))
+        return b"%b\r\n%b\r\n" % (request_id, span)
+
     # What the proxy asks
 
     def _request_id(self) -> bytes:
@@ -603,9 +619,16 @@ class Http1Connection(asyncio.Protocol):
         prepared = self._prepared
         return {
             "client": self.peer.address.decode(),
+            "method": self._method.decode("latin-1") if prepared else "",
             "host": prepared.host.decode("latin-1") if prepared else "",
             "path": self._target.decode("latin-1") if prepared else "",
+            "protocol": f"HTTP/1.{self._minor}",
+            "request_id": self._request_id().decode("latin-1"),
         }
+
+    def header(self, name: bytes) -> str:
+        block = self._prepared.fields.kept if self._prepared else b""
+        return field_value(block, name).decode("latin-1")
 
     def check(self, now: float) -> None:
         exchange = self._exchange

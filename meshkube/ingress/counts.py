@@ -16,7 +16,7 @@ def taken(proxy: Proxy) -> dict[str, Any]:
     routes = [
         [stats.ingress, stats.host, stats.path, stats.service, *_emptied(stats)]
         for stats in dict.fromkeys(route.stats for route in proxy.table.routes)
-        if any(stats.classes)
+        if stats.codes
     ]
     found = {
         "clients": len(proxy.clients),
@@ -26,12 +26,15 @@ def taken(proxy: Proxy) -> dict[str, Any]:
         "routes": routes,
     }
     proxy.connections = proxy.retries = 0
+    if proxy.access_log is not None:
+        found["dropped"], proxy.access_log.dropped = proxy.access_log.dropped, 0
     return found
 
 
 def _emptied(stats: RouteStats) -> list[Any]:
-    found = [stats.classes, stats.times, stats.seconds]
-    stats.classes, stats.times = [0] * len(stats.classes), [0] * len(stats.times)
+    # JSON has no numbers for keys.
+    found = [list(stats.codes.items()), stats.times, stats.seconds]
+    stats.codes, stats.times = {}, [0] * len(stats.times)
     stats.seconds = 0.0
     return found
 
@@ -41,6 +44,8 @@ def add(proxy: Proxy, counts: dict[str, Any]) -> None:
     left out."""
     proxy.connections += counts["connections"]
     proxy.retries += counts["retries"]
+    if proxy.access_log is not None:
+        proxy.access_log.dropped += counts.get("dropped", 0)
     _add(proxy.refused, counts["refused"])
     if counts["routes"]:
         known = {_name(stats): stats for stats in (route.stats for route in proxy.table.routes)}
@@ -55,7 +60,8 @@ def _name(stats: RouteStats) -> tuple[str, str, str, str]:
 
 
 def _add(stats: RouteStats, more: Iterable[Any]) -> None:
-    classes, times, seconds = more
-    stats.classes = [a + b for a, b in zip(stats.classes, classes, strict=True)]
+    codes, times, seconds = more
+    for status, count in codes:
+        stats.codes[status] = stats.codes.get(status, 0) + count
     stats.times = [a + b for a, b in zip(stats.times, times, strict=True)]
     stats.seconds += seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import random
 from typing import Any
 
 from meshkube.ingress.backends import Address, Backend
@@ -31,6 +32,8 @@ class Endpoint:
     failures: int = 0
     """In a row: it could not be connected to, or died before it answered."""
     ejected_until: float = 0.0
+    since: float = 0.0
+    """When it came to other pods, for a slow start; 0: long ago."""
 
     def __str__(self) -> str:
         host, port = self.address
@@ -92,12 +95,67 @@ class Balancer:
         return min(untried, key=lambda endpoint: endpoint.ejected_until, default=None)
 
 
-def balancer_of(backend: Backend, endpoint_at: Callable[[Address, Via], Endpoint]) -> Balancer:
+class CarefulBalancer(Balancer):
+    """One that spares pods: new ones get their share bit by bit, and none gets more requests at one
+    time than a setting says. Only where a setting asks for either."""
+
+    __slots__ = ("draw", "most", "slow")
+
+    def __init__(
+        self,
+        addresses: tuple[Address, ...],
+        endpoints: Sequence[Endpoint],
+        settings: Settings,
+        draw: Callable[[], float] = random,
+    ) -> None:
+        """`draw` gives numbers from 0 to (not with) 1."""
+        super().__init__(addresses, endpoints)
+        self.slow = settings.slow_start
+        self.most = settings.pod_requests
+        self.draw = draw
+
+    def pick(self, now: float, tried: Sequence[Endpoint] = ()) -> Endpoint | None:
+        size = len(self.endpoints)
+        at = self.next % size if size else 0
+        self.next = at + 1
+        order = self.endpoints[at:] + self.endpoints[:at]
+        free = [each for each in order if each not in tried and not self._full(each)]
+        good = [each for each in free if not each.shunned(now)]
+        best = [each for each in good if not self._spared(each, now)] or good
+        if best:
+            return best[1] if len(best) > 1 and best[1].active < best[0].active else best[0]
+        return min(free, key=lambda endpoint: endpoint.ejected_until, default=None)
+
+    def _full(self, endpoint: Endpoint) -> bool:
+        return 0 < self.most <= endpoint.active
+
+    def _spared(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether a new pod is passed over this time."""
+        if not self.slow or not endpoint.since:
+            return False
+        share = (now - endpoint.since) / self.slow
+        return share < 1 and self.draw() > max(share, 0.1)
+
+
+def balancer_of(
+    backend: Backend,
+    endpoint_at: Callable[[Address, Via], Endpoint],
+    settings: Settings,
+    now: float,
+) -> Balancer:
     """The backend's balancer, made anew when its addresses have changed."""
     balancer: Balancer | None = backend.balancer
     if balancer is None or balancer.addresses is not backend.addresses:
         endpoints = [endpoint_at(address, backend.via) for address in backend.addresses]
-        balancer = backend.balancer = Balancer(backend.addresses, endpoints)
+        if settings.slow_start or settings.pod_requests:
+            for endpoint in endpoints:
+                # With nobody beside it, a pod has nobody to leave its share to.
+                new = balancer is not None and endpoint not in balancer.endpoints
+                endpoint.since = now if new else endpoint.since
+            balancer = CarefulBalancer(backend.addresses, endpoints, settings)
+        else:
+            balancer = Balancer(backend.addresses, endpoints)
+        backend.balancer = balancer
         if len(endpoints) > 1:
             # Not every proxy and every change should begin at the first pod.
             balancer.next = id(balancer) // 64 % len(endpoints)

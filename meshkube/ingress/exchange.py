@@ -62,7 +62,11 @@ class Downstream(Protocol):
         """It can again."""
 
     def describe(self) -> dict[str, str]:
-        """The request's facts, for a log line."""
+        """The request's facts, for a log line: `client`, `method`, `host`, `path`, `protocol` and
+        `request_id`."""
+
+    def header(self, name: bytes) -> str:
+        """A header of the request; empty where it has none."""
 
 
 class PodTransport(Protocol):
@@ -108,6 +112,7 @@ class Exchange:
         "request_done",
         "route",
         "sent",
+        "size",
         "started",
         "status",
         "tried",
@@ -139,6 +144,8 @@ class Exchange:
         self.last_failure = ""
         """How the last of the pods tried failed: `could not be reached`."""
         self.status = 0
+        self.size = 0
+        """Of the response's body so far, where it did not come whole."""
         self.request_done = True
         self.over = False
         self.parts: list[bytes] | None = None
@@ -199,7 +206,12 @@ class Exchange:
             balancer = proxy.pool.balancer(backend)
         endpoint = self._pick(balancer)
         if endpoint is None:
-            self._fail(502, self._why_all_failed())
+            if self.tried:
+                self._fail(502, self._why_all_failed())
+            else:
+                most = proxy.settings.pod_requests
+                reason = f"each pod of service {backend.key} has {most} requests under way"
+                self._fail(503, reason)
             return
         endpoint.active += 1
         self.endpoint = endpoint
@@ -309,6 +321,7 @@ class Exchange:
 
     def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
         self.status = head.status
+        self.size = len(data) - start
         if end:
             self._count(monotonic())
         else:
@@ -325,10 +338,12 @@ class Exchange:
         seconds = now - self.started
         self.route.stats.count(status, seconds)
         if self.proxy.sampled:
+            self.size = len(data) - head.size
             self.proxy.log_access(self, seconds)
         self.downstream.respond_whole(head, data)
 
     def respond_more(self, data: bytes, end: bool) -> None:
+        self.size += len(data)
         if end:
             self._count(monotonic())
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
 
-from meshkube.ingress import http2_head
+from meshkube.ingress import http2_head, tracing
 from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
@@ -43,6 +43,8 @@ class Http2Stream:
         self._exchange: Exchange | None = None
         self._request: Request | None = None
         self._request_id = b""
+        self._traced = True
+        """The client has begun a trace, or nobody wants one."""
         # The request's body
         self._chunked = False
         self._done = False
@@ -68,6 +70,8 @@ class Http2Stream:
         self._request = request
         self._done = ended
         self._request_id = sane_id(request.fields.request_id) or proxy.new_id()
+        if proxy.tracing:
+            request.fields.kept, self._traced = tracing.checked(request.fields.kept)
         found = proxy.lookup(request.host, request.target)
         if isinstance(found, Miss):
             self.fail(Problem(404, found.reason))
@@ -92,7 +96,8 @@ class Http2Stream:
             )
         if self._limit and request.length > self._limit:
             raise HeadError(413, f"the body is larger than {self._limit} bytes")
-        head = b"%b%bX-Request-Id: %b\r\n\r\n" % (line, out, self._request_id)
+        trace = b"" if self._traced else tracing.line(self._request_id, next(proxy.id_numbers))
+        head = b"%b%bX-Request-Id: %b\r\n%b\r\n" % (line, out, self._request_id, trace)
         if question is None:
             exchange = Exchange(proxy, self, found, head, request.method, b"")
         else:
@@ -185,10 +190,8 @@ class Http2Stream:
         raise AssertionError("an upgrade in HTTP/2")
 
     def fail(self, problem: Problem) -> None:
-        self._exchange = None
-        connection = self._connection
         request_id = self._id()
-        connection.proxy.note_problem(problem, {"request_id": request_id, **self.describe()})
+        self._connection.proxy.note_problem(problem, self.describe())
         accept = field_value(self._request.fields.kept, b"accept") if self._request else b""
         kind, body = render(problem, request_id, accept)
         block = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n%b"
@@ -197,6 +200,9 @@ class Http2Stream:
         )
 
     def reply(self, status: int, block: bytes, body: bytes) -> None:
+        proxy = self._connection.proxy
+        if self._exchange is None and proxy.sampled:
+            proxy.log_answer(self, status, len(body))
         self._exchange = None
         head = http2_head.response(status, block)
         if status != 204:
@@ -209,8 +215,7 @@ class Http2Stream:
     def broken(self, problem: Problem) -> None:
         """A reset tells the client that something is missing."""
         self._exchange = None
-        facts = {"request_id": self._id(), **self.describe()}
-        self._connection.proxy.note_problem(problem, facts)
+        self._connection.proxy.note_problem(problem, self.describe())
         self._connection.reset(self.number, ErrorCodes.INTERNAL_ERROR)
         self._connection.over(self)
         self._connection.flush()
@@ -308,12 +313,21 @@ class Http2Stream:
             self._exchange.expire()
 
     def _id(self) -> str:
-        return (self._request_id or self._connection.proxy.new_id()).decode("latin-1")
+        if not self._request_id:
+            self._request_id = self._connection.proxy.new_id()
+        return self._request_id.decode("latin-1")
 
     def describe(self) -> dict[str, str]:
         request = self._request
         return {
             "client": self._connection.peer.address.decode(),
+            "method": request.method.decode("latin-1") if request else "",
             "host": request.host.decode("latin-1") if request else "",
             "path": request.target.decode("latin-1") if request else "",
+            "protocol": "HTTP/2.0",
+            "request_id": self._id(),
         }
+
+    def header(self, name: bytes) -> str:
+        block = self._request.fields.kept if self._request else b""
+        return field_value(block, name).decode("latin-1")

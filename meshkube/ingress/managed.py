@@ -11,7 +11,7 @@ from email.utils import formatdate
 from time import monotonic, time
 from typing import TYPE_CHECKING, TypeAlias
 
-from meshkube.ingress import canaries, cors
+from meshkube.ingress import canaries, compression, cors
 from meshkube.ingress.admission import give, limiter_of
 from meshkube.ingress.choosing import Pick, badge, bound, hashed, least
 from meshkube.ingress.dressing import affinity_cookie, rewritten, with_block, without
@@ -66,7 +66,11 @@ class ManagedExchange(Exchange):
         self, proxy: Proxy, downstream: Downstream, route: Route, asked: Asked, head: bytes,
         upgrade: bytes,
     ) -> None:  # fmt: skip
-        super().__init__(proxy, downstream, route, head, asked.method.encode(), upgrade)
+        method = asked.method.encode()
+        if proxy.settings.gzip:
+            accepted = compression.accepts(asked.header("accept-encoding"))
+            downstream = compression.Compressed(downstream, accepted, method == b"HEAD")
+        super().__init__(proxy, downstream, route, head, method, upgrade)
         policy = route.policy
         assert policy is not None
         self._policy: Policy = policy

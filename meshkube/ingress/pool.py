@@ -44,7 +44,7 @@ class Pool:
 
     def balancer(self, backend: Backend) -> Balancer:
         """The backend's balancer, up to date."""
-        return balancer_of(backend, self._endpoint)
+        return balancer_of(backend, self._endpoint, self._settings, monotonic())
 
     def _endpoint(self, address: Address, via: Via) -> Endpoint:
         endpoint = self._endpoints.get((address, via))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from meshkube.ingress import paths
-from meshkube.ingress.exchange import Exchange
+from meshkube.ingress import paths, tracing
+from meshkube.ingress.access_log import AccessLog, Entry
+from meshkube.ingress.exchange import Downstream, Exchange
 from meshkube.ingress.forwarded import Peer, id_series
 from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.policies import Denial
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LOOKUPS_KEPT = 8192
+_NOWHERE = {"ingress": "", "rule": "", "service": "", "pod": ""}
 
 
 def no_guards(route: Route, asked: Asked) -> Sequence[Guard]:
@@ -85,7 +86,13 @@ class Proxy:
         self.remembered = table.remembered
         # Looked at for each request; the rest of the settings is not.
         self.response_timeout = settings.response_timeout
-        self.sampled = settings.access_log > 0
+        self.access_log: AccessLog | None = None
+        if settings.access_log != "off":
+            self.access_log = AccessLog(settings.access_log, settings.access_log_file)
+        self.sampled = self.access_log is not None
+        self.tracing = settings.trace
+        if settings.gzip:
+            table.want_policies()
 
     def peer(self, transport: asyncio.BaseTransport, port: int, scheme: bytes) -> Peer:
         """The client at the other end, come in by `port`."""
@@ -121,21 +128,48 @@ class Proxy:
         return self.id_prefix + b"%012x" % next(self.id_numbers)
 
     def log_access(self, exchange: Exchange, seconds: float) -> None:
-        """The line of the access log for a request that is over, if the draw falls on it."""
-        if random.random() >= self.settings.access_log:
+        """The line of the access log for a request that is over."""
+        policy = exchange.route.policy
+        if self.access_log is None or (policy is not None and not policy.access_log):
             return
-        log.info(
-            "request",
-            extra={
-                "method": exchange.method.decode("latin-1"),
-                "status": exchange.status,
-                "seconds": round(seconds, 6),
-                "ingress": exchange.route.ingress,
-                "rule": exchange.route.rule,
-                "service": str(exchange.route.backend),
-                "pod": str(exchange.endpoint or ""),
-                **exchange.downstream.describe(),
-            },
+        route = exchange.route
+        facts = {
+            "ingress": route.ingress,
+            "rule": route.rule,
+            "service": str(route.backend),
+            "pod": str(exchange.endpoint or ""),
+        }
+        tries = len(exchange.tried) + 1
+        self._log(exchange.downstream, exchange.status, exchange.size, seconds, facts, tries)
+
+    def log_answer(self, client: Downstream, status: int, size: int) -> None:
+        """The line for a request that was answered here, without a pod."""
+        if self.access_log is not None:
+            self._log(client, status, size, 0.0, _NOWHERE, 0)
+
+    def _log(
+        self, client: Downstream, status: int, size: int, seconds: float, facts: dict[str, str],
+        tries: int,
+    ) -> None:  # fmt: skip
+        assert self.access_log is not None
+        asked = client.describe()
+        self.access_log.add(
+            Entry(
+                client=asked["client"],
+                method=asked["method"],
+                host=asked["host"],
+                target=asked["path"],
+                protocol=asked["protocol"],
+                status=status,
+                size=max(0, size),
+                seconds=round(seconds, 6),
+                referer=client.header(b"referer"),
+                agent=client.header(b"user-agent"),
+                request_id=asked["request_id"],
+                trace=tracing.trace_id(client.header(b"traceparent"), asked["request_id"]),
+                tries=tries,
+                **facts,
+            )
         )
 
     def note_problem(self, problem: Problem, facts: dict[str, str]) -> None:
@@ -166,8 +200,14 @@ class Proxy:
             for client in tuple(self.clients):
                 client.check(now)
             self.pool.sweep(now)
+            self._flush_log()
             for key in [key for key in self.limiters if self.table.ingress(key) is None]:
                 del self.limiters[key]
+
+    def _flush_log(self) -> None:
+        failed = self.access_log.flush() if self.access_log is not None else ""
+        if failed:
+            log.warning("access log not written", extra={"reason": failed})
 
     async def drain(self) -> None:
         """Lets requests in flight finish, then ends what is left after the time for it."""
@@ -182,6 +222,8 @@ class Proxy:
         for client in tuple(self.clients):
             client.abort()
         self.pool.close()
+        if self.access_log is not None:
+            await asyncio.to_thread(self.access_log.close)
 
     def gone(self, client: ClientConnection) -> None:
         """A client's connection has ended."""

@@ -188,8 +188,7 @@ class RouteTable:
         self._slices: dict[str, dict[str, Object]] = {}
         self._canaries: dict[_Place, list[Route]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
-        self.always_policy = False
-        """Every route gets a policy: something is to be done with all requests."""
+        self._always_policy = False
         self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
         """For whoever looks up the same again and again. Emptied when a rule changes; a change of
         endpoints leaves routes as they are."""
@@ -236,6 +235,12 @@ class RouteTable:
         if after and new is not None:
             self._slices.setdefault(after, {})[key] = new
             self._resolve(after)
+
+    def want_policies(self) -> None:
+        """Gives every route a policy, from now on: something is to be done with all requests."""
+        self._always_policy = True
+        for key, ingress in self._ingresses.items():
+            self._place(key, ingress)
 
     # Lookups
 
@@ -438,7 +443,7 @@ class RouteTable:
         canaries = tuple(self._canaries.get(place, ()))
         for route in claims:
             route.canaries = canaries if route is claims[0] else ()
-            plain = route.own == PLAIN and not route.canaries and not self.always_policy
+            plain = route.own == PLAIN and not route.canaries and not self._always_policy
             route.policy = None if plain else route.own
             if route.fallback is not None:
                 route.fallback.policy = route.policy

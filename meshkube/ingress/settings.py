@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +50,15 @@ class Settings:
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Clients whose X-Forwarded-* headers are believed and added to; of all others they are
     replaced."""
-    access_log: float = 0.0
-    """The share of requests that get a log line, 0 to 1. Errors always do."""
+    access_log: Literal["off", "text", "json"] = "off"
+    """The form of the line that each request gets. Failures are in the daemon's log in any case."""
+    access_log_file: str = ""
+    """Where these lines go; empty: standard output."""
+    gzip: bool = False
+    """Compress responses of compressible types for clients that take it."""
+    trace: bool = False
+    """Give each request a `traceparent` that came without one."""
+    slow_start: float = 0.0
+    """A pod that comes to others gets its full share of requests only after this time."""
+    pod_requests: int = 0
+    """Under way at one pod at one time; 0: no limit."""

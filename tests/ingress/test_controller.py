@@ -116,7 +116,7 @@ async def test_objects_in_the_api_become_routes_and_status(tmp_path: Path) -> No
 
         await settled(has_status)
         text = metrics.exposition().decode()
-        assert 'meshkube_ingress_requests_total{code="2xx",host="shop.io"' in text
+        assert 'meshkube_ingress_requests_total{code="200",host="shop.io"' in text
         assert "meshkube_ingress_request_seconds_bucket" in text
         await api.delete(kinds.ENDPOINT_SLICE, f"user-{origin.port}", "shop")
 

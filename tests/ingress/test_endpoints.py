@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from meshkube.ingress.endpoints import Balancer, Endpoint
+from meshkube.ingress.backends import Backend
+from meshkube.ingress.endpoints import Balancer, CarefulBalancer, Endpoint, balancer_of
 from meshkube.ingress.settings import Settings
+from meshkube.ingress.via import Via
 
 SETTINGS = Settings()
 
@@ -51,3 +53,48 @@ def test_with_nobody_else_a_failed_pod_is_tried_all_the_same():
     alone.failed(100, SETTINGS)
     alone.attempts.add(object())
     assert balancer.pick(100) is alone
+
+
+def spared(settings: Settings, draw: float, *names: str) -> CarefulBalancer:
+    endpoints = [Endpoint((name, 80)) for name in names]
+    addresses = tuple(endpoint.address for endpoint in endpoints)
+    return CarefulBalancer(addresses, endpoints, settings, lambda: draw)
+
+
+def test_a_new_pod_gets_its_share_bit_by_bit():
+    for draw, at, expected in (
+        (0.5, 104.0, {"a"}),
+        (0.5, 106.0, {"a", "b"}),
+        (0.5, 120.0, {"a", "b"}),
+    ):
+        balancer = spared(Settings(slow_start=10), draw, "a", "b")
+        balancer.endpoints[1].since = 100.0
+        picked = {balancer.pick(at).address[0] for _ in range(4)}
+        assert picked == expected
+    alone = spared(Settings(slow_start=10), 0.9, "b")
+    alone.endpoints[0].since = 100.0
+    assert alone.pick(100.0) is alone.endpoints[0]
+
+
+def test_a_pod_with_enough_to_do_is_passed_over_and_in_the_end_nobody_is_asked():
+    balancer = spared(Settings(pod_requests=2), 0.0, "a", "b")
+    one, two = balancer.endpoints
+    one.active = 2
+    assert {balancer.pick(0.0) for _ in range(4)} == {two}
+    two.active = 2
+    assert balancer.pick(0.0) is None
+
+
+def test_pods_that_come_to_others_are_new_and_the_first_are_not():
+    settings = Settings(slow_start=10)
+    kept: dict[tuple[str, int], Endpoint] = {}
+
+    def at(address: tuple[str, int], via: Via) -> Endpoint:
+        return kept.setdefault(address, Endpoint(address))
+
+    backend = Backend("shop", "web", 80, addresses=(("a", 80),))
+    balancer_of(backend, at, settings, 50.0)
+    assert kept["a", 80].since == 0.0
+    backend.addresses = (("a", 80), ("b", 80))
+    balancer_of(backend, at, settings, 60.0)
+    assert (kept["a", 80].since, kept["b", 80].since) == (0.0, 60.0)

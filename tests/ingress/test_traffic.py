@@ -536,6 +536,28 @@ async def test_a_client_may_have_so_many_requests_under_way() -> None:
             assert proxy.limiters["shop/web"]._under_way == {}
 
 
+async def test_pods_that_have_enough_to_do_get_no_more() -> None:
+    release = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await release.wait()
+        writer.write(response(b"ok"))
+
+    async with Origin(slow) as web:
+        settings = Settings(pod_requests=1, drain_timeout=1)
+        async with running_proxy(table({}, [web.port]), settings) as (_, port):
+            async with client(port) as one, client(port) as two:
+                one.send(get())
+                while not web.connections:
+                    await asyncio.sleep(0.01)
+                got = await two.ask(get())
+                assert got.status == 503
+                assert b"each pod of service shop/web has 1 requests under way" in got.body
+                release.set()
+                assert (await one.answer()).status == 200
+
+
 # Names and headers
 
 
