@@ -930,14 +930,3 @@ async def test_requests_are_spread_over_the_pods() -> None:
             for _ in range(30):
                 await c.ask(GET)
         assert [len(origin.requests) for origin in (a, b, c_)] == [10, 10, 10]
-
-
-async def test_the_access_log_says_who_answered(caplog: Any) -> None:
-    caplog.set_level(logging.INFO)
-    settings = Settings(access_log=1.0, drain_timeout=1)
-    async with Origin() as origin, running_proxy(table_to(origin.port), settings) as (_, port):
-        async with client(port) as c:
-            await c.ask(GET)
-    (line,) = [record for record in caplog.records if record.getMessage() == "request"]
-    assert (line.status, line.host, line.path) == (200, "shop.io", "/x")
-    assert line.pod == f"127.0.0.1:{origin.port}"
