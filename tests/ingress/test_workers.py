@@ -134,7 +134,7 @@ def counted() -> float:
     for family in metrics.REGISTRY.collect():
         for sample in family.samples:
             if sample.name == "meshkube_ingress_requests_total" and (
-                labels.items() <= sample.labels.items() and sample.labels["code"] == "2xx"
+                labels.items() <= sample.labels.items() and sample.labels["code"] == "200"
             ):
                 return sample.value
     return 0.0
