@@ -1,6 +1,6 @@
-"""Parsed objects have their equal parts in common: the containers of the pods of one Deployment, the
-trees of fields that one manager wrote. These are most of the memory of a parsed object. Such
-objects are shared and never changed, so their parts may be too.
+"""Parsed objects have their equal parts in common: the containers of a Deployment's pods, the trees
+of fields that one manager wrote. These are most of the memory of a parsed object. Such objects are
+shared and never changed, so their parts may be too.
 """
 
 from __future__ import annotations
