@@ -1,6 +1,6 @@
 """The ingress' latency while 2,000 pods come and go in the API, beside itself at rest.
 
-`.venv/bin/python -m bench.churn [--seconds S]`, as root. One `meshkube server` on a
+`.venv/bin/python -m bench.churn [--seconds S] [--workers N]`, as root. One `meshkube server` on a
 test host holds everything: the API, the controllers, 40 Services over 2,000 pods of which each is
 replaced once a minute (deleted, made anew, made ready), and the ingress. 16 clients ask it 50 times
 a second each, in turns at rest and in the churn.
@@ -183,10 +183,11 @@ async def measure(kubeconfig: str, address: str, port: int, script: str, seconds
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run of wrk")
+    parser.add_argument("--workers", type=int, default=0, help="of the ingress; 0: the daemon")
     options = parser.parse_args()
     if missing := harness.absent("wrk", "nginx", "nft"):
         raise SystemExit(f"this needs {', '.join(missing)}")
-    with running_cluster(docker=False) as cluster:
+    with running_cluster(f"--ingress-workers={options.workers}", docker=False) as cluster:
         host, port = cluster.host, 8088
         directory: Path = host.directory
         (directory / "pace.lua").write_text(PACE)

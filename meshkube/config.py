@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -146,6 +146,22 @@ class Config:
     dns_port: int = _setting("port of cluster DNS", 53)
     ingress_http: int = _setting("port of the ingress for HTTP", 80)
     ingress_https: int = _setting("port of the ingress for HTTPS", 443)
+    ingress_trusted_proxies: tuple[str, ...] = _setting(
+        "networks of proxies whose X-Forwarded-* and Forwarded the ingress believes, with commas",
+        (),
+    )
+    ingress_trusted_hops: int = _setting(
+        "proxies in front of the ingress, whatever their addresses; 0: by their networks", 0
+    )
+    ingress_proxy_protocol: tuple[str, ...] = _setting(
+        "networks of load balancers that speak the PROXY protocol to the ingress, with commas", ()
+    )
+    ingress_forwarded: str = _setting(
+        "`on`: pods get a Forwarded header beside X-Forwarded-*; or `off`", "off"
+    )
+    ingress_hsts: int = _setting(
+        "seconds for which browsers are to use HTTPS alone; 0: they are not told", 0
+    )
     ingress_workers: int = _setting(
         "processes that serve the ingress' ports; 0: the daemon itself does", 0
     )
@@ -514,6 +530,11 @@ def _networks(value: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]
     return found
 
 
+def _each_network(values: Iterable[str]) -> None:
+    for each in values:
+        ipaddress.ip_network(each)
+
+
 def _cidrs(value: str) -> None:
     _networks(value)
 
@@ -568,6 +589,11 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "dns_port": _port,
     "ingress_http": _port,
     "ingress_https": _port,
+    "ingress_trusted_proxies": _each_network,
+    "ingress_trusted_hops": _no_less_than_0,
+    "ingress_proxy_protocol": _each_network,
+    "ingress_forwarded": _one_of("on", "off"),
+    "ingress_hsts": _no_less_than_0,
     "ingress_workers": _no_less_than_0,
     "ingress_access_log": _one_of("off", "text", "json"),
     "ingress_gzip": _one_of("on", "off"),

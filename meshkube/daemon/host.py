@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 from typing import cast
 
@@ -180,6 +181,11 @@ def ingress_settings(config: Config) -> Settings:
         pod_requests=config.ingress_pod_requests,
         max_idle=config.ingress_pod_idle,
         upstream_idle=config.ingress_pod_idle_seconds,
+        trusted_proxies=tuple(map(ip_network, config.ingress_trusted_proxies)),
+        trusted_hops=config.ingress_trusted_hops,
+        proxy_protocol=tuple(map(ip_network, config.ingress_proxy_protocol)),
+        forwarded_header=config.ingress_forwarded == "on",
+        hsts=config.ingress_hsts,
     )
 
 

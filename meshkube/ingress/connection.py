@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from meshkube.ingress import tracing
 from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import LAST_CHUNK, ChunkedBody, chunk
+from meshkube.ingress.dressing import with_line
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, lines, sane_id
 from meshkube.ingress.http1 import (
@@ -65,6 +66,7 @@ class Http1Connection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
+        "_added",
         "_body_limit",
         "_body_seen",
         "_buffer",
@@ -93,6 +95,7 @@ class Http1Connection(asyncio.Protocol):
         "_write_paused",
         "deadline",
         "peer",
+        "source",
         "takes_chunks",
         "transport",
     )
@@ -104,6 +107,10 @@ class Http1Connection(asyncio.Protocol):
         self._proxy = proxy
         self._port = port
         self._scheme = scheme
+        self.source: tuple[str, int] | None = None
+        """The client's address, where a load balancer in front has said it."""
+        self._added = proxy.hsts if scheme == b"https" else b""
+        """A line for every response."""
         self._state = HEAD
         self._buffer = b""
         """What came early: part of a head, or the next request."""
@@ -142,7 +149,7 @@ class Http1Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         proxy = self._proxy
-        self.peer = proxy.peer(transport, self._port, self._scheme)
+        self.peer = proxy.peer(transport, self._port, self._scheme, self.source)
         proxy.connections += 1
         # A client must begin at once; only after a first request may it take its time.
         self.deadline = monotonic() + proxy.settings.head_timeout
@@ -307,6 +314,7 @@ class Http1Connection(asyncio.Protocol):
         self._proxy.connections -= 1
         self._state = GONE
         successor = Http2Connection(self._proxy, self._port, self._scheme)
+        successor.source = self.source
         self.transport.set_protocol(successor)
         successor.connection_made(self.transport)
         successor.data_received(data)
@@ -450,6 +458,8 @@ class Http1Connection(asyncio.Protocol):
     # The response
 
     def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
+        if self._added:
+            head = with_line(head, self._added)
         if self._keep_alive and self._minor:
             self._length = length
             if length == UNTIL_CLOSE:
@@ -469,7 +479,7 @@ class Http1Connection(asyncio.Protocol):
             self._exchange.pause_response()
 
     def respond_whole(self, head: ResponseHead, data: bytes) -> None:
-        if not (self._keep_alive and self._minor):
+        if self._added or not (self._keep_alive and self._minor):
             self.respond(head, head.body, data, head.size, True)
             return
         self._exchange = None
@@ -550,7 +560,7 @@ class Http1Connection(asyncio.Protocol):
         head = b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
             status,
             phrase(status),
-            block,
+            self._added + block,
             b"" if status == 204 else b"Content-Length: %d\r\n" % len(body),
             keep if self._keep_alive else b"Connection: close\r\n",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from meshkube.ingress.features import Affinity, Rewrites
 from meshkube.ingress.http1 import CHUNKED
@@ -21,6 +22,17 @@ def with_block(head: ResponseHead, block: bytes) -> ResponseHead:
     framing = b"Transfer-Encoding: chunked\r\n" if head.length == CHUNKED else b""
     wire = b"".join((head.line, block, framing, b"\r\n"))
     return replace(head, kept=block, wire=wire, verbatim=False)
+
+
+@lru_cache(256)
+def _with_line(line: bytes, kept: bytes) -> bytes:
+    name = line.partition(b":")[0].lower()
+    return kept if without(kept, frozenset({name})) != kept else line + kept
+
+
+def with_line(head: ResponseHead, line: bytes) -> ResponseHead:
+    """The head with one more header line, where it does not have that header already."""
+    return with_block(head, _with_line(line, head.kept))
 
 
 def without(block: bytes, names: frozenset[bytes]) -> bytes:

@@ -98,6 +98,7 @@ class Fields:
     forwarded_proto: bytes = b""
     forwarded_host: bytes = b""
     forwarded_port: bytes = b""
+    forwarded: bytes = b""
 
     def __init__(self, kept: bytes) -> None:
         self.kept = kept
@@ -294,6 +295,10 @@ def _take_forwarded_for(fields: Fields, value: bytes) -> None:
     fields.forwarded_for += b", " + value if fields.forwarded_for else value
 
 
+def _take_forwarded(fields: Fields, value: bytes) -> None:
+    fields.forwarded += b", " + value if fields.forwarded else value
+
+
 def _setter(name: str) -> Callable[[Fields, bytes], None]:
     def take(fields: Fields, value: bytes) -> None:
         setattr(fields, name, value)
@@ -310,6 +315,7 @@ _TAKERS: dict[bytes, _Taker] = {
     b"expect": _take_expect,
     b"x-request-id": _setter("request_id"),
     b"x-forwarded-for": _take_forwarded_for,
+    b"forwarded": _take_forwarded,
     b"x-forwarded-proto": _setter("forwarded_proto"),
     b"x-forwarded-host": _setter("forwarded_host"),
     b"x-forwarded-port": _setter("forwarded_port"),

@@ -59,6 +59,10 @@ class Http2Connection(asyncio.Protocol):
         self.proxy = proxy
         self._port = port
         self._scheme = scheme
+        self.source: tuple[str, int] | None = None
+        """The client's address, where a load balancer in front has said it."""
+        self.added = http2_head.headers_of(proxy.hsts) if scheme == b"https" else []
+        """For every response."""
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=False))
         self.streams: dict[int, Http2Stream] = {}
         self.deadline = 0.0
@@ -73,7 +77,7 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         proxy = self.proxy
-        self.peer = proxy.peer(transport, self._port, self._scheme)
+        self.peer = proxy.peer(transport, self._port, self._scheme, self.source)
         proxy.connections += 1
         proxy.clients.add(self)
         self._resets_at = monotonic()

@@ -222,6 +222,9 @@ class Http2Stream:
 
     def _headers(self, headers: list[Header], end: bool, *, interim: bool = False) -> None:
         self._answering = self._answering or not interim
+        added = self._connection.added
+        if added and not interim and added[0][0] not in dict(headers):
+            headers = headers + added
         try:
             self._connection.h2.send_headers(self.number, headers, end_stream=end)
         except H2Error:

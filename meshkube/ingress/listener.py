@@ -9,6 +9,7 @@ import socket
 from meshkube import handover
 from meshkube.ingress.certificates import Certificates
 from meshkube.ingress.connection import Http1Connection
+from meshkube.ingress.gate import Gate
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.tls_transport import TlsTransport
 
@@ -41,11 +42,15 @@ async def listen(
     scheme = b"https" if certificates else b"http"
     bound = port
 
-    def connection() -> asyncio.Protocol:
+    def plain() -> asyncio.Protocol:
         if certificates is None:
             return Http1Connection(proxy, bound, scheme)
         return TlsTransport(proxy, certificates, bound)
 
+    def gated() -> asyncio.Protocol:
+        return Gate(proxy, plain)
+
+    connection = gated if proxy.settings.proxy_protocol else plain
     try:
         sockets = sockets_for(host, port, scheme.decode())
         servers = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshkube.ingress.annotations import Policy
 from meshkube.ingress.client_auth import told
 from meshkube.ingress.dressing import without
-from meshkube.ingress.forwarded import Peer
+from meshkube.ingress.forwarded import Peer, client_of, scheme_of
 from meshkube.ingress.http1 import Fields
 from meshkube.ingress.policies import Asked
 from meshkube.ingress.rewriting import rewritten
@@ -16,13 +16,9 @@ _PREFIX = frozenset({b"x-forwarded-prefix"})
 
 def asked(peer: Peer, fields: Fields, host: bytes, method: bytes, target: bytes) -> Asked:
     """The request as policies see it: a trusted proxy's word counts for its client."""
-    client, scheme = peer.address, peer.scheme
-    if peer.trusted:
-        client = fields.forwarded_for.partition(b",")[0].strip() or client
-        scheme = fields.forwarded_proto.lower() or scheme
     return Asked(
-        client.decode("latin-1"),
-        scheme == b"https",
+        client_of(peer, fields).decode("latin-1"),
+        scheme_of(peer, fields) == b"https",
         host.decode("latin-1"),
         target.decode("latin-1"),
         method.decode("latin-1"),

@@ -6,14 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from meshkube.ingress import paths, tracing
 from meshkube.ingress.access_log import AccessLog, Entry
 from meshkube.ingress.exchange import Downstream, Exchange
-from meshkube.ingress.forwarded import Peer, id_series
+from meshkube.ingress.forwarded import Peer, Trust, address_of, id_series
 from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.policies import Denial
 from meshkube.ingress.pool import Pool, Spawn
@@ -75,6 +74,13 @@ class Proxy:
         self.id_prefix, self.id_numbers = id_series()
         self.https_port = 443
         """Where clients are sent that should use HTTPS."""
+        self._trust = Trust(
+            settings.trusted_proxies, settings.trusted_hops, settings.forwarded_header
+        )
+        self.hsts = b""
+        """The line for responses over TLS."""
+        if settings.hsts:
+            self.hsts = b"Strict-Transport-Security: max-age=%d\r\n" % settings.hsts
         self.draining = False
         self._empty = asyncio.Event()
         self.refused = RouteStats("", "", "", "")
@@ -94,19 +100,21 @@ class Proxy:
         if settings.gzip:
             table.want_policies()
 
-    def peer(self, transport: asyncio.BaseTransport, port: int, scheme: bytes) -> Peer:
-        """The client at the other end, come in by `port`."""
-        address = transport.get_extra_info("peername")
+    def peer(
+        self,
+        transport: asyncio.BaseTransport,
+        port: int,
+        scheme: bytes,
+        source: tuple[str, int] | None,
+    ) -> Peer:
+        """The client at the other end, come in by `port`; `source` is its address where a load
+        balancer in front has said so."""
         certificate = None
         if scheme == b"https":
             certificate = transport.get_extra_info("client_certificate")
-        host = str(address[0]).removeprefix("::ffff:") if address else ""
-        trusted = False
-        if self.settings.trusted_proxies:
-            with suppress(ValueError):
-                ip = ip_address(host.partition("%")[0])
-                trusted = any(ip in network for network in self.settings.trusted_proxies)
-        return Peer(host.encode(), port, scheme, trusted, certificate)
+        address = address_of(source or transport.get_extra_info("peername")).encode()
+        trust = self._trust
+        return Peer(address, port, scheme, trust.believes(address), certificate, trust)
 
     def lookup(self, host: bytes, target: bytes) -> Route | Miss:
         """The route of a request as it came: the Host header and the target. Raises `HeadError`."""

@@ -62,3 +62,12 @@ class Settings:
     """A pod that comes to others gets its full share of requests only after this time."""
     pod_requests: int = 0
     """Under way at one pod at one time; 0: no limit."""
+    trusted_hops: int = 0
+    """So many proxies are in front of the ingress, whatever their addresses; 0: those of
+    `trusted_proxies`."""
+    forwarded_header: bool = False
+    """Whether pods get a Forwarded header beside X-Forwarded-*."""
+    proxy_protocol: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Load balancers that begin each connection with a PROXY header."""
+    hsts: int = 0
+    """Seconds for which browsers are to use nothing but HTTPS for a host; 0: they are not told."""

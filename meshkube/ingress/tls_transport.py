@@ -38,6 +38,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         "_proxy",
         "_raw",
         "_tls",
+        "source",
     )
 
     _inner: Http1Connection | Http2Connection
@@ -48,6 +49,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         asyncio.Transport.__init__(self)
         self._proxy = proxy
         self._port = port
+        self.source: tuple[str, int] | None = None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._certificates: Certificates | None = certificates
         """Until the first bytes say which of them is wanted."""
@@ -118,6 +120,7 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
         spoken = self._tls.selected_alpn_protocol()
         kind = Http2Connection if spoken == "h2" else Http1Connection
         self._inner = kind(self._proxy, self._port, b"https")
+        self._inner.source = self.source
         self._inner.connection_made(self)
         self._proxy.clients.discard(self)
         return True
