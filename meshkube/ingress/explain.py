@@ -6,13 +6,12 @@ Pure. It asks the very table that the ingress serves from, so it cannot be of an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from meshkube.api.types import Object
 from meshkube.ingress import paths
-from meshkube.ingress.annotations import PLAIN, Policy
+from meshkube.ingress.explain_policy import features
 from meshkube.ingress.policies import Asked, Denial, Redirect, decide
 from meshkube.ingress.routes import Miss, Route, RouteTable
 from meshkube.ingress.rules import most_exact, prefix_key
@@ -68,7 +67,7 @@ def explain(
     lines.append(("rule", f"{found.rule} ({found.type}) of Ingress {found.ingress}"))
     decision = None
     if found.policy is not None:
-        lines.append(("annotations", _policy(found.policy)))
+        lines += features(found, secret)
         decision = decide(found.policy, Asked(client, url.https, url.host, url.target), 443)
     if isinstance(decision, Redirect):
         lines.append(("answer", f"{decision.status} to {decision.location}"))
@@ -76,7 +75,8 @@ def explain(
         lines.append(("answer", f"{decision.status}: {decision.reason}"))
     else:
         lines += _backend(found, pods)
-    served = decision is None and bool(found.backend.addresses)
+    fallback = found.fallback is not None and bool(found.fallback.backend.addresses)
+    served = decision is None and (bool(found.backend.addresses) or fallback)
     return Explanation([*lines, *_others(table, url.host, path, found)], served)
 
 
@@ -97,23 +97,15 @@ def _certificate(table: RouteTable, host: str, secret: Callable[[str], Object | 
     return f"Secret {' and '.join(there)} (for {name or 'every host'}){demand}"
 
 
-def _policy(policy: Policy) -> str:
-    return ", ".join(
-        f"{field.name}={_shown(value)}"
-        for field in fields(Policy)
-        if (value := getattr(policy, field.name)) != getattr(PLAIN, field.name)
-    )
-
-
-def _shown(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _backend(route: Route, pods: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     backend = route.backend
     yield "service", str(backend)
     if not backend.addresses:
-        yield "answer", f"503: {backend.problem}"
+        if route.fallback is not None and route.fallback.backend.addresses:
+            yield "endpoint", f"none ({backend.problem}): the default backend answers"
+            yield from _backend(route.fallback, pods)
+        else:
+            yield "answer", f"503: {backend.problem}"
         return
     for address, port in backend.addresses[:_SERVED]:
         name = pods.get(address, "")
@@ -139,6 +131,9 @@ def _why_not(route: Route, host: str, path: str, winner: Route | None) -> str:
         return f"it is for host {route.host}"
     if not _path_takes(route, path):
         return f"path {path} is not {'it' if route.type == 'Exact' else 'below it'}"
+    if route.own.canary is not None:
+        beside = winner is not None and route in winner.canaries
+        return "it is a canary, see above" if beside else "it is a canary of no rule"
     if winner is None:
         return "another rule was closer"
     if winner.host != route.host:

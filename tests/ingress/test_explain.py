@@ -98,3 +98,56 @@ def test_a_bad_path_is_a_400(table: RouteTable) -> None:
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not a URL"):
         parse(url)
+
+
+EXPLAINED = {
+    "proxy-body-size=8m": ("annotations", "max_body=8388608"),
+    "proxy-cookie-path=/ /a": ("annotations", "cookie_path:/+/a"),
+    "enable-cors=true": ("cors", "pages of * may ask with GET, PUT"),
+    "limit-rps=5": ("limit", "5 requests a second (25 more at once) for each client, then 429"),
+    "limit-connections=2": ("limit", "2 requests at one time for each client"),
+    "auth-type=basic;auth-secret=users": ("guard", "Secret shop/users does not exist"),
+    "auth-url=http://a.b/c;auth-signin=http://l": ("guard", "GET http://a.b/c must say 2xx, 401"),
+    "affinity=cookie": ("choice", "the pod that cookie INGRESSCOOKIE names"),
+    "upstream-hash-by=$host": ("choice", "the pod that $host belongs to"),
+    "load-balance=ewma": ("choice", "fewest requests under way"),
+    "proxy-next-upstream=error;proxy-next-upstream-tries=2": ("retry", "after error, 2 pods"),
+    "default-backend=sorry;custom-http-errors=503,404": ("fallback", "its answers 404, 503"),
+}
+
+
+@pytest.mark.parametrize("given", EXPLAINED)
+def test_each_annotation_says_what_it_does(given: str) -> None:
+    prefix = "nginx.ingress.kubernetes.io/"
+    pairs = (each.split("=", 1) for each in given.split(";"))
+    mine = ingress(
+        "web", {"shop.io": [path("/", "web")]}, annotations={prefix + k: v for k, v in pairs}
+    )
+    table = compile(
+        [mine], [ingress_class()], [service("web")], [slice_("web", [endpoint("10.42.0.5")])]
+    )
+    lines, found = said(table, "shop.io/")
+    heading, text = EXPLAINED[given]
+    assert text in "\n".join(lines[heading])
+    assert found.served
+
+
+def test_canaries_and_default_backends_are_told() -> None:
+    prefix = "nginx.ingress.kubernetes.io/"
+    given = {prefix + "canary": "true", prefix + "canary-weight": "30"}
+    canary = ingress("beta", {"shop.io": [path("/", "other")]}, annotations=given)
+    main = ingress(
+        "web", {"shop.io": [path("/", "web")]}, annotations={prefix + "default-backend": "sorry"}
+    )
+    table = compile(
+        [main, canary],
+        [ingress_class()],
+        [service("web"), service("other"), service("sorry")],
+        [slice_("sorry", [endpoint("10.42.0.9")])],
+    )
+    lines, found = said(table, "shop.io/")
+    assert found.served
+    assert lines["canary"] == ["30 % to shop/other:80 of Ingress shop/beta"]
+    assert "the default backend answers" in lines["endpoint"][0]
+    assert lines["endpoint"][1] == "10.42.0.9:8080"
+    assert lines["not"] == ["shop.io/ (Prefix) of Ingress shop/beta: it is a canary, see above"]
