@@ -87,6 +87,7 @@ def container_spec(
         handler=resolved.handler,
         image=container["image"],
         image_id=resolved.image.id,
+        image_digest=resolved.image.digest,
         command=tuple(expand(word, env) for word in command) if command else None,
         args=tuple(expand(word, env) for word in args) if args else None,
         env=resolved.env,

@@ -32,6 +32,7 @@ from meshkube.node.docker_exec import DockerAttached, DockerExec
 from meshkube.node.docker_logs import read_logs
 from meshkube.node.docker_stats import stats_of
 from meshkube.node.docker_stream import hijack
+from meshkube.node.image_names import ImageName
 from meshkube.node.registry_auth import Credential
 from meshkube.node.resources import CPU_PERIOD
 from meshkube.node.runtime import (
@@ -336,7 +337,10 @@ class DockerRuntime:
         digests: Sequence[str] = found.get("RepoDigests") or ()
         user = str((found.get("Config") or {}).get("User") or "")
         return Image(
-            str(found["Id"]), digests[0] if digests else "", int(found.get("Size") or 0), user
+            str(found["Id"]),
+            convert.digest_of(_named(reference), digests),
+            int(found.get("Size") or 0),
+            user,
         )
 
     async def pull(self, reference: str, credential: Credential | None = None) -> Image:
@@ -427,6 +431,14 @@ class DockerRuntime:
         with _failures():
             found = await self._docker._query_json(f"containers/{id}/stats", params=params)
         return stats_of(found) if found else None
+
+
+def _named(reference: str) -> ImageName | None:
+    try:
+        return image_names.parse(reference)
+    except ValueError:
+        # An id.
+        return None
 
 
 def lowest_oom_score() -> int:

@@ -28,6 +28,7 @@ SPEC_HASH = PREFIX + "spec-hash"
 BACKOFF = PREFIX + "backoff-seconds"
 GRACE = PREFIX + "grace-period-seconds"
 IMAGE = PREFIX + "image"
+IMAGE_DIGEST = PREFIX + "image-digest"
 
 # Small enough to keep `docker ps` quick, large enough for `kubectl logs --previous`.
 LOG_CONFIG = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
@@ -95,6 +96,7 @@ def container_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[s
             BACKOFF: f"{spec.backoff:g}",
             GRACE: str(spec.grace_period),
             IMAGE: spec.image,
+            **({IMAGE_DIGEST: spec.image_digest} if spec.image_digest else {}),
         },
         "Tty": spec.tty,
         "OpenStdin": spec.stdin,
@@ -260,6 +262,7 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         error=error,
         image=labels.get(IMAGE, ""),
         image_id=str(inspected.get("Image") or ""),
+        image_digest=labels.get(IMAGE_DIGEST, ""),
         spec_hash=labels.get(SPEC_HASH, ""),
         sandbox_id=labels.get(SANDBOX_ID, ""),
         backoff=float(labels.get(BACKOFF) or 0),
@@ -300,6 +303,15 @@ def _time(text: Any) -> datetime | None:
         return None
     short = _FRACTION.sub(lambda match: "." + match[1].ljust(6, "0"), str(text))
     return datetime.fromisoformat(short).astimezone(UTC)
+
+
+def digest_of(name: ImageName | None, digests: Sequence[str]) -> str:
+    """Of the digests that an image is known by, the one of the repository that was asked for."""
+    for digest in digests:
+        repository = digest.partition("@")[0]
+        if name is not None and repository in (name.repository, name.short):
+            return digest
+    return digests[0] if digests else ""
 
 
 def auth(name: ImageName, credential: Credential) -> dict[str, str]:

@@ -126,6 +126,7 @@ class HollowRuntime:
                 created=self._clock.now(),
                 image=spec.image,
                 image_id=spec.image_id,
+                image_digest=spec.image_digest,
                 spec_hash=spec.spec_hash,
                 sandbox_id=spec.sandbox_id,
                 backoff=spec.backoff,

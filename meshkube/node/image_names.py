@@ -32,6 +32,13 @@ class ImageName:
         return f"{self.registry}/{self.path}"
 
     @property
+    def short(self) -> str:
+        """The repository as Docker writes it: what is its own bears no registry."""
+        if self.registry != HUB:
+            return self.repository
+        return self.path.removeprefix("library/")
+
+    @property
     def full(self) -> str:
         """With all that was left out; `latest` where it names neither tag nor digest."""
         if self.digest:

@@ -82,6 +82,8 @@ class Record:
     image: str = ""
     """As the pod's spec names it."""
     image_id: str = ""
+    image_digest: str = ""
+    """`name@sha256:...` where the image came from a registry; else empty."""
     spec_hash: str = ""
     sandbox_id: str = ""
     backoff: float = 0.0
@@ -177,6 +179,7 @@ class ContainerSpec:
     """As the pod's spec names it."""
     image_id: str = ""
     """What to run; `image` where empty."""
+    image_digest: str = ""
     command: tuple[str, ...] | None = None
     """Replaces the image's entry point."""
     args: tuple[str, ...] | None = None

@@ -109,7 +109,7 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
         "started": started,
         "restartCount": record.attempt if record is not None else last.get("restartCount", 0),
         "image": container.spec.get("image", ""),
-        "imageID": f"{facts.scheme}://{record.image_id}" if record and record.image_id else "",
+        "imageID": _image_id(record, facts) if record is not None else "",
     }
     status |= _resources(container)
     if record is not None and record.state != "created":
@@ -134,6 +134,13 @@ def _resources(container: ContainerView) -> Object:
     if given.get("requests"):
         found["allocatedResources"] = given["requests"]
     return found
+
+
+def _image_id(record: Record, facts: Facts) -> str:
+    """As the kubelet on Docker writes it: by what a registry knows it as, else by its id here."""
+    if record.image_digest:
+        return f"{facts.scheme}-pullable://{record.image_digest}"
+    return f"{facts.scheme}://{record.image_id}" if record.image_id else ""
 
 
 def _states(view: PodView, container: ContainerView, facts: Facts) -> tuple[Object, Object]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from meshkube.node import docker_convert as convert
+from meshkube.node import image_names
 from meshkube.node.docker_stats import stats_of
 from meshkube.node.runtime import (
     SANDBOX,
@@ -30,6 +31,7 @@ SPEC = ContainerSpec(
     sandbox_id="sss",
     image="web:1",
     image_id="sha256:i",
+    image_digest="web@sha256:d",
     env=(("A", "b=c"),),
     mounts=(Mount("/src", "/dst", True),),
     resources=Resources(limits=Limits(0, 50_000, 1024), oom_score_adj=-997),
@@ -44,6 +46,18 @@ BOX = SandboxSpec(pod=POD, attempt=0, hostname="web-1", grace_period=7)
 def test_names() -> None:
     assert convert.container_name(POD, SANDBOX, 0) == "mk_POD_web-1_shop_u-1"
     assert convert.container_name(POD, "c", 3) == "mk_c_web-1_shop_u-1_3"
+
+
+def test_of_several_digests_the_one_that_was_asked_for_counts() -> None:
+    digests = ["mirror.example/web@sha256:1", "web@sha256:2", "r.example/web@sha256:3"]
+
+    def digest(reference: str) -> str:
+        return convert.digest_of(image_names.parse(reference), digests)
+
+    assert digest("web:1") == digest("docker.io/library/web") == "web@sha256:2"
+    assert digest("r.example/web:1") == "r.example/web@sha256:3"
+    assert digest("unknown:1") == "mirror.example/web@sha256:1"
+    assert convert.digest_of(None, []) == ""
 
 
 def inspected(body: dict[str, Any], **state: Any) -> dict[str, Any]:
@@ -65,6 +79,7 @@ def test_what_an_agent_must_know_comes_back_out_of_the_labels() -> None:
     assert (found.pod, found.name, found.attempt) == (POD, "c", 2)
     assert (found.backoff, found.grace_period, found.spec_hash) == (20.0, 7, "h")
     assert (found.image, found.image_id, found.sandbox_id) == ("web:1", "sha256:i", "sss")
+    assert found.image_digest == "web@sha256:d"
     assert found.created == datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
     assert found.finished is None
     sandbox = convert.record(inspected(convert.sandbox_body(BOX, "pause")))

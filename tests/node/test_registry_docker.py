@@ -94,7 +94,8 @@ def test_a_pull_secret_opens_the_registry(
             by_digest = f"{private.address}/team/app@{digest}"
             one = asks(by_digest, policy="IfNotPresent")
             await world.create(pod("b", one, imagePullSecrets=[{"name": "later"}]))
-            await world.running("b")
+            found = await world.running("b")
+            assert status_of(found)["imageID"] == f"docker-pullable://{by_digest}"
             # Always asks anew, so who has no key does not get in.
             await world.create(pod("c", asks(image)))
             await world.until("c", waits("ImagePullBackOff"))
