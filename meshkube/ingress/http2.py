@@ -1,7 +1,7 @@
 """The client's side in HTTP/2: one connection, many requests side by side (RFC 9113).
 
-h2 keeps the protocol's state; here are the streams as `Downstream`s, the flow of bytes both ways,
-and what a client may ask of one connection.
+The codec keeps the protocol's state; here are the streams as `Downstream`s, the flow of bytes both
+ways, and what a client may ask of one connection.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ import struct
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
+from meshkube.ingress import http2_head
+from meshkube.ingress.forwarded import Peer
+from meshkube.ingress.http1 import HeadError
+from meshkube.ingress.http2_codec import (
+    Codec,
+    ErrorCodes,
+    H2Error,
+    ProtocolError,
+    SettingCodes,
+)
+from meshkube.ingress.http2_events import (
     ConnectionTerminated,
     DataReceived,
     Event,
@@ -24,12 +31,6 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.exceptions import H2Error, ProtocolError
-from h2.settings import SettingCodes, Settings
-
-from meshkube.ingress import http2_head
-from meshkube.ingress.forwarded import Peer
-from meshkube.ingress.http1 import HeadError
 from meshkube.ingress.http2_stream import Http2Stream
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.proxy import Proxy
@@ -37,7 +38,6 @@ from meshkube.ingress.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 STREAMS = 128
 """Requests of one client side by side."""
 STREAM_WINDOW = 262_144
@@ -63,7 +63,7 @@ class Http2Connection(asyncio.Protocol):
         """The client's address, where a load balancer in front has said it."""
         self.added = http2_head.headers_of(proxy.hsts) if scheme == b"https" else []
         """For every response."""
-        self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=False))
+        self.h2 = Codec(client=False, settings=_settings(proxy))
         self.streams: dict[int, Http2Stream] = {}
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""
@@ -82,7 +82,6 @@ class Http2Connection(asyncio.Protocol):
         proxy.clients.add(self)
         self._resets_at = monotonic()
         self.deadline = monotonic() + proxy.settings.head_timeout
-        self.h2.local_settings = Settings(client=False, initial_values=_settings(proxy))
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
         self.flush()
@@ -94,7 +93,7 @@ class Http2Connection(asyncio.Protocol):
             events = self.h2.receive_data(data)
             self._handle(events)
         except ProtocolError:
-            # h2 has put the GOAWAY that says why among what is to be sent.
+            # The GOAWAY that says why is among what is to be sent.
             self.flush()
             self.transport.close()
             return
@@ -151,7 +150,7 @@ class Http2Connection(asyncio.Protocol):
             self.reset(number, ErrorCodes.REFUSED_STREAM)
             return
         self.streams[number] = stream
-        ended = event.stream_ended is not None
+        ended = event.stream_ended
         try:
             stream.begin(http2_head.request(event.headers, ended), ended)
         except HeadError as error:
@@ -175,9 +174,9 @@ class Http2Connection(asyncio.Protocol):
 
     def _reset(self, event: StreamReset) -> None:
         stream = self.streams.pop(event.stream_id, None)
-        if stream is None:
-            return
-        stream.cancel()
+        if stream is not None:
+            stream.cancel()
+        # Ours count too: a client can make us reset what it began (CVE-2025-8671).
         now = monotonic()
         earned = (now - self._resets_at) * RESETS_BACK
         self._resets = min(RESETS, self._resets + earned) - 1
@@ -189,7 +188,7 @@ class Http2Connection(asyncio.Protocol):
     # What streams need
 
     def flush(self) -> None:
-        """Sends what h2 has made."""
+        """Sends what has come together."""
         data = self.h2.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)
@@ -228,7 +227,7 @@ class Http2Connection(asyncio.Protocol):
         self.transport.close()
 
     def _goaway(self, code: ErrorCodes) -> None:
-        # h2's own ends all streams with it; this one lets those that are under way finish.
+        # What is under way may finish.
         last = self.h2.highest_inbound_stream_id if code else _LAST_STREAM
         self.flush()
         frame = b"\x00\x00\x08\x07\x00" + struct.pack("!III", 0, last, code)
@@ -258,7 +257,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 def _settings(proxy: Proxy) -> dict[SettingCodes, int]:
-    """What we tell every client, before the first frame: h2 sends later ones only as changes."""
+    """What we tell every client."""
     return {
         SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-
 from meshkube.ingress import http2_head, tracing
 from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import lines, sane_id
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
+from meshkube.ingress.http2_codec import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header, Request
 from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
@@ -267,7 +265,11 @@ class Http2Stream:
                 self._waiting.appendleft(data[room:])
                 data = data[:room]
             self._size -= len(data)
-            h2.send_data(number, data)
+            last = self._ended and not self._waiting and not self._trailers
+            h2.send_data(number, data, end_stream=last)
+            if last:
+                self._over()
+                return
         if self._ended:
             if self._trailers:
                 h2.send_headers(number, self._trailers, end_stream=True)

@@ -12,10 +12,18 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.events import (
+from meshkube.ingress.backends import Backend
+from meshkube.ingress.endpoints import Endpoint
+from meshkube.ingress.http2_codec import (
+    Codec,
+    ErrorCodes,
+    H2Error,
+    ProtocolError,
+    SettingCodes,
+    error_name,
+)
+from meshkube.ingress.http2_events import (
+    ConnectionTerminated,
     DataReceived,
     Event,
     InformationalResponseReceived,
@@ -26,13 +34,6 @@ from h2.events import (
     TrailersReceived,
     WindowUpdated,
 )
-from h2.exceptions import H2Error, ProtocolError
-from h2.settings import SettingCodes
-from h2.settings import Settings as H2Settings
-
-from meshkube.ingress.backends import Backend
-from meshkube.ingress.endpoints import Endpoint
-from meshkube.ingress.http2_frames import GoAwayFilter, error_name
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.upstream import watch_over
 from meshkube.ingress.upstream_stream import PodStream
@@ -63,24 +64,15 @@ class Http2Upstream(asyncio.Protocol):
         self.endpoint = endpoint
         self.settings = settings
         self.scheme = b"https" if endpoint.via.tls is not None else b"http"
-        self.h2 = H2Connection(
-            H2Configuration(
-                client_side=True,
-                header_encoding=False,
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self.h2.local_settings = H2Settings(
+        self.h2 = Codec(
             client=True,
-            initial_values={
+            settings={
                 SettingCodes.ENABLE_PUSH: 0,
                 SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
                 SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_head,
             },
         )
         self._ready: Ready | None = ready
-        self._filter = GoAwayFilter()
         self._given = 0
         """Streams handed out that have no number yet."""
         self.streams: dict[int, PodStream] = {}
@@ -105,14 +97,12 @@ class Http2Upstream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._handle(self.h2.receive_data(self._filter.feed(data)))
+            self._handle(self.h2.receive_data(data))
         except ProtocolError as error:
             if self._ready is not None:
                 self._settle("it does not speak HTTP/2")
             self.end(f"broke the rules of HTTP/2 ({error})")
             return
-        if self._filter.found is not None and not self.leaving:
-            self._go_away()
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -150,6 +140,8 @@ class Http2Upstream(asyncio.Protocol):
                     self._push_all()
             elif isinstance(event, DataReceived):
                 self._data(event)
+            elif isinstance(event, ConnectionTerminated):
+                self._go_away(event)
             else:
                 self._message(event)
 
@@ -159,7 +151,7 @@ class Http2Upstream(asyncio.Protocol):
             return
         if isinstance(event, ResponseReceived):
             self.served = True
-            stream.response(event.headers, ended=event.stream_ended is not None)
+            stream.response(event.headers, ended=event.stream_ended)
         elif isinstance(event, InformationalResponseReceived):
             stream.interim(event.headers)
         elif isinstance(event, TrailersReceived):
@@ -192,14 +184,12 @@ class Http2Upstream(asyncio.Protocol):
             self.endpoint.connections.add(self)
             ready(self, "")
 
-    def _go_away(self) -> None:
+    def _go_away(self, event: ConnectionTerminated) -> None:
         """Nothing new goes here; what the pod has not begun goes elsewhere, whatever it is."""
         self.leaving = True
-        found = self._filter.found
-        assert found is not None
         for number, stream in tuple(self.streams.items()):
-            if number > found.last:
-                stream.untouched(f"went away ({found})")
+            if number > event.last_stream_id:
+                stream.untouched(f"went away ({error_name(event.error_code)})")
         self._leave_when_idle()
 
     def _push_all(self) -> None:
@@ -214,7 +204,7 @@ class Http2Upstream(asyncio.Protocol):
         """How many more requests this connection can take now."""
         if self.leaving or self.transport.is_closing():
             return 0
-        limit = min(STREAMS, self.h2.remote_settings.max_concurrent_streams)
+        limit = min(STREAMS, self.h2.max_concurrent_streams)
         return limit - len(self.streams) - self._given
 
     def stream(self) -> PodStream:
@@ -250,7 +240,7 @@ class Http2Upstream(asyncio.Protocol):
             return
 
     def flush(self) -> None:
-        """Sends what h2 has made."""
+        """Sends what has come together."""
         data = self.h2.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)

@@ -6,12 +6,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-
 from meshkube.ingress import http2_head
 from meshkube.ingress.chunked import ChunkedBody, chunk, last_chunk
 from meshkube.ingress.http1 import CHUNKED, HeadError
+from meshkube.ingress.http2_codec import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header
 from meshkube.ingress.response_head import NO_BODY
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from h2.errors import ErrorCodes
 
-from meshkube.ingress.http2_frames import GoAwayFilter
 from meshkube.ingress.routes import RouteTable, compile
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.upstream_http2 import STREAM_WINDOW
@@ -351,16 +350,3 @@ async def test_an_idle_connection_is_closed() -> None:
             assert (await c.ask(GET)).body == b"hello"
             async with asyncio.timeout(10):
                 await pod.connections[0].writer.wait_closed()
-
-
-@pytest.mark.parametrize("step", [1, 7, 100])
-def test_goaways_are_taken_out_however_the_bytes_are_split(step: int) -> None:
-    settings_frame = b"\0\0\0\4\0\0\0\0\0"
-    goaway = b"\0\0\x0a\7\0\0\0\0\0" + b"\0\0\0\5" + b"\0\0\0\2" + b"ok"
-    ping = b"\0\0\x08\6\0\0\0\0\0" + b"12345678"
-    found = GoAwayFilter()
-    data = settings_frame + goaway + ping
-    passed = b"".join(found.feed(data[at : at + step]) for at in range(0, len(data), step))
-    assert passed == settings_frame + ping
-    assert found.found is not None
-    assert (found.found.last, str(found.found)) == (5, "INTERNAL_ERROR")
