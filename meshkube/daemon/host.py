@@ -138,7 +138,8 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         yield Aside(dns(config, _across(host, component_roles.DNS), clock), host.traffic)
     if "ingress" not in off:
         client = _across(host, component_roles.INGRESS)
-        yield Aside(ingress(config, client, [host.address]), host.traffic)
+        names = () if "dns" in off else _nameservers(config)
+        yield Aside(ingress(config, client, [host.address], names), host.traffic)
 
 
 def dns(config: Config, client: Client, clock: Clock) -> Part:
@@ -157,8 +158,14 @@ def dns(config: Config, client: Client, clock: Clock) -> Part:
     return server
 
 
-def ingress(config: Config, client: Client, addresses: Sequence[str]) -> Part:
-    """The ingress; `addresses` is what it writes into the status of each Ingress."""
+def ingress(
+    config: Config,
+    client: Client,
+    addresses: Sequence[str],
+    nameservers: Sequence[tuple[str, int]] = (),
+) -> Part:
+    """The ingress; `addresses` is what it writes into the status of each Ingress, `nameservers`
+    know the names of external Services."""
     return Ingress(
         client=client,
         http_port=config.ingress_http,
@@ -166,7 +173,12 @@ def ingress(config: Config, client: Client, addresses: Sequence[str]) -> Part:
         settings=ingress_settings(config),
         addresses=addresses,
         workers=config.ingress_workers,
+        nameservers=nameservers,
     )
+
+
+def _nameservers(config: Config) -> list[tuple[str, int]]:
+    return [(address.strip(), 53) for address in config.cluster_dns.split(",")]
 
 
 def ingress_settings(config: Config) -> Settings:

@@ -28,10 +28,10 @@ class BackendTls:
         """Of `create_connection`. Raises `BackendTlsError`."""
         tls = via.tls
         assert tls is not None
-        name = tls.name or f"{backend.service}.{backend.namespace}.svc"
+        name = tls.name or backend.external or f"{backend.service}.{backend.namespace}.svc"
         return {
             "ssl": self._context(via, tls),
-            "server_hostname": name if tls.verify or tls.send_name else "",
+            "server_hostname": name if tls.verify or tls.send_name or backend.external else "",
         }
 
     def _context(self, via: Via, tls: PodTls) -> ssl.SSLContext:

@@ -5,8 +5,10 @@ Source: Kubernetes' API reference, Service v1 and EndpointSlice discovery.k8s.io
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from meshkube.api.types import Object
@@ -45,6 +47,8 @@ class Backend:
     """What the Ingress says about how to speak to the pods; None: the Service does."""
     via: Via = PLAIN
     """How the pods are spoken to."""
+    external: str = ""
+    """The name that the Service stands for, of type ExternalName."""
 
     @property
     def key(self) -> str:
@@ -64,18 +68,26 @@ class _Found:
 
 
 def resolve(
-    backend: Backend, service: Object | None, slices: Iterable[Object]
+    backend: Backend,
+    service: Object | None,
+    slices: Iterable[Object],
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> frozenset[Address]:
     """Brings `backend` up to date: ready endpoints, or, where there is none, those that still
-    serve while they terminate, or the reason why there are none at all. Returns the addresses that
-    do not serve any longer."""
+    serve while they terminate, or the reason why there are none at all. `names` holds the addresses
+    of external names, as far as they are known. Returns the addresses that do not serve any longer.
+    """
     addresses: tuple[Address, ...] = ()
     serving: frozenset[Address] = frozenset()
     port, problem = _service_port(backend, service)
     backend.broken = port is None
     if port is not None and service is not None:
         _set_via(backend, port)
-    if port is not None and service is not None and backend.through_service:
+    backend.external = _external_name(service)
+    if port is not None and backend.external:
+        addresses, problem = _external(backend, port, names)
+        serving = frozenset(addresses)
+    elif port is not None and service is not None and backend.through_service:
         addresses, problem = _service_address(backend, service, port)
         serving = frozenset(addresses)
     elif port is not None and service is not None:
@@ -101,16 +113,53 @@ def _service_port(backend: Backend, service: Object | None) -> tuple[Mapping[str
     if service is None:
         return None, f"service {backend.key} not found"
     spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
-        return None, f"service {backend.key} is of type ExternalName, which has no endpoints"
     wanted = "name" if isinstance(backend.port, str) else "port"
     for port in spec.get("ports") or ():
         if port.get(wanted) == backend.port or backend.port == FIRST:
             if port.get("protocol", "TCP") != "TCP":
                 return None, f"port {backend.port} of service {backend.key} is not TCP"
             return port, ""
+    if spec.get("type") == "ExternalName" and isinstance(backend.port, int) and backend.port:
+        # Such a Service needs no ports: the Ingress says which one is meant.
+        return {"port": backend.port}, ""
     named = f"port named {backend.port}" if wanted == "name" else f"port {backend.port}"
     return None, f"service {backend.key} has no {named}"
+
+
+def _external_name(service: Object | None) -> str:
+    spec = (service or {}).get("spec") or {}
+    if spec.get("type") != "ExternalName":
+        return ""
+    return str(spec.get("externalName") or "").lower().rstrip(".")
+
+
+def _external(
+    backend: Backend, port: Mapping[str, Any], names: Mapping[str, Sequence[str]]
+) -> tuple[tuple[Address, ...], str]:
+    """The addresses of the name. Those of the host itself are left out: whoever may write a Service
+    may not reach what listens there for nobody else."""
+    name = backend.external
+    found = names.get(name)
+    if found is None:
+        return (), f"the name {name} of service {backend.key} is not resolved yet"
+    number = int(port.get("targetPort") or 0) if isinstance(port.get("targetPort"), int) else 0
+    number = number or int(port.get("port") or 0)
+    allowed = tuple((each, number) for each in sorted(found) if _is_elsewhere(each))
+    if not allowed:
+        what = "has no address" if not found else "leads to this host"
+        return (), f"the name {name} of service {backend.key} {what}"
+    return allowed, ""
+
+
+def _is_elsewhere(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return not (
+        mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified or mapped.is_multicast
+    )
 
 
 def _service_address(

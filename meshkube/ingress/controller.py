@@ -26,6 +26,7 @@ from meshkube.ingress import ticket_keys
 from meshkube.ingress.certificates import ENDS, Certificates, expiry_problem
 from meshkube.ingress.collector import ProxyCollector
 from meshkube.ingress.counts import add
+from meshkube.ingress.external_names import ExternalNames, Nameserver
 from meshkube.ingress.findings import Finding, findings, guard_findings, has_status, load_balancer
 from meshkube.ingress.guards import Guards
 from meshkube.ingress.listener import listen, port_of, sockets_for
@@ -74,11 +75,12 @@ class Ingress:
         recorder: EventRecorder | None = None,
         workers: int = 0,
         reports: bool = True,
+        nameservers: Sequence[Nameserver] = (),
     ) -> None:
         """`addresses` are written into every Ingress' status; `host` is the address to listen on,
         None for all. Port 0 takes any free one. Informers and a recorder that are given are run
         by their owner, others by this part. With `workers` so many processes serve the ports in its
-        place. `reports`: whether the API is told of faults."""
+        place. `reports`: whether the API is told of faults. `nameservers` know external names."""
         self.name = "ingress"
         self._client = client
         self._host = host
@@ -104,6 +106,7 @@ class Ingress:
         self._suspects: dict[str, float] = {}
         self._count = workers
         self._reports = reports
+        self._nameservers = nameservers
         self._workers: Workers | None = None
         self._follow()
 
@@ -121,6 +124,7 @@ class Ingress:
             guards = Guards(self._secrets.get, self.table.service)
             stack.push_async_callback(guards.close)
             self.proxy.guards_of = guards.of
+            group.create_task(ExternalNames(self.table, self._nameservers).run())
             stack.enter_context(_registered(ProxyCollector(self.proxy)))
             if self._count:
                 group.create_task(self._reconcile())
@@ -144,7 +148,7 @@ class Ingress:
                 for each in sockets[-1]:
                     stack.callback(each.close)
             self.ports = ports
-            plan = Plan(self._host, ports, self.proxy.settings, sockets)
+            plan = Plan(self._host, ports, self.proxy.settings, sockets, self._nameservers)
             self._workers = Workers(plan, self._everything, self._counted)
             facts = {"http": ports[0], "https": ports[1], "workers": self._count}
             log.info("ingress starts its workers", extra=facts)

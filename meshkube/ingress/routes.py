@@ -12,7 +12,7 @@ Prefix. Where two Ingresses claim the same host and path, the older one has it.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -192,6 +192,9 @@ class RouteTable:
         self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
         """For whoever looks up the same again and again. Emptied when a rule changes; a change of
         endpoints leaves routes as they are."""
+        self._names: dict[str, Sequence[str]] = {}
+        self.names_changed: Callable[[], None] = _nothing
+        """Told that there may be a new external name."""
         self.left: Callable[[Backend, frozenset[Address]], None] | None = None
         """Told at once which addresses of a backend do not serve any longer."""
 
@@ -241,6 +244,15 @@ class RouteTable:
         self._always_policy = True
         for key, ingress in self._ingresses.items():
             self._place(key, ingress)
+
+    def set_name(self, name: str, addresses: Sequence[str]) -> None:
+        """An external name has these addresses now."""
+        if self._names.get(name) == addresses:
+            return
+        self._names[name] = addresses
+        for backend in self._all_backends():
+            if backend.external == name:
+                self._resolve_one(backend)
 
     # Lookups
 
@@ -359,6 +371,13 @@ class RouteTable:
     def idle_canaries(self, key: str) -> list[Route]:
         """The routes of a canary Ingress that stand beside no rule, and so take nothing."""
         return [r for r in self.routes_of(key) if r.own.canary is not None and not self._claims(r)]
+
+    def external_names(self) -> set[str]:
+        """The names of Services of type ExternalName that rules lead to."""
+        return {backend.external for backend in self._all_backends()} - {""}
+
+    def _all_backends(self) -> Iterable[Backend]:
+        return (backend for ports in self._backends.values() for backend, _ in ports.values())
 
     def services_of(self, key: str) -> set[str]:
         """The Services that the rules of one Ingress lead to."""
@@ -497,7 +516,10 @@ class RouteTable:
 
     def _resolve_one(self, backend: Backend) -> None:
         slices = self._slices.get(backend.key, {}).values()
-        gone = resolve(backend, self._services.get(backend.key), slices)
+        before = backend.external
+        gone = resolve(backend, self._services.get(backend.key), slices, self._names)
+        if backend.external and backend.external != before:
+            self.names_changed()
         if gone and self.left is not None:
             self.left(backend, gone)
 
@@ -559,6 +581,10 @@ def _service_of(piece: Object | None) -> str:
         return ""
     service = meta.labels(piece).get(SERVICE_LABEL)
     return f"{meta.namespace(piece)}/{service}" if service else ""
+
+
+def _nothing() -> None:
+    return
 
 
 def _same_namespace(one: str, other: str) -> bool:

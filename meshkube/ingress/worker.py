@@ -85,6 +85,7 @@ async def serve(descriptor: int) -> None:
         informers=cast(Informers, told.informers),
         recorder=cast(EventRecorder, _Silent()),
         reports=False,
+        nameservers=[(host, port) for host, port in first["nameservers"]],
     )
     running = asyncio.create_task(part.run(lambda: told.say({"listening": True})))
     telling = asyncio.create_task(_tell(told, part))

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.ingress.external_names import Nameserver
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.worker_wire import LONGEST, Reader, encoded, settings_out
 
@@ -37,6 +38,7 @@ class Plan:
     settings: Settings
     sockets: Sequence[Sequence[socket.socket]]
     """For each worker those that it listens on."""
+    nameservers: Sequence[Nameserver] = ()
 
 
 def message_of(kind: Kind, key: str, new: Object | None) -> bytes:
@@ -117,6 +119,7 @@ class Workers:
                     "settings": settings_out(self._plan.settings),
                     "host": self._plan.host,
                     "ports": self._plan.ports,
+                    "nameservers": self._plan.nameservers,
                     "sockets": ",".join(map(str, sockets)),
                     "log": _log_settings(),
                 }

@@ -242,7 +242,12 @@ def test_ports_by_number_and_name_lead_to_the_slice_port_of_that_name() -> None:
             [slice_("user", [endpoint("1.1.1.1", ready=False), endpoint("1.1.1.2", ready=False)])],
             "no ready endpoints (2 pods not ready)",
         ),
-        (80, [service("user", type="ExternalName")], [], "ExternalName"),
+        (
+            80,
+            [service("user", type="ExternalName", externalName="x.io")],
+            [],
+            "is not resolved yet",
+        ),
         (80, [service("user", [{"port": 80, "protocol": "UDP"}])], [], "is not TCP"),
     ],
 )
