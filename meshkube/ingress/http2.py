@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING, cast
 from meshkube.ingress import http2_head
 from meshkube.ingress.forwarded import Peer
 from meshkube.ingress.http1 import HeadError
-from meshkube.ingress.http2_codec import (
-    Codec,
-    ErrorCodes,
-    H2Error,
-    ProtocolError,
-    SettingCodes,
-)
+from meshkube.ingress.http2_codec import Codec
+from meshkube.ingress.http2_errors import ErrorCodes, H2Error, ProtocolError, SettingCodes
 from meshkube.ingress.http2_events import (
     ConnectionTerminated,
     DataReceived,
@@ -70,6 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self._resets = RESETS
         self._resets_at = 0.0
         self._leaving = False
+        self._flushing = False
         self.write_paused = False
 
     # The event loop's calls
@@ -187,8 +183,18 @@ class Http2Connection(asyncio.Protocol):
 
     # What streams need
 
+    def flush_soon(self) -> None:
+        """The same, together with what other requests have to say in this turn of the loop: one
+        record of TLS and one call into the kernel for all."""
+        if len(self.streams) < 2:
+            self.flush()
+        elif not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
     def flush(self) -> None:
         """Sends what has come together."""
+        self._flushing = False
         data = self.h2.data_to_send()
         if data and not self.transport.is_closing():
             self.transport.write(data)

@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from enum import IntEnum
 
 from meshkube.ingress import hpack
 from meshkube.ingress.hpack import Header
+from meshkube.ingress.http2_errors import (
+    ErrorCodes,
+    H2Error,
+    ProtocolError,
+    SettingCodes,
+    StreamError,
+)
 from meshkube.ingress.http2_events import (
     ConnectionTerminated,
     DataReceived,
@@ -26,6 +32,7 @@ from meshkube.ingress.http2_events import (
     TrailersReceived,
     WindowUpdated,
 )
+from meshkube.ingress.http2_rules import checked_request, checked_response
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WINDOW = 65_535
@@ -44,64 +51,6 @@ END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 1, 1, 4, 8, 32
 _HEADER = struct.Struct("!HBBBI")
 _SETTING = struct.Struct("!HI")
 _LONG = struct.Struct("!I")
-_PSEUDO_REQUEST = frozenset((b":method", b":scheme", b":authority", b":path"))
-
-
-class ErrorCodes(IntEnum):
-    """RFC 9113, section 7."""
-
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    INTERNAL_ERROR = 2
-    FLOW_CONTROL_ERROR = 3
-    SETTINGS_TIMEOUT = 4
-    STREAM_CLOSED = 5
-    FRAME_SIZE_ERROR = 6
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    COMPRESSION_ERROR = 9
-    CONNECT_ERROR = 10
-    ENHANCE_YOUR_CALM = 11
-    INADEQUATE_SECURITY = 12
-    HTTP_1_1_REQUIRED = 13
-
-
-def error_name(code: int) -> str:
-    """`ENHANCE_YOUR_CALM`; a number where it has no name."""
-    try:
-        return ErrorCodes(code).name
-    except ValueError:
-        return str(code)
-
-
-class SettingCodes(IntEnum):
-    """RFC 9113, section 6.5.2."""
-
-    HEADER_TABLE_SIZE = 1
-    ENABLE_PUSH = 2
-    MAX_CONCURRENT_STREAMS = 3
-    INITIAL_WINDOW_SIZE = 4
-    MAX_FRAME_SIZE = 5
-    MAX_HEADER_LIST_SIZE = 6
-
-
-class H2Error(Exception):
-    """What was to be sent has no place any more: the stream or the connection has ended."""
-
-
-class ProtocolError(H2Error):
-    """The other side broke the rules of the whole connection; the GOAWAY is to be sent."""
-
-    def __init__(self, code: ErrorCodes, text: str) -> None:
-        super().__init__(f"{code.name}: {text}")
-        self.code = code
-
-
-class _StreamError(Exception):
-    """The other side broke the rules of one stream."""
-
-    def __init__(self, code: ErrorCodes) -> None:
-        self.code = code
 
 
 class _Stream:
@@ -336,7 +285,7 @@ class Codec:
                 self._headers(flags, number, payload, events)
             elif kind < len(_CONTROL):
                 _CONTROL[kind](self, flags, number, payload, events)
-        except _StreamError as error:
+        except StreamError as error:
             self._forget(number, error.code)
             events.append(StreamReset(number, error.code))
 
@@ -352,15 +301,15 @@ class Codec:
             return
         stream.in_window -= size
         if stream.in_window < 0:
-            raise _StreamError(ErrorCodes.FLOW_CONTROL_ERROR)
+            raise StreamError(ErrorCodes.FLOW_CONTROL_ERROR)
         data = _unpadded(payload) if flags & PADDED else payload
         if stream.expected >= 0:
             stream.expected -= len(data)
             if stream.expected < 0:
-                raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
         if flags & END_STREAM:
             if stream.expected > 0:
-                raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
             events.append(DataReceived(number, data, size))
             self._end_in(number, stream, events)
         else:
@@ -371,7 +320,7 @@ class Codec:
         if self._is_idle(number) or (stream is not None and stream.in_open):
             raise ProtocolError(ErrorCodes.PROTOCOL_ERROR, "a frame of no stream")
         if stream is not None:
-            raise _StreamError(ErrorCodes.STREAM_CLOSED)
+            raise StreamError(ErrorCodes.STREAM_CLOSED)
         if number not in self._reset:
             self._forget(number, ErrorCodes.STREAM_CLOSED)
 
@@ -435,7 +384,7 @@ class Codec:
             if number not in self._reset:
                 raise ProtocolError(ErrorCodes.STREAM_CLOSED, "headers of an ended stream")
         elif not stream.in_open:
-            raise _StreamError(ErrorCodes.STREAM_CLOSED)
+            raise StreamError(ErrorCodes.STREAM_CLOSED)
         elif stream.head_seen:
             self._trailers(number, stream, headers, ended, events)
         else:
@@ -446,12 +395,12 @@ class Codec:
     ) -> None:
         self.highest_inbound_stream_id = number
         if len(self._streams) >= self._most_streams:
-            raise _StreamError(ErrorCodes.REFUSED_STREAM)
+            raise StreamError(ErrorCodes.REFUSED_STREAM)
         stream = _Stream(self._window, self._their_window)
         stream.head_seen = True
-        stream.expected = _checked_request(headers)
+        stream.expected = checked_request(headers)
         if ended and stream.expected > 0:
-            raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
         self._streams[number] = stream
         events.append(RequestReceived(number, headers, ended))
         if ended:
@@ -460,17 +409,17 @@ class Codec:
     def _response(
         self, number: int, stream: _Stream, headers: list[Header], ended: bool, events: list[Event]
     ) -> None:
-        status, length = _checked_response(headers)
+        status, length = checked_response(headers)
         if status < 200:
             if ended:
-                raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
             events.append(InformationalResponseReceived(number, headers))
             return
         stream.head_seen = True
         if not stream.bodiless and status not in (204, 304):
             stream.expected = length
         if ended and stream.expected > 0:
-            raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
         events.append(ResponseReceived(number, headers, ended))
         if ended:
             self._end_in(number, stream, events)
@@ -479,7 +428,7 @@ class Codec:
         self, number: int, stream: _Stream, headers: list[Header], ended: bool, events: list[Event]
     ) -> None:
         if not ended or stream.expected > 0 or any(name[:1] == b":" for name, _ in headers):
-            raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
         events.append(TrailersReceived(number, headers))
         self._end_in(number, stream, events)
 
@@ -572,9 +521,9 @@ class Codec:
                 return
             stream.out_window += size
             if not size:
-                raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
             if stream.out_window > LARGEST_WINDOW:
-                raise _StreamError(ErrorCodes.FLOW_CONTROL_ERROR)
+                raise StreamError(ErrorCodes.FLOW_CONTROL_ERROR)
         events.append(WindowUpdated(number))
 
 
@@ -596,45 +545,3 @@ def _unpadded(payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ProtocolError(ErrorCodes.PROTOCOL_ERROR, "more padding than frame")
     return payload[1 : len(payload) - payload[0]]
-
-
-def _checked_request(headers: list[Header]) -> int:
-    """The length that a request says its body has, -1 for none (section 8.3). Raises
-    `_StreamError`."""
-    pseudo: set[bytes] = set()
-    length = -1
-    plain = False
-    for name, value in headers:
-        if name[:1] == b":":
-            if plain or name in pseudo or name not in _PSEUDO_REQUEST:
-                raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-            pseudo.add(name)
-            continue
-        plain = True
-        if name == b"content-length":
-            length = _length(value, length)
-        elif name == b"te" and value != b"trailers":
-            raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-    needed = 1 if (b":method", b"CONNECT") in headers else 3
-    if len(pseudo - {b":authority"}) != needed or b":method" not in pseudo:
-        raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-    return length
-
-
-def _checked_response(headers: list[Header]) -> tuple[int, int]:
-    """(status, the length that the body is said to have). Raises `_StreamError`."""
-    if not headers or headers[0][0] != b":status" or not headers[0][1].isdigit():
-        raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-    length = -1
-    for name, value in headers[1:]:
-        if name[:1] == b":":
-            raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-        if name == b"content-length":
-            length = _length(value, length)
-    return int(headers[0][1]), length
-
-
-def _length(value: bytes, before: int) -> int:
-    if not value.isdigit() or len(value) > 18 or before not in (-1, int(value)):
-        raise _StreamError(ErrorCodes.PROTOCOL_ERROR)
-    return int(value)

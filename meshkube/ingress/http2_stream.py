@@ -11,7 +11,7 @@ from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import lines, sane_id
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
-from meshkube.ingress.http2_codec import ErrorCodes, H2Error
+from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header, Request
 from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
@@ -166,7 +166,7 @@ class Http2Stream:
             # gRPC tells "no answer but its status" by the end being in the head.
             self._exchange = None
             self._over()
-            self._connection.flush()
+            self._connection.flush_soon()
         else:
             self._send(data[start:], end)
 
@@ -181,7 +181,7 @@ class Http2Stream:
 
     def interim(self, head: ResponseHead) -> None:
         self._headers(http2_head.response(head.status, head.kept), False, interim=True)
-        self._connection.flush()
+        self._connection.flush_soon()
 
     def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
         """Cannot happen: an upgrade is a thing of HTTP/1, and none was asked for."""
@@ -239,7 +239,7 @@ class Http2Stream:
             self._waiting.append(data)
             self._size += len(data)
         self.push()
-        self._connection.flush()
+        self._connection.flush_soon()
 
     def push(self) -> None:
         """Hands over as much of the response as the windows let through."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from meshkube.ingress.backends import Backend
 from meshkube.ingress.endpoints import Endpoint
-from meshkube.ingress.http2_codec import (
-    Codec,
+from meshkube.ingress.http2_codec import Codec
+from meshkube.ingress.http2_errors import (
     ErrorCodes,
     H2Error,
     ProtocolError,

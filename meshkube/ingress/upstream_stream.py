@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from meshkube.ingress import http2_head
 from meshkube.ingress.chunked import ChunkedBody, chunk, last_chunk
 from meshkube.ingress.http1 import CHUNKED, HeadError
-from meshkube.ingress.http2_codec import ErrorCodes, H2Error
+from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header
 from meshkube.ingress.response_head import NO_BODY
 

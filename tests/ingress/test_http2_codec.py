@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkube.ingress import hpack, http2_events
-from meshkube.ingress.http2_codec import (
-    PREFACE,
-    Codec,
-    ErrorCodes,
-    H2Error,
-    ProtocolError,
-    SettingCodes,
-)
+from meshkube.ingress.http2_codec import PREFACE, Codec
+from meshkube.ingress.http2_errors import ErrorCodes, H2Error, ProtocolError, SettingCodes
 
 GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.io"), (b":path", b"/")]
 POST = [(b":method", b"POST"), *GET[1:]]

@@ -1,0 +1,50 @@
+"""What a head must be to be one (RFC 9113, sections 8.1 and 8.3). Pure."""
+
+from __future__ import annotations
+
+from meshkube.ingress.hpack import Header
+from meshkube.ingress.http2_errors import ErrorCodes, StreamError
+
+_PSEUDO_REQUEST = frozenset((b":method", b":scheme", b":authority", b":path"))
+
+
+def checked_request(headers: list[Header]) -> int:
+    """The length that a request says its body has, -1 for none (section 8.3). Raises
+    `StreamError`."""
+    pseudo: set[bytes] = set()
+    length = -1
+    plain = False
+    for name, value in headers:
+        if name[:1] == b":":
+            if plain or name in pseudo or name not in _PSEUDO_REQUEST:
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+            pseudo.add(name)
+            continue
+        plain = True
+        if name == b"content-length":
+            length = _length(value, length)
+        elif name == b"te" and value != b"trailers":
+            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+    needed = 1 if (b":method", b"CONNECT") in headers else 3
+    if len(pseudo - {b":authority"}) != needed or b":method" not in pseudo:
+        raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+    return length
+
+
+def checked_response(headers: list[Header]) -> tuple[int, int]:
+    """(status, the length that the body is said to have). Raises `StreamError`."""
+    if not headers or headers[0][0] != b":status" or not headers[0][1].isdigit():
+        raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+    length = -1
+    for name, value in headers[1:]:
+        if name[:1] == b":":
+            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+        if name == b"content-length":
+            length = _length(value, length)
+    return int(headers[0][1]), length
+
+
+def _length(value: bytes, before: int) -> int:
+    if not value.isdigit() or len(value) > 18 or before not in (-1, int(value)):
+        raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+    return int(value)
