@@ -132,6 +132,7 @@ class Cluster:
         address = f"10.42.0.{abs(hash(meta.uid(pod))) % 250 + 1}"
         status: Object = {
             "phase": "Running",
+            "startTime": now,
             "podIP": address,
             "podIPs": [{"ip": address}],
             "conditions": [

@@ -177,6 +177,7 @@ _CONTROLLERS: dict[str, list[Rule]] = {
     "horizontal-pod-autoscaler": [
         rule("get list watch", "autoscaling", "horizontalpodautoscalers"),
         rule("update patch", "autoscaling", "horizontalpodautoscalers/status"),
+        rule("list", CORE, "pods"),
         rule("get update patch", _ANY, "*/scale"),
         rule("list get", "metrics.k8s.io,custom.metrics.k8s.io,external.metrics.k8s.io", "*"),
     ],
