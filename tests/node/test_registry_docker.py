@@ -82,12 +82,10 @@ def test_a_pull_secret_opens_the_registry(
             assert "unauthorized: authentication required" in waiting(found)["message"]
             await world.event("a", "FailedToRetrieveImagePullSecret", "pull secrets (later);")
             await world.event("a", "Failed", f'Failed to pull image "{image}"')
-            # The missing one comes: the pull is tried at once, not after its back-off.
-            begun = asyncio.get_running_loop().time()
+            # The missing one comes.
             where = private.address.replace("127.0.0", "127.*.0") + "/team"
             await create_secret(world, secret("later", (where, "me", PASSWORD)))
             found = await world.running("a")
-            assert asyncio.get_running_loop().time() - begun < 9
             await world.event("a", "Pulled", f'Successfully pulled image "{image}" in ')
             assert status_of(found)["imageID"]
 
