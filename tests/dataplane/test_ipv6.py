@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,22 @@ def world() -> Iterator[World]:
             run(*inside, "-6", "route", "add", "default", "via", "fd00:42::1")
             pod.serve(8080)
             pod.processes.append(serve(pod.namespace, address, 8080, address))
-        yield World(host, other, made)
+        made_world = World(host, other, made)
+        settle(made_world)
+        yield made_world
+
+
+def settle(world: World) -> None:
+    """Waits until the links have made sure that nobody else has their addresses."""
+    end = time.monotonic() + 20
+    for number in (2, 3, 4):
+        while True:
+            try:
+                ask(world.host.name, f"fd00:42::{number}", 8080)
+                break
+            except OSError:
+                assert time.monotonic() < end, "the links are not ready"
+                time.sleep(0.1)
 
 
 def dual(**spec: Any) -> Object:
