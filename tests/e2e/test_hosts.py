@@ -132,6 +132,27 @@ def test_every_nodes_dns_knows_the_service(hosts: Hosts):
         assert node.dig(NAME) == service["spec"]["clusterIP"], node
 
 
+@pytest.mark.kubectl
+@pytest.mark.usefixtures("kubectl")
+def test_a_rolling_update_and_a_drain_fail_no_request(hosts: Hosts):
+    drained = hosts.nodes[-1].name
+    urls = [through_ingress(node) for node in hosts.nodes]
+    with Traffic(hosts.client, urls, rate=20) as traffic:
+        wait_for(lambda: len(traffic.pods()) == len(hosts.nodes), 30, "answers of every pod")
+        before = traffic.pods()
+        restart_everywhere(hosts)
+        wait_for(lambda: not before & {pod["metadata"]["name"] for pod in pods(hosts)}, 60, "roll")
+        hosts.api.kubectl(
+            "drain", drained, "--pod-selector=app.kubernetes.io/name=user", "--timeout=60s"
+        )
+        wait_for(lambda: len(pods(hosts)) == len(hosts.nodes), 60, "its pods made anew elsewhere")
+        assert drained not in places(hosts)
+        time.sleep(1)
+    assert traffic.failed() == []
+    hosts.api.kubectl("uncordon", drained)
+    restart_everywhere(hosts)
+
+
 @pytest.mark.parametrize("victim", ["leader", "agent"])
 def test_a_host_dies_and_nobody_who_asks_the_others_notices(hosts: Hosts, victim: str):
     leads = hosts.wait_for_leader()
