@@ -59,9 +59,15 @@ def _address(node: Object) -> str:
 
 
 def _condition(node: Object) -> str:
-    for condition in (node.get("status") or {}).get("conditions") or ():
-        if condition["type"] == "Ready":
-            if condition["status"] == "True":
-                return "Ready"
-            return f"NotReady: {condition.get('message', '')}"
-    return "NotReady"
+    """Whether pods can run there, and what it is short of."""
+    found = {one["type"]: one for one in (node.get("status") or {}).get("conditions") or ()}
+    ready = found.get("Ready") or {}
+    short = [name for name, one in found.items() if _is_short(name, one)]
+    if ready.get("status") == "True":
+        return ", ".join(["Ready", *short])
+    message = f": {ready['message']}" if ready.get("message") else ""
+    return ", ".join([f"NotReady{message}", *short])
+
+
+def _is_short(name: str, condition: Object) -> bool:
+    return name.endswith("Pressure") and condition["status"] == "True"

@@ -62,7 +62,9 @@ def described(cluster: Cluster, *what: str) -> str:
 
 def ready(cluster: Cluster, *names: str, namespace: str = "default") -> None:
     pods = [f"pod/{name}" for name in names]
-    cluster.kubectl("wait", "--for=condition=Ready", *pods, "-n", namespace, "--timeout=40s")
+    cluster.kubectl(
+        "wait", "--for=condition=Ready", *pods, "-n", namespace, "--timeout=90s", timeout=100
+    )
 
 
 def status(cluster: Cluster, name: str) -> str:
@@ -89,7 +91,7 @@ def test_an_account_holds_the_key_to_a_private_registry(cluster: Cluster) -> Non
         assert f'Successfully pulled image "{image}" in ' in text
         assert f"Image ID: docker-pullable://{private.address}/shop/app@{digest}" in text
         wait_for(
-            lambda: status(cluster, "theirs") == "ImagePullBackOff", 30, "who has no key waits"
+            lambda: status(cluster, "theirs") == "ImagePullBackOff", 60, "who has no key waits"
         )
         text = described(cluster, "pod", "theirs")
         assert "Reason: ImagePullBackOff" in text
@@ -103,7 +105,7 @@ def test_storage_is_counted_when_pods_are_placed(cluster: Cluster) -> None:
     apply(cluster, pod("some", resources=asks),
           pod("much", resources={"requests": {"ephemeral-storage": "900Ti"}}))  # fmt: skip
     ready(cluster, "some")
-    wait_for(lambda: "Insufficient ephemeral-storage" in described(cluster, "pod", "much"), 20, "")
+    wait_for(lambda: "Insufficient ephemeral-storage" in described(cluster, "pod", "much"), 60, "")
     text = described(cluster, "node")
     assert re.search(r"\n ephemeral-storage 1Gi \(\d+%\) 2Gi \(\d+%\)\n", text)
     cluster.kubectl("delete", "pod", "some", "much")
@@ -126,23 +128,23 @@ def test_a_node_short_of_memory_and_its_recovery(cluster: Cluster) -> None:
     asked = {"limits": {"memory": "64Mi", "cpu": "100m"}}
     vital = {"priorityClassName": "system-node-critical"}
     apply(cluster, pod("asked", resources=asked), pod("vital", namespace="kube-system", **vital))
-    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=40s")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=90s", timeout=100)
     ready(cluster, "asked")
     ready(cluster, "vital", namespace="kube-system")
 
     restart(cluster, SHORT)
-    wait_for(lambda: "Evicted" in status(cluster, "web"), 40, "the pod that asked for nothing goes")
+    wait_for(lambda: "Evicted" in status(cluster, "web"), 90, "the pod that asked for nothing goes")
     assert status(cluster, "asked") == "Running"
     [gone] = [p for p in cluster.get("pods")["items"] if p["status"].get("reason") == "Evicted"]
     text = described(cluster, "pod", gone["metadata"]["name"])
     assert "Status: Failed\nReason: Evicted\nMessage: The node was low on resource: memory." in text
     assert "DisruptionTarget True" in text
-    wait_for(lambda: "Pending" in status(cluster, "web"), 20, "its successor waits")
+    wait_for(lambda: "Pending" in status(cluster, "web"), 60, "its successor waits")
     untolerated = "untolerated taint {node.kubernetes.io/memory-pressure: }"
     successor = f"{gone['metadata']['labels']['pod-template-hash']}"
     wait_for(
         lambda: untolerated in described(cluster, "pod", "-l", f"pod-template-hash={successor}"),
-        20, "it says why",
+        60, "it says why",
     )  # fmt: skip
     text = described(cluster, "node")
     assert "Taints: node.kubernetes.io/memory-pressure:NoSchedule" in text
@@ -150,7 +152,8 @@ def test_a_node_short_of_memory_and_its_recovery(cluster: Cluster) -> None:
     assert f"kubelet Node {cluster.host.name} status is now: NodeHasInsufficientMemory" in text
     assert "kubelet Attempting to reclaim memory" in text
     assert "kube-system vital" in text
+    assert "Ready, MemoryPressure" in cluster.meshkube("status").stdout
 
     restart(cluster, "--eviction-hard=none")
-    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=40s")
+    cluster.kubectl("rollout", "status", "deployment/web", "--timeout=90s", timeout=100)
     assert "Taints: <none>" in described(cluster, "node")

@@ -41,7 +41,7 @@ def asks(**requests: str) -> Object:
     return container("c", resources={"requests": requests})
 
 
-async def evicted(world: World, name: str, timeout: float = 30) -> Object:
+async def evicted(world: World, name: str, timeout: float = 50) -> Object:
     def holds(found: Object) -> bool:
         return found["status"].get("reason") == "Evicted" and found["status"]["phase"] == "Failed"
 
