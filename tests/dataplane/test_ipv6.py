@@ -29,8 +29,8 @@ BOTH = {
 }
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+@pytest.fixture(scope="module")
+def place() -> Iterator[World]:
     with lab(2) as (host, other), pods(host, "10.42.0", 3) as made:
         for machine, address in ((host, HOST), (other, OTHER)):
             machine.run("ip", "address", "add", f"{address}/64", "dev", "eth0", "nodad")
@@ -45,6 +45,12 @@ def world() -> Iterator[World]:
         made_world = World(host, other, made)
         settle(made_world)
         yield made_world
+
+
+@pytest.fixture
+def world(place: World) -> World:
+    """The same hosts and pods, with an API of its own."""
+    return World(place.host, place.other, place.pods)
 
 
 def settle(world: World) -> None:
@@ -91,7 +97,7 @@ async def test_node_ports_and_external_addresses_answer_other_hosts(world: World
     balanced["status"] = {"loadBalancer": {"ingress": [{"ip": "fd00:250::78"}]}}
     world.api.put(kinds.SERVICE, balanced)
     world.api.put(kinds.ENDPOINT_SLICE, slice_6(2, 3))
-    world.other.run("ip", "-6", "route", "add", "fd00:250::70/124", "via", HOST)
+    world.other.run("ip", "-6", "route", "replace", "fd00:250::70/124", "via", HOST)
     async with world.proxy(**BOTH):
         for address, port in ((HOST, 30080), ("fd00:250::77", 80), ("fd00:250::78", 80)):
             found = [ask(world.other.name, address, port) for _ in range(20)]
@@ -158,7 +164,7 @@ async def test_source_ranges_are_those_of_their_family(world: World) -> None:
     balanced["status"] = {"loadBalancer": {"ingress": [{"ip": "fd00:250::78"}]}}
     world.api.put(kinds.SERVICE, balanced)
     world.api.put(kinds.ENDPOINT_SLICE, slice_6(2))
-    world.other.run("ip", "-6", "route", "add", "fd00:250::70/124", "via", HOST)
+    world.other.run("ip", "-6", "route", "replace", "fd00:250::70/124", "via", HOST)
     async with world.proxy(**BOTH):
         with pytest.raises(TimeoutError):
             await asyncio.to_thread(ask, world.other.name, "fd00:250::78", 80, False, 0.5)
