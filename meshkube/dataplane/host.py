@@ -50,6 +50,11 @@ def bridged() -> bool:
         return False
 
 
+def tracks_sctp() -> bool:
+    """Whether the kernel translates SCTP: its settings are there with the code."""
+    return Path("/proc/sys/net/netfilter/nf_conntrack_sctp_timeout_closed").exists()
+
+
 def let_through(settings: Settings) -> list[str]:
     """Lets packets from and to pods, of this host and of others, past Docker's FORWARD policy.
     Without Docker there is no such policy, and nothing is done. Returns the rules it had to add."""

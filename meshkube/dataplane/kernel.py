@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from meshkube.dataplane.rules import Change, Ruleset
@@ -15,6 +15,12 @@ class KernelError(RuntimeError):
 
 class Kernel(Protocol):
     """Holds the rules. Every call ends in one transaction: all of it or nothing."""
+
+    @property
+    def cannot(self) -> Mapping[str, str]:
+        """Protocols of Services (`SCTP`) that it does not carry, each with the reason. Known once
+        it is open."""
+        ...
 
     async def open(self, settings: Settings, node_ip: str) -> None:
         """Makes the host fit, or raises `KernelError` with what is missing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -61,6 +61,10 @@ class NftKernel:
         self._shaped: int | None = None
         """The generation at which chains and rules, but not yet elements, were found right."""
         self._read_after = 0.0
+
+    @property
+    def cannot(self) -> Mapping[str, str]:
+        return {} if host.tracks_sctp() else {"SCTP": "this kernel does not track its connections"}
 
     async def open(self, settings: Settings, node_ip: str) -> None:
         self._settings, self._node_ip = settings, node_ip

@@ -211,9 +211,21 @@ class ServiceProxy:
                 pieces = slices.by_index(_INDEX, key)
                 fronts = self._frontends(key, service, pieces)
                 self._health.put(key, fronts.health)
+                self._say_what_cannot_be(service)
                 self._table.put(key, fronts)
             if self._dirty:
                 await asyncio.sleep(0)
+
+    def _say_what_cannot_be(self, service: Object | None) -> None:
+        if service is None:
+            return
+        ports = (service.get("spec") or {}).get("ports") or ()
+        for protocol, reason in self._kernel.cannot.items() if ports else ():
+            if any(isinstance(port, dict) and port.get("protocol") == protocol for port in ports):
+                node = self._settings.node_name
+                said = f"Node {node} does not carry {protocol}: {reason}"
+                subject = {"apiVersion": "v1", "kind": "Service", **service}
+                self._events.event(subject, "Warning", "ProtocolNotServed", said)
 
     def _of_nodes(self) -> Frontends:
         found, _ = peers(self._informers.of(kinds.NODE).list())

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import ipaddress
 import logging
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
 from meshkube.dataplane import fronts
@@ -42,6 +42,10 @@ class UserKernel:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._inside: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+
+    @property
+    def cannot(self) -> Mapping[str, str]:
+        return {"SCTP": "it needs the kernel's rules (--dataplane nftables)"}
 
     async def open(self, settings: Settings, node_ip: str) -> None:
         cidrs = [*settings.pod_cidrs, *settings.service_cidrs, "127.0.0.0/8", "::1/128"]
@@ -110,7 +114,6 @@ class UserKernel:
         elif front.protocol == _UDP:
             relay = UdpRelay(choice, self._is_outside)
         else:
-            self._cannot(front, "SCTP needs the kernel's rules: --dataplane nftables")
             return
         try:
             port = await self._listen(relay, front)

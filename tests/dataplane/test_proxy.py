@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,11 @@ class ModelKernel:
         self.released: list[Left] = []
         self.open_error = ""
         self.closed = False
+        self.lacks: dict[str, str] = {}
+
+    @property
+    def cannot(self) -> Mapping[str, str]:
+        return self.lacks
 
     async def open(self, settings: Settings, node_ip: str) -> None:
         if self.open_error:
@@ -193,6 +198,20 @@ async def test_udp_flows_are_forgotten_when_their_backend_leaves(
         await until(lambda: kernel.forgotten)
         assert {stale.backend for stale in kernel.forgotten} == {"10.42.0.2"}
         assert {stale.front.protocol for stale in kernel.forgotten} == {17}
+
+
+async def test_a_protocol_that_the_node_does_not_carry_is_said_on_the_service(
+    api: MemoryClient, kernel: ModelKernel
+) -> None:
+    kernel.lacks = {"SCTP": "this kernel does not track its connections"}
+    wanted = service()
+    wanted["spec"]["ports"].append({"name": "sctp", "protocol": "SCTP", "port": 90})
+    api.put(kinds.SERVICE, wanted, service("plain", "10.43.0.81", 30081))
+    async with running(api.as_client(), kernel):
+        await until(lambda: api.held(kinds.EVENT))
+        (event,) = api.held(kinds.EVENT)
+        assert (event["reason"], event["involvedObject"]["name"]) == ("ProtocolNotServed", "web")
+        assert "does not carry SCTP" in event["message"]
 
 
 async def test_a_host_that_cannot_have_rules_is_a_failure_that_says_why(
