@@ -248,6 +248,10 @@ _CONTROLLERS: dict[str, list[Rule]] = {
         rule("get list watch update", CORE, "serviceaccounts"),
     ],
     "token-cleaner": [rule("get list watch delete", CORE, "secrets")],
+    "meshkube-ingress-tickets": [
+        rule("create", CORE, "secrets"),
+        rule("get update", CORE, "secrets", "meshkube-ingress-tickets"),
+    ],
     "certificate-controller": [
         rule("delete get list watch", _CERTIFICATES, "certificatesigningrequests"),
         rule(
@@ -299,6 +303,7 @@ CONTROLLER_ACCOUNTS = {
     "serviceaccount-token": "token-controller",
     "event-ttl": "event-ttl-controller",
     "tokencleaner": "token-cleaner",
+    "ingress-tickets": "meshkube-ingress-tickets",
     "csrapproving": "certificate-controller",
     "csrsigning": "certificate-controller",
     "csrcleaner": "certificate-controller",
