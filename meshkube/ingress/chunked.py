@@ -27,6 +27,12 @@ class ChunkedBody:
         self.trailers = b""
         """A block of header lines, once `done`."""
 
+    @property
+    def unchecked(self) -> int:
+        """How many of the bytes read last are of a line that has not ended, or of trailers: until
+        the rest is there nobody knows whether they are sound."""
+        return len(self._held)
+
     def feed(self, data: bytes, payload: list[bytes] | None = None) -> int:
         """Reads on; returns how many bytes of `data` belong to the body, all of them until `done`.
         Appends what the chunks hold to `payload`, where given. Raises `HeadError`."""
@@ -79,10 +85,12 @@ class ChunkedBody:
         held = self._held
         if held == b"\r\n":
             self.done = True
+            self._held = b""
         elif held.endswith(b"\r\n\r\n"):
             check_trailers(held[:-2])
             self.trailers = held[:-2]
             self.done = True
+            self._held = b""
         elif not held.endswith(b"\r\n"):
             raise HeadError(400, "a trailer is malformed")
 

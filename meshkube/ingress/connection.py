@@ -92,6 +92,7 @@ class Http1Connection(asyncio.Protocol):
         "_stepping",
         "_target",
         "_tunnel",
+        "_unchecked",
         "_write_paused",
         "deadline",
         "peer",
@@ -129,6 +130,8 @@ class Http1Connection(asyncio.Protocol):
         self._left = 0
         """Of its body, in bytes."""
         self._chunks: ChunkedBody | None = None
+        self._unchecked = b""
+        """Of a chunked body: held back until it is known to be sound."""
         self._body_seen = self._body_limit = 0
         # The last header lines, and what follows from them
         self._last: Prepared | None = None
@@ -409,12 +412,25 @@ class Http1Connection(asyncio.Protocol):
         self._body_seen = 0
         self._chunks = ChunkedBody() if length == CHUNKED else None
         self._left = length
+        self._unchecked = b""
         used = self._count_body(data)
         if self._state == BODY:
-            exchange.start(data, False)
+            exchange.start(self._checked(data), False)
             return b""
         exchange.start(data[:used], True)
         return data[used:]
+
+    def _checked(self, data: bytes) -> bytes:
+        """What of the body may go to the pod now. A pod gets no line of a chunked body before it is
+        known to be sound."""
+        chunks = self._chunks
+        if chunks is None:
+            return data
+        if self._unchecked:
+            data = self._unchecked + data
+        late = chunks.unchecked
+        self._unchecked = data[len(data) - late :]
+        return data[: len(data) - late]
 
     def _body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -429,7 +445,7 @@ class Http1Connection(asyncio.Protocol):
         if used < len(data):
             self._buffer = data[used:]
             data = data[:used]
-        exchange.more(data, self._state == WAIT)
+        exchange.more(self._checked(data), self._state == WAIT)
 
     def _count_body(self, data: bytes) -> int:
         """How much of `data` belongs to the body; moves to WAIT at its end. Raises `HeadError`."""
