@@ -6,6 +6,7 @@ exchange that does all the policy asks for.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -31,9 +32,13 @@ def judge(proxy: Proxy, route: Route, asked: Asked) -> Answer | None:
     assert policy is not None
     answer: Answer | None = decide(policy, asked, proxy.https_port)
     if answer is None and policy.cors is not None:
-        answer = cors.preflight(policy.cors, asked)
+        preflight = cors.preflight(policy.cors, asked)
+        if preflight is not None:
+            return preflight
     if answer is None and policy.limits is not None:
         answer = _limited(proxy, route, policy, asked)
+    if answer is not None and policy.cors is not None:
+        answer = replace(answer, lines=answer.lines + cors.headers(policy.cors, asked))
     return answer
 
 

@@ -47,7 +47,7 @@ def findings(
             if backend.broken:
                 found.add(Finding("BackendMissing", f"{route.rule}: {backend.problem}"))
     for route in table.idle_canaries(key):
-        message = f"{route.rule} is a canary of no rule: no other Ingress has this host and path"
+        message = f"{route.rule} is a canary of no rule: no other Ingress of its namespace has it"
         found.add(Finding("CanaryUnused", message))
     found |= {Finding("AnnotationUnsupported", each) for each in _annotations(ingress)}
     for path in bad_expressions(ingress):

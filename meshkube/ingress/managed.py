@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from email.utils import formatdate
 from time import monotonic, time
 from typing import TYPE_CHECKING, TypeAlias
@@ -128,6 +129,7 @@ class ManagedExchange(Exchange):
     def _answer(self, answer: Answer) -> None:
         self.status = answer.status
         self._count(monotonic())
+        answer = replace(answer, lines=answer.lines + self._error_lines)
         give(self.downstream, answer, self.route)
 
     def _choose(self) -> None:

@@ -370,7 +370,12 @@ class RouteTable:
 
     def idle_canaries(self, key: str) -> list[Route]:
         """The routes of a canary Ingress that stand beside no rule, and so take nothing."""
-        return [r for r in self.routes_of(key) if r.own.canary is not None and not self._claims(r)]
+        return [
+            route
+            for route in self.routes_of(key)
+            if route.own.canary is not None
+            and not any(route in claim.canaries for claim in self._claims(route)[:1])
+        ]
 
     def external_names(self) -> set[str]:
         """The names of Services of type ExternalName that rules lead to."""
@@ -461,7 +466,10 @@ class RouteTable:
         claims = host.held(place[1], place[2]) if host is not None else []
         canaries = tuple(self._canaries.get(place, ()))
         for route in claims:
-            route.canaries = canaries if route is claims[0] else ()
+            # Nobody takes a share of another namespace's requests.
+            space = _namespace(route)
+            beside = tuple(each for each in canaries if _namespace(each) == space)
+            route.canaries = beside if route is claims[0] else ()
             plain = route.own == PLAIN and not route.canaries and not self._always_policy
             route.policy = None if plain else route.own
             if route.fallback is not None:
@@ -565,6 +573,10 @@ def _as_canary(own: Policy, main: Policy) -> Policy:
         hash_by=own.hash_by or main.hash_by,
         balance=own.balance,
     )
+
+
+def _namespace(route: Route) -> str:
+    return route.ingress.partition("/")[0]
 
 
 def _port(backend: Backend) -> _Port:

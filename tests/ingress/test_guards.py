@@ -13,6 +13,7 @@ from meshkube.ingress import guards
 from meshkube.ingress.findings import guard_findings
 from meshkube.ingress.passwords import apr1, verify
 from tests.ingress.test_traffic import get, prefixed, table
+from tests.support.http2 import client as http2_client
 from tests.support.ingress import Origin, client, ingress, path, response, running_proxy, service
 
 BCRYPT = bcrypt.hashpw(b"secret", b"$2b$04$abcdefghijklmnopqrstuu").decode().replace("$2b$", "$2y$")
@@ -307,6 +308,29 @@ async def test_both_guards_must_agree() -> None:
                 assert (await c.ask(get("/", "shop.io", right, "X-User: ann"))).status == 200
                 assert (await c.ask(get("/", "shop.io", right, "X-User: eve"))).status == 403
                 assert (await c.ask(get("/", "shop.io", "X-User: ann"))).status == 401
+
+
+async def test_guards_limits_and_preflights_hold_in_http2() -> None:
+    given = BASIC | {"enable-cors": "true", "limit-rpm": "3", "limit-burst-multiplier": "1"}
+    async with Origin() as web:
+        routes = table(given, [web.port])
+        async with running_proxy(routes, None, users(f"ann:{BCRYPT}")) as (_, port):
+            async with http2_client(port) as c:
+                origin = (b"origin", b"https://a.io")
+                wants = (b"access-control-request-method", b"PUT")
+                got = await c.ask("OPTIONS", "/", origin, wants, authority="shop.io")
+                assert (got.status, got.body) == (204, b"")
+                assert b"PUT" in got.headers[b"access-control-allow-methods"]
+                got = await c.ask("GET", "/", origin, authority="shop.io")
+                assert got.status == 401
+                assert got.headers[b"www-authenticate"].startswith(b"Basic realm=")
+                assert got.headers[b"access-control-allow-origin"] == b"*"
+                known = (b"authorization", who("ann", "secret").partition(": ")[2].encode())
+                body = b"x" * 10_000
+                got = await c.ask("PUT", "/", known, body=body, authority="shop.io")
+                assert (got.status, web.bodies[-1]) == (200, body)
+                answers = [await c.ask("GET", "/", known, authority="shop.io") for _ in range(4)]
+                assert [one.status for one in answers][-1] == 429
 
 
 def test_guards_that_are_incomplete_close_the_ingress() -> None:

@@ -195,6 +195,18 @@ def test_a_canary_without_a_rule_is_named() -> None:
     assert "CanaryUnused" in {f.reason for f in findings(routes, "shop/canary", item, {})}
 
 
+def test_a_canary_takes_nothing_of_another_namespace() -> None:
+    thief = ingress(
+        "thief", {"shop.io": [path("/", "other")]}, namespace="evil",
+        annotations=prefixed({"canary": "true"} | ALL),
+    )  # fmt: skip
+    routes = table({}, [], thief)
+    assert routes.match("shop.io", "/").canaries == ()
+    item = routes.ingress("evil/thief")
+    assert item is not None
+    assert "CanaryUnused" in {f.reason for f in findings(routes, "evil/thief", item, {})}
+
+
 # Which pod
 
 
