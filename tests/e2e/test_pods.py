@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.cluster import ROOT, Cluster, running_cluster
 from tests.lab.host import wait_for
-from tests.lab.shown import described, shown
+from tests.lab.shown import described, listed, names, row, shown
 
 pytestmark = [
     pytest.mark.root,
@@ -107,3 +108,159 @@ def test_a_resize_that_cannot_be_is_told_and_changes_nothing(cluster: Cluster) -
     refused = resize(cluster, "elastic", requests={"cpu": "400m", "memory": "48Mi"})
     assert "Pod QOS Class may not change as a result of resizing" in refused.stderr
     shown(cluster, "delete", "pod", "elastic")
+
+
+def test_a_pod_with_all_that_one_container_may_have(cluster: Cluster) -> None:
+    for name in ("pod", "security", "sidecar", "logs", "deployment", "replicaset"):
+        apply(cluster, name)
+    shown(cluster, "wait", "--for=condition=Ready", "pod/alone", "--timeout=60s")
+    address = pod(cluster, "alone")["status"]["podIP"]
+    said = cluster.host.run("curl", "-sS", f"http://{address}:8080/").stdout
+    assert said == f"alone on {cluster.host.name} with 100\n"
+    text = described(cluster, "pod", "alone")
+    for line in (
+        "QoS Class: Burstable",
+        "Liveness: tcp-socket :http delay=0s timeout=1s period=5s #success=1 #failure=3",
+        "Readiness: http-get http://:http/ delay=0s timeout=1s period=1s #success=1 #failure=3",
+        "Startup: exec [test -e /tmp/started] delay=0s timeout=1s period=1s #success=1 #failure=3",
+        "cpu: 100m",
+        "POD: alone (v1:metadata.name)",
+        "CPU: 100 (limits.cpu)",
+    ):
+        assert line in text
+    shown(cluster, "delete", "pod", "alone")
+
+
+def test_a_modest_process_has_what_it_was_given(cluster: Cluster) -> None:
+    shown(cluster, "wait", "--for=condition=Ready", "pod/modest", "--timeout=60s")
+    expected = (
+        "1000\n3000\n3000 2000 4000\nCapEff: 0000000000000000\nNoNewPrivs: 1\nSeccomp: 2\n"
+        "root is read-only\n2000\n80\n"
+    )
+
+    def said() -> str:
+        text = shown(cluster, "logs", "modest")
+        lines = text.splitlines()
+        if len(lines) > 2:
+            # The order of groups is the runtime's own.
+            lines[2] = " ".join(sorted(lines[2].split(), key="3000 2000 4000".index))
+        return "\n".join(lines) + "\n"
+
+    wait_for(lambda: said() == expected, 20, expected)
+    shown(cluster, "delete", "pod", "modest")
+
+
+def test_a_sidecar_is_there_before_and_after(cluster: Cluster) -> None:
+    shown(cluster, "wait", "--for=condition=Complete", "job/with-sidecar", "--timeout=60s")
+    (found,) = listed(cluster, "pods", "job-name=with-sidecar")
+    states = {
+        each["name"]: each["state"]["terminated"]
+        for field in ("initContainerStatuses", "containerStatuses")
+        for each in found["status"][field]
+    }
+    prepare, shipper, work = (states[name] for name in ("prepare", "shipper", "work"))
+    assert prepare["finishedAt"] <= shipper["startedAt"] <= work["startedAt"]
+    assert work["finishedAt"] <= shipper["finishedAt"]
+    said = shown(cluster, "logs", "job/with-sidecar", "-c", "shipper").split("\n")
+    assert said == ["prepared", "working", "shipper ends", ""]
+    shown(cluster, "delete", "job", "with-sidecar")
+
+
+def test_logs_are_read_across_rotation(cluster: Cluster) -> None:
+    shown(cluster, "wait", "--for=condition=Ready", "pod/talkers", "--timeout=60s")
+    last = ("logs", "talkers", "-c", "much", "--tail=1")
+    wait_for(lambda: shown(cluster, *last) == "all said\n", 60, "the last line")
+    (entry,) = (
+        each
+        for each in pod(cluster, "talkers")["status"]["containerStatuses"]
+        if each["name"] == "much"
+    )
+    id = entry["containerID"].removeprefix("docker://")
+    (inspected,) = json.loads(cluster.host.docker("inspect", id).stdout)
+    assert Path(inspected["LogPath"] + ".1").exists()
+    lines = shown(cluster, "logs", "talkers", "-c", "much").splitlines()
+    assert len(lines) == 100_001
+    numbers = [int(line.split()[1]) for line in lines[:-1]]
+    assert numbers == list(range(1, 100_001))
+    assert shown(cluster, "logs", "talkers", "-c", "much", "--tail=90000").count("\n") == 90_000
+    assert shown(cluster, "logs", "talkers", "-c", "much", "--limit-bytes=11") == "line 000001"
+
+
+def test_log_shippers_find_the_files(cluster: Cluster) -> None:
+    found = pod(cluster, "talkers")
+    (entry,) = (e for e in found["status"]["containerStatuses"] if e["name"] == "little")
+    id = entry["containerID"].removeprefix("docker://")
+    root = cluster.data_dir / "node/logs"
+    link = root / f"containers/talkers_default_little-{id}.log"
+    log = root / f"pods/default_talkers_{found['metadata']['uid']}/little/0.log"
+    assert link.readlink() == log
+    assert [json.loads(line)["log"] for line in link.read_text().splitlines()] == [
+        "once\n",
+        "trouble\n",
+    ]
+
+
+def test_logs_of_several_containers(cluster: Cluster) -> None:
+    every = ("logs", "talkers", "--all-containers", "--prefix", "--tail=1")
+    assert sorted(shown(cluster, *every).splitlines()) == [
+        "[pod/talkers/little] trouble",
+        "[pod/talkers/much] all said",
+    ]
+    chosen = ("logs", "-l", "app=talkers", "-c", "little", "--prefix")
+    assert shown(cluster, *chosen) == "[pod/talkers/little] once\n[pod/talkers/little] trouble\n"
+    assert shown(cluster, "logs", "talkers", "-c", "little", "--since=1s") == ""
+    stamped = shown(cluster, "logs", "talkers", "-c", "little", "--timestamps").splitlines()
+    first = stamped[0].split()[0]
+    since = ("logs", "talkers", "-c", "little", f"--since-time={first}")
+    assert "once" in shown(cluster, *since)
+    nobody = cluster.kubectl("logs", "talkers", "-c", "nobody", check=False)
+    assert nobody.stderr == "error: container nobody is not valid for pod talkers\n"
+    before = cluster.kubectl("logs", "talkers", "-c", "little", "--previous", check=False)
+    assert 'previous terminated container "little" in pod "talkers" not found' in before.stderr
+    shown(cluster, "delete", "pod", "talkers")
+    wait_for(lambda: not list((cluster.data_dir / "node/logs/pods").glob("*talkers*")), 10, "links")
+
+
+def test_a_deployment_is_rolled_out_paused_and_undone(cluster: Cluster) -> None:
+    shown(cluster, "rollout", "status", "deploy/shop", "--timeout=60s")
+    budget = row(cluster, "pdb")
+    assert (budget["MIN AVAILABLE"], budget["ALLOWED DISRUPTIONS"]) == ("2", "1")
+    shown(cluster, "rollout", "pause", "deploy/shop")
+    shown(cluster, "set", "env", "deploy/shop", "ROUND=2")
+    shown(cluster, "annotate", "deploy/shop", "kubernetes.io/change-cause=second", "--overwrite")
+    text = described(cluster, "deploy", "shop")
+    assert "Progressing Unknown DeploymentPaused" in text
+    shown(cluster, "rollout", "resume", "deploy/shop")
+    shown(cluster, "rollout", "status", "deploy/shop", "--timeout=60s")
+    history = shown(cluster, "rollout", "history", "deploy/shop").splitlines()[2:]
+    assert [line.split() for line in history if line] == [["1", "first"], ["2", "second"]]
+    shown(cluster, "rollout", "undo", "deploy/shop", "--to-revision=1")
+    shown(cluster, "rollout", "status", "deploy/shop", "--timeout=60s")
+    history = shown(cluster, "rollout", "history", "deploy/shop").splitlines()[2:]
+    assert [line.split() for line in history if line] == [["2", "second"], ["3", "first"]]
+    text = described(cluster, "deploy", "shop")
+    for line in (
+        "Replicas: 3 desired | 3 updated | 3 total | 3 available | 0 unavailable",
+        "RollingUpdateStrategy: 0 max unavailable, 1 max surge",
+        "Available True MinimumReplicasAvailable",
+        "Progressing True NewReplicaSetAvailable",
+    ):
+        assert line in text
+    shown(cluster, "delete", "-f", str(EXAMPLES / "deployment.yaml"))
+
+
+def test_a_replica_set_takes_pods_in_and_lets_them_go(cluster: Cluster) -> None:
+    wait_for(lambda: row(cluster, "rs", "either")["READY"] == "2", 60, "two pods")
+    first, _ = names(cluster, "pods", "app=either")
+    shown(cluster, "label", "pod", first, "release=other", "--overwrite")
+    ours = "app=either,release in (stable,canary)"
+    wait_for(lambda: len(names(cluster, "pods", ours)) == 2, 30, "another one in its place")
+    assert not pod(cluster, first)["metadata"].get("ownerReferences")
+    shown(cluster, "label", "pod", first, "release=canary", "--overwrite")
+
+    def two_with_an_owner() -> bool:
+        found = listed(cluster, "pods", ours)
+        return len(found) == 2 and all(each["metadata"].get("ownerReferences") for each in found)
+
+    wait_for(two_with_an_owner, 30, "two pods of its own")
+    shown(cluster, "delete", "rs", "either")

@@ -203,3 +203,20 @@ async def test_the_clock_that_jumps_back_makes_no_second_job(tmp_path: Path) -> 
         await later(c, clock, 30)
         await asyncio.sleep(0.3)
         assert len(jobs(c)) == 1
+
+
+async def test_a_clock_that_jumps_a_day_ahead_makes_one_job_and_says_so(tmp_path: Path) -> None:
+    clock = Shifted()
+    async with cluster(tmp_path, [cronjob.CONTROLLER], clock=clock, kubelets=False) as c:
+        await c.create(cron_job("* * * * *"))
+        await later(c, clock, 24 * 60)
+        await c.until(lambda: len(jobs(c)) == 1 and status(c).get("lastScheduleTime"))
+        last = meta.parse_timestamp(status(c)["lastScheduleTime"])
+        # The newest of the missed ones, not the first.
+        assert clock.now() - last < timedelta(minutes=2)
+        (event,) = await c.events_of("TooManyMissedTimes")
+        assert event["message"].startswith("too many missed start times")
+        # An hour back: nothing is due until the clock is past what was made.
+        await later(c, clock, -60)
+        await asyncio.sleep(0.3)
+        assert len(jobs(c)) == 1
