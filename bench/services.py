@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import uvloop
 
@@ -23,6 +23,7 @@ from meshkube.dataplane import libnft, rules, script
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dataplane.rules import Change
+from meshkube.dataplane.services import Left
 from tests.lab.host import lab
 from tests.lab.pods import inside
 from tests.support.memory_client import MemoryClient
@@ -43,8 +44,8 @@ class TimedKernel(NftKernel):
         self.done = asyncio.Event()
         self.at = 0.0
 
-    async def change(self, change: Change) -> None:
-        await super().change(change)
+    async def change(self, change: Change, left: Collection[Left] = ()) -> None:
+        await super().change(change, left)
         self.at = time.perf_counter()
         self.done.set()
 

@@ -30,8 +30,9 @@ class Kernel(Protocol):
         """Puts the whole ruleset in place of whatever is there, with no moment of no rules."""
         ...
 
-    async def change(self, change: Change) -> None:
-        """Raises `KernelError` where the kernel does not hold what the change starts from."""
+    async def change(self, change: Change, left: Collection[Left] = ()) -> None:
+        """`left`: clients with affinity to these choose anew from then on. Raises `KernelError`
+        where the kernel does not hold what the change starts from."""
         ...
 
     async def forget(self, stale: Collection[Stale]) -> int:
@@ -39,7 +40,7 @@ class Kernel(Protocol):
         ...
 
     async def release(self, left: Collection[Left]) -> int:
-        """Lets clients with affinity to backends which left choose anew. Returns how many."""
+        """Lets those choose anew who came while that change was made. Returns how many."""
         ...
 
     async def check(self, ruleset: Ruleset) -> list[str]:

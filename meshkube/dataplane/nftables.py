@@ -76,8 +76,8 @@ class NftKernel:
     async def load(self, ruleset: Ruleset) -> None:
         await self._do(partial(self._load, ruleset))
 
-    async def change(self, change: Change) -> None:
-        await self._do(partial(self._change, change))
+    async def change(self, change: Change, left: Collection[Left] = ()) -> None:
+        await self._do(partial(self._change, change, left))
 
     async def forget(self, stale: Collection[Stale]) -> int:
         return await self._do(partial(netlink.forget, stale))
@@ -160,6 +160,13 @@ class NftKernel:
         return snapshot.affinities(self._nft.map(script.TABLE, "affinity4"))
 
     def _release(self, left: Collection[Left]) -> int:
+        gone = self._bound(left)
+        if gone:
+            self._commit(script.release(gone))
+        return len(gone)
+
+    def _bound(self, left: Collection[Left]) -> dict[str, str]:
+        """Which clients of which fronts keep to these."""
         wanted = {
             (front.address, str(front.protocol), str(front.port), f"{to.address} . {to.port}")
             for front, to in left
@@ -169,12 +176,11 @@ class NftKernel:
             _, address, *way = key.split(" . ")
             if not wanted.isdisjoint({(address, *way, to.backend), ("", *way, to.backend)}):
                 gone[key] = to.backend
-        if gone:
-            self._commit(script.release(gone))
-        return len(gone)
+        return gone
 
-    def _change(self, change: Change) -> None:
-        self._commit(script.change(change))
+    def _change(self, change: Change, left: Collection[Left]) -> None:
+        bound = self._bound(left) if left else {}
+        self._commit(script.change(change) + (script.release(bound) if bound else ""))
 
     def _commit(self, text: str, *, whole: bool = False) -> None:
         assert self._nft is not None
@@ -218,8 +224,9 @@ class NftKernel:
         """What was wrong and has been repaired; None where it is too early to read everything."""
         assert self._settings is not None
         assert self._nft is not None
+        reader = libnft.reader(self._nft, ruleset)
         if generation != self._shaped:
-            items = self._nft.table(script.TABLE, elements=False)
+            items = reader.table(script.TABLE, elements=False)
             if items is None or snapshot.shape(items) != script.shape(ruleset, self._settings):
                 self._load(ruleset)
                 return ["the table is gone" if items is None else "chains or rules were changed"]
@@ -227,7 +234,7 @@ class NftKernel:
         started = self._clock.monotonic()
         if started < self._read_after:
             return None
-        held = snapshot.ruleset(self._nft.table(script.TABLE) or ())
+        held = snapshot.ruleset(reader.table(script.TABLE) or ())
         ended = self._clock.monotonic()
         self._read_after = ended + (ended - started) / READING_SHARE
         change = rules.diff(held, ruleset)

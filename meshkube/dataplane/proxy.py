@@ -19,7 +19,7 @@ from meshkube.dataplane.health_ports import HealthPorts
 from meshkube.dataplane.kernel import Kernel, KernelError
 from meshkube.dataplane.network_plan import node_addresses, peers
 from meshkube.dataplane.rules import NODES, Table, is_class, is_memory, of_nodes, service_of
-from meshkube.dataplane.services import Frontends, Settings, frontends
+from meshkube.dataplane.services import Frontends, Left, Settings, frontends
 from meshkube.metrics import REGISTRY
 
 log = logging.getLogger(__name__)
@@ -184,10 +184,10 @@ class ServiceProxy:
     async def _sync(self) -> None:
         since = min(self._dirty.values())
         await self._compile()
-        change = self._table.take()
+        change, left = self._table.take(), self._table.take_left()
         if change:
             try:
-                await self._kernel.change(change)
+                await self._kernel.change(change, left)
             except KernelError as error:
                 FAILURES.inc()
                 log.warning("change refused: loads all rules anew", extra={"reason": str(error)})
@@ -195,7 +195,7 @@ class ServiceProxy:
             SYNC.observe(self._clock.monotonic() - since)
             self._count()
         await self._forget()
-        await self._release()
+        await self._release(left)
 
     async def _compile(self) -> None:
         """Brings the table up to date with what was touched, in slices."""
@@ -284,8 +284,7 @@ class ServiceProxy:
         except KernelError as error:
             log.warning("UDP flows to old backends stay", extra={"reason": str(error)})
 
-    async def _release(self) -> None:
-        left = self._table.take_left()
+    async def _release(self, left: Collection[Left]) -> None:
         if not left:
             return
         try:

@@ -58,7 +58,7 @@ class UserKernel:
         self._ruleset = {name: dict(elements) for name, elements in ruleset.items()}
         await self._settle(old | fronts.touched(self._ruleset))
 
-    async def change(self, change: Change) -> None:
+    async def change(self, change: Change, left: Collection[Left] = ()) -> None:
         try:
             fronts.patch(self._ruleset, change)
         except KeyError as error:

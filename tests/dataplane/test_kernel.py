@@ -231,7 +231,7 @@ async def test_affinity_holds_while_the_backend_lives_and_no_longer(world: World
     ways = [(ADDRESS, 80, False), (ADDRESS, 53, True), (world.host.address, 30080, False)]
 
     def answers() -> set[str]:
-        return {world.ask(world.pods[0], *way)[0] for way in ways for _ in range(3)}
+        return {world.ask(world.pods[1], *way)[0] for way in ways for _ in range(3)}
 
     async with world.proxy():
         assert answers() == {first}

@@ -48,7 +48,7 @@ class ModelKernel:
         self.loads += 1
         self.held = {name: dict(elements) for name, elements in ruleset.items()}
 
-    async def change(self, change: Change) -> None:
+    async def change(self, change: Change, left: Collection[Left] = ()) -> None:
         await asyncio.sleep(0.001)
         self._refuse()
         self.changes += 1
