@@ -207,3 +207,12 @@ def test_a_node_reads_what_is_its_own_and_nothing_else(pair: Pair, agent: Agent)
     for method in ("DELETE", "PATCH"):
         assert code(node, "-X", method, "-H", "Content-Type: application/merge-patch+json",
                     "-d", '{"metadata":{"labels":{"a":"b"}}}') == "403"  # fmt: skip
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_the_server_measures_every_node(pair: Pair, agent: Agent):
+    wait_for(lambda: pair.condition(agent.name) == "True", 20, "the agent's node")
+    shown = pair.cluster.kubectl("top", "nodes", "--no-headers").stdout.splitlines()
+    use = {line.split()[0]: line.split()[3] for line in shown}
+    assert use.keys() == {pair.cluster.host.name, agent.name}
+    assert all(int(memory.removesuffix("Mi")) > 0 for memory in use.values())
