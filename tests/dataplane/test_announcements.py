@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkube.api.balancing import FROM_POOL
@@ -35,6 +35,7 @@ def addresses(count: int) -> list[str]:
     return [f"192.0.2.{number}" for number in range(count)]
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from("abcdefgh"), min_size=2))
 def test_a_node_that_goes_moves_only_its_own_addresses(nodes: set[str]) -> None:
     gone = min(nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from meshkube.dataplane import fronts
 from meshkube.dataplane.rules import Ruleset, compile
@@ -13,6 +13,7 @@ from tests.dataplane.world import service, slice_of
 SETTINGS = Settings(node_name="h1", pod_cidrs=("10.42.0.0/16",), service_cidrs=("10.43.0.0/16",))
 
 
+@settings(deadline=None)
 @given(_states)
 def test_each_front_reads_back_as_it_was_compiled(state: dict[str, Frontends]) -> None:
     table = table_of(state)
@@ -28,6 +29,7 @@ def test_each_front_reads_back_as_it_was_compiled(state: dict[str, Frontends]) -
             assert read.sticky == owned.sticky
 
 
+@settings(deadline=None)
 @given(_states, _states)
 def test_a_change_is_about_every_front_that_differs(
     old: dict[str, Frontends], new: dict[str, Frontends]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkube.api.types import Object
@@ -54,6 +54,7 @@ def table_of(state: dict[str, Frontends]) -> Table:
     return table
 
 
+@settings(deadline=None)
 @given(_states, _states)
 def test_a_diff_applied_to_the_old_ruleset_gives_the_new(
     old: dict[str, Frontends], new: dict[str, Frontends]
@@ -62,6 +63,7 @@ def test_a_diff_applied_to_the_old_ruleset_gives_the_new(
     assert apply(diff(before, after), before) == after
 
 
+@settings(deadline=None)
 @given(st.lists(_states, min_size=1, max_size=5))
 def test_a_table_kept_up_to_date_equals_one_made_anew(states: list[dict[str, Frontends]]) -> None:
     table, kernel = Table(), Ruleset()
@@ -74,6 +76,7 @@ def test_a_table_kept_up_to_date_equals_one_made_anew(states: list[dict[str, Fro
         assert kernel == table.ruleset == table_of(state).ruleset
 
 
+@settings(deadline=None)
 @given(_states)
 def test_every_service_leads_to_a_class_that_holds_all_its_backends(
     state: dict[str, Frontends],
