@@ -90,7 +90,7 @@ def test_a_node_short_of_memory_evicts_by_rank_and_takes_on_less(
             assert late["status"]["message"] == "The node had condition: [MemoryPressure]."
             assert condition(late, "DisruptionTarget") == ""
 
-    in_host(docker_host, scenario())
+    in_host(docker_host, scenario(), 120)
 
 
 def test_a_full_disk_takes_what_is_over_before_what_runs(docker_host: Host, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_full_disk_takes_what_is_over_before_what_runs(docker_host: Host, tmp_
             ended = again["status"]["containerStatuses"][0]["state"]["terminated"]
             assert (ended["reason"], ended["exitCode"]) == ("Completed", 0)
 
-    in_host(docker_host, scenario())
+    in_host(docker_host, scenario(), 120)
 
 
 async def _no_records(world: World, uid: str) -> bool:
@@ -159,7 +159,7 @@ def test_a_container_that_writes_more_than_it_may_is_evicted(
             assert "exceeds the total limit of containers 2Mi" in found["status"]["message"]
             await world.running("fine")
 
-    in_host(docker_host, scenario())
+    in_host(docker_host, scenario(), 120)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_images_nobody_uses_go_when_the_disk_is_full(filled: Registry, tmp_path:
             await world.create(pod("again", {**container("c"), "image": idle}))
             await world.running("again")
 
-    in_host(host, scenario())
+    in_host(host, scenario(), 120)
     host.docker("rmi", "somebody/elses:1")
 
 

@@ -103,7 +103,7 @@ def test_a_pull_secret_opens_the_registry(
                 assert text not in events
                 assert text not in caplog.text
 
-    in_host(private.host, scenario())
+    in_host(private.host, scenario(), 120)
 
 
 def test_other_nodes_do_not_get_what_a_key_opened(private: Registry, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_other_nodes_do_not_get_what_a_key_opened(private: Registry, tmp_path: P
             kept = await asyncio.to_thread((tmp_path / "node" / "images.json").read_text)
             assert '"private":true' in kept
 
-    in_host(host, scenario())
+    in_host(host, scenario(), 120)
 
 
 def test_the_node_has_credentials_of_its_own(private: Registry, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_the_node_has_credentials_of_its_own(private: Registry, tmp_path: Path) 
             await world.running("a")
             await world.running("volume")
 
-    in_host(private.host, scenario())
+    in_host(private.host, scenario(), 120)
 
 
 def test_what_is_wrong_with_an_image_has_its_own_reason(private: Registry, tmp_path: Path) -> None:
@@ -178,4 +178,4 @@ def test_what_is_wrong_with_an_image_has_its_own_reason(private: Registry, tmp_p
             assert 'Back-off pulling image "' in waiting(found)["message"]
             assert "RegistryUnavailable" in waiting(found)["message"]
 
-    in_host(private.host, scenario())
+    in_host(private.host, scenario(), 120)
