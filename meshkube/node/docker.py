@@ -367,10 +367,12 @@ class DockerRuntime:
             found = await docker_images.listed(self._docker)
         return [one for one in found if pause.IMAGE not in one.names]
 
-    async def save_image(self, reference: str) -> AsyncIterator[bytes]:
+    async def save_image(self, reference: str) -> AsyncGenerator[bytes, None]:
         with _failures():
-            async for piece in docker_images.saved(self._docker, reference):
-                yield piece
+            saved = docker_images.saved(self._docker, reference)
+            async with contextlib.aclosing(saved) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def load_image(self, archive: AsyncIterator[bytes]) -> builtins.list[str]:
         with _failures():

@@ -30,7 +30,7 @@ async def listed(docker: aiodocker.Docker) -> list[LocalImage]:
     return found
 
 
-async def saved(docker: aiodocker.Docker, reference: str) -> AsyncIterator[bytes]:
+async def saved(docker: aiodocker.Docker, reference: str) -> AsyncGenerator[bytes, None]:
     """The archive of one image, as `docker save` makes it."""
     params = {"names": convert.normalized(reference)}
     async with docker._query("images/get", "GET", params=params, timeout=None) as response:

@@ -187,7 +187,7 @@ class HollowRuntime:
     async def images(self) -> builtins.list[LocalImage]:
         return []
 
-    async def save_image(self, reference: str) -> AsyncIterator[bytes]:
+    async def save_image(self, reference: str) -> AsyncGenerator[bytes, None]:
         raise NotFound(f"a hollow node has no image {reference}")
         yield b""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -51,8 +52,10 @@ class ImageRequests:
         async with self._places:
             await response.prepare(request)
             try:
-                async for piece in self._runtime.save_image(name):
-                    await response.write(piece)
+                # Who asked may hang up: the engine must not be left in the middle of an answer.
+                async with contextlib.aclosing(self._runtime.save_image(name)) as pieces:
+                    async for piece in pieces:
+                        await response.write(piece)
             except BaseException:
                 # Who reads must not take this for the end of the archive.
                 if request.transport is not None:

@@ -397,7 +397,7 @@ class Runtime(Protocol):
         """Every image that has a name."""
         ...
 
-    def save_image(self, reference: str) -> AsyncIterator[bytes]:
+    def save_image(self, reference: str) -> AsyncGenerator[bytes, None]:
         """The image as an archive, in the form of `docker save`."""
         ...
 

@@ -127,6 +127,7 @@ def test_other_nodes_do_not_get_what_a_key_opened(private: Registry, tmp_path: P
                 assert "pull secret" in await response.text()
             async with node.session.get(url, params=params) as response:
                 assert response.status == 200
+                assert await response.read()
             kept = await asyncio.to_thread((tmp_path / "node" / "images.json").read_text)
             assert '"private":true' in kept
 
