@@ -2,7 +2,8 @@
 
 One run, the same objects and requests for all, TLS with client certificates, servers in processes
 of their own. What counts is the CPU of the servers' processes (etcd's with kube-apiserver's), so
-the load's own speed does not. `hold` is the longest that one callback kept our loop, in ms of CPU.
+the load's own speed does not. `hold` is the longest that our loop was kept, in ms of CPU, with 16
+such requests at a time; for single requests there is a second table (`bench.api_holds`).
 `python -m bench.api --no-peer` leaves kube-apiserver out, which is built once and takes minutes.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import orjson
 import uvloop
 
-from bench import api_servers, harness
+from bench import api_holds, api_servers, harness
 from bench.api_objects import pod
 from bench.api_requests import APPLY, CONNECTIONS, MERGE, TABLE, ask
 from bench.api_requests import PODS as PATH
@@ -254,6 +255,7 @@ async def main(*, peer: bool, many: bool) -> None:
             await run(own, results)
             size = len(await ask(own, "GET", PATH))
             await run_plain(plain, results, size)
+            await api_holds.measure(own)
         why = "left out" if not peer else await asyncio.to_thread(api_servers.why_no_peer)
         if why:
             print(f"kube-apiserver is not measured: {why}")

@@ -263,9 +263,10 @@ class HttpClient:
             data = orjson.dumps(body)
             headers["Content-Type"] = content_type
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-        async with self._transport.response(
-            method, path, params, data, headers, timeout
-        ) as response:
+        async with (
+            self._transport.turn(path),
+            self._transport.response(method, path, params, data, headers, timeout) as response,
+        ):
             return await response.read()
 
     async def _stream(

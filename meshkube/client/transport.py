@@ -36,6 +36,11 @@ SILENCE_MILLISECONDS = 6_000
 GIVEN_UP_SECONDS = 1.5
 """A request that was cancelled after so long counts against its server."""
 GRACE_SECONDS = 0.05
+REQUESTS_AT_ONCE = 16
+"""Short requests under way: each more would need one more connection, whose handshake costs a
+server more than a request does."""
+_SIGNS_OF_LIFE = "/apis/coordination.k8s.io/"
+"""Paths of requests that wait for no other."""
 Params: TypeAlias = Mapping[str, str]
 _READS = frozenset({"GET", "HEAD"})
 _NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -118,6 +123,7 @@ class Transport:
         self._headers = headers
         self._server_hostname = server_hostname
         self._pools: dict[str, _Pool] = {}
+        self._turns = asyncio.Semaphore(REQUESTS_AT_ONCE)
         self._closed = False
 
     async def aclose(self) -> None:
@@ -134,6 +140,10 @@ class Transport:
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.retire()
+
+    def turn(self, path: str) -> contextlib.AbstractAsyncContextManager[None]:
+        """Held by a short request, from before it is sent until it is answered."""
+        return contextlib.nullcontext() if path.startswith(_SIGNS_OF_LIFE) else self._turns
 
     @contextlib.asynccontextmanager
     async def response(

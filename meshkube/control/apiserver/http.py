@@ -50,6 +50,8 @@ class Call:
     """Of what was read: seconds since it was known to be the newest. None: it is."""
     started: bool = False
     """The head of a streamed answer is out: no Status can follow it."""
+    leave: Callable[[], None] = lambda: None
+    """Gives back the place of the request (`fairness`): the work is done."""
 
     def header(self, name: str) -> str:
         return self.request.headers.get(name, "")
@@ -157,6 +159,7 @@ def _compressed(parts: Sequence[bytes]) -> bytes:
 
 async def _send(call: Call, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
     """Piece by piece: encrypting 30 MB at once would keep the loop for 100 ms."""
+    call.leave()  # who reads slowly keeps nobody from being served
     await response.prepare(call.request)
     call.started = True
     waiting: list[bytes] = []

@@ -13,10 +13,12 @@ import orjson
 from aiohttp import web
 
 from meshkube import handover
-from meshkube.api import errors
+from meshkube.api import errors, kinds
 from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
 from meshkube.control.apiserver import routing
 from meshkube.control.apiserver.connections import Connections
+from meshkube.control.apiserver.fairness import Fairness
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.proxy import Proxy
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 BACKLOG = 1024
+_IN_TURN = frozenset({"create", "update", "patch", "delete"})
+"""Writes of one object: short, and at times very many. Reads are cheap and wait for no write; lists
+go in turns by themselves."""
 _RELAYED = frozenset({"log", "exec", "attach", "portforward"})
 
 
@@ -67,6 +72,7 @@ class ApiServer:
         self._tls = tls
         self._resources = Resources(registry)
         self._streams = Streams(registry)
+        self._fairness = Fairness()
         self._relay = Relay(registry, node_tls)
         self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
@@ -165,13 +171,25 @@ class ApiServer:
         call.verb = verb_of(call.method, route, call.flag("watch"))
         if call.verb == "watch":
             return await self._streams.handle(call, route)
-        return await self._resources.handle(call, route)
+        if call.verb not in _IN_TURN:
+            return await self._resources.handle(call, route)
+        await call.body()  # before it takes a place, as bodies may be slow to come
+        call.leave = await self._fairness.enter(_flow(call.user.name, route.kind))
+        try:
+            return await self._resources.handle(call, route)
+        finally:
+            call.leave()
 
     def _admit(self, call: Call) -> None:
         """Finds out who asks. Raises `ApiError` 401 or 403."""
         call.user = self._access.user_of(call.request.headers, _certificate(call.request))
         asked = attributes.of_request(call.user, call.method, call.path, call.query)
         self._access.authorizer.check(asked)
+
+
+def _flow(user: str, kind: Kind) -> str:
+    """What waits in one line: all of a user, but for what says that a node or a leader lives."""
+    return f"{user} lives" if kind in (kinds.LEASE, kinds.NODE) else user
 
 
 def _certificate(request: web.BaseRequest) -> dict[str, object] | None:

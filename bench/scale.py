@@ -1,0 +1,229 @@
+"""Thousands of hollow pods on a hundred hollow nodes: how fast they settle, and the API meanwhile.
+
+`.venv/bin/python -m bench.scale [PODS]`, as root; 10,000 pods by default. One server holds the API,
+the controllers and the scheduler; the nodes' agents run in a process of their own, over HTTPS, with
+runtimes that start nothing. While Deployments of 100 pods each come up, a client reads or writes
+one of many ConfigMaps 20 times a second, as at rest before. At the end one Deployment is rolled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from bench import harness
+from meshkube.api.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP, DEPLOYMENT, NODE
+from meshkube.api.types import Object
+from meshkube.client.http import HttpClient
+from meshkube.node.agent import NodeAgent
+from meshkube.node.hollow import HollowRuntime
+from tests.lab.cluster import running_cluster
+
+EACH = 100
+PODS_OF_A_NODE = 105
+PERIOD, PROBES = 0.05, 100
+REST_SECONDS, IDLE_SECONDS = 5, 15
+LIMIT_SECONDS = 400
+SPACE = "default"
+
+
+def deployment(number: int) -> Object:
+    labels = {"app": f"app-{number}"}
+    container = {
+        "name": "main",
+        "image": "hollow:1",
+        "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}},
+    }
+    strategy = {"rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"app-{number}", "namespace": SPACE},
+        "spec": {
+            "replicas": EACH,
+            "selector": {"matchLabels": labels},
+            "strategy": strategy,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+            },
+        },
+    }
+
+
+async def agents(kubeconfig: str, count: int) -> None:
+    """Nodes, until this process is ended."""
+    with tempfile.TemporaryDirectory() as directory:
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            for number in range(count):
+                # Each with connections of its own, as on a host of its own.
+                opened = HttpClient.from_kubeconfig(kubeconfig)
+                client = await stack.enter_async_context(opened)
+                if not number:
+                    await client.create(CLUSTER_ROLE_BINDING, _rights(count))
+                agent = NodeAgent(
+                    client=client.acting_as(f"player-{number}"),
+                    runtime=HollowRuntime(),
+                    node_name=f"hollow-{number}",
+                    node_ip=f"10.99.{number // 250}.{number % 250 + 1}",
+                    data_dir=Path(directory) / str(number),
+                    cluster_dns="",
+                )
+                group.create_task(agent.run(lambda: None))
+
+
+def _rights(count: int) -> Object:
+    """Each node has a user of its own, as real ones have."""
+    subjects = [
+        {"kind": "User", "name": f"player-{number}", "apiGroup": "rbac.authorization.k8s.io"}
+        for number in range(count)
+    ]
+    role = {
+        "kind": "ClusterRole",
+        "name": "cluster-admin",
+        "apiGroup": "rbac.authorization.k8s.io",
+    }
+    return {"metadata": {"name": "players"}, "roleRef": role, "subjects": subjects}
+
+
+@contextlib.asynccontextmanager
+async def probing(client: HttpClient) -> AsyncIterator[list[float]]:
+    """Milliseconds of each read and each write of one object."""
+    taken: list[float] = []
+
+    async def one(number: int) -> None:
+        started = time.perf_counter()
+        if number % 2:
+            await client.get(CONFIG_MAP, f"probe-{number % PROBES}", SPACE)
+        else:
+            name = f"probe-{number % PROBES}"
+            await client.patch(CONFIG_MAP, name, {"data": {"n": str(number)}}, SPACE)
+        taken.append((time.perf_counter() - started) * 1000)
+
+    async def ask() -> None:
+        number = 0
+        while True:
+            group.create_task(one(number))
+            number += 1
+            await asyncio.sleep(PERIOD)
+
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(ask())
+        try:
+            yield taken
+        finally:
+            asking.cancel()
+
+
+async def joined(client: HttpClient, count: int) -> None:
+    """Waits until there are so many nodes, and a moment longer."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        if len((await client.list(NODE)).items) >= count:
+            break
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(3)
+
+
+async def settled(client: HttpClient, count: int) -> None:
+    """Waits until all Deployments have all of their pods, new and ready, and no other."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    ready = 0
+    while time.monotonic() < deadline:
+        found = (await client.list(DEPLOYMENT, SPACE, resource_version="0")).items
+        ready = sum(map(_ready, found))
+        if ready == count * EACH:
+            return
+        await asyncio.sleep(0.2)
+    raise TimeoutError(f"{ready} of {count * EACH} pods are ready after {LIMIT_SECONDS} s")
+
+
+def _ready(deployment: Object) -> int:
+    status = deployment.get("status") or {}
+    if status.get("observedGeneration") != deployment["metadata"]["generation"]:
+        return 0
+    if status.get("replicas") != EACH:
+        return 0
+    return min(int(status.get(of) or 0) for of in ("updatedReplicas", "readyReplicas"))
+
+
+def _p(taken: list[float], percent: int) -> float:
+    return statistics.quantiles(taken, n=100)[percent - 1]
+
+
+async def measure(kubeconfig: str, pid: int, nodes: int, count: int) -> None:
+    """Prints, in the network of the test host."""
+    async with HttpClient.from_kubeconfig(kubeconfig) as client:
+        for number in range(PROBES):
+            about = {"name": f"probe-{number}", "namespace": SPACE}
+            await client.create(CONFIG_MAP, {"metadata": about, "data": {}})
+        await joined(client, nodes + 1)
+        async with probing(client) as rest:
+            await asyncio.sleep(REST_SECONDS)
+        empty, cpu, started = harness.resident_megabytes(pid), harness.cpu_seconds(pid), time.time()
+        async with probing(client) as busy:
+            for number in range(count):
+                await client.create(DEPLOYMENT, deployment(number))
+            await settled(client, count)
+            seconds = time.time() - started
+        used, full = harness.cpu_seconds(pid) - cpu, harness.resident_megabytes(pid)
+        pods = count * EACH
+        rows: list[list[object]] = [
+            [f"{pods:,} pods of {count} Deployments, from apply to ready", round(seconds, 1), "s"],
+            ["the same, pods a second", round(pods / seconds), ""],
+            ["the server's CPU for each pod", round(used / pods * 1000, 1), "ms"],
+            ["the server's memory before", round(empty), "MB"],
+            ["and for each pod", round((full - empty) / pods * 1000, 1), "kB"],
+            ["API at rest, p50 and p99", _pair(rest), "ms"],
+            ["API meanwhile, p50 and p99", _pair(busy), "ms"],
+        ]
+        changed = deployment(0)["spec"]["template"]
+        changed["metadata"]["annotations"] = {"rolled": "yes"}
+        cpu, started = harness.cpu_seconds(pid), time.time()
+        await client.patch(DEPLOYMENT, "app-0", {"spec": {"template": changed}}, SPACE)
+        await settled(client, count)
+        rows.append([f"a Deployment of {EACH} rolled", round(time.time() - started, 1), "s"])
+        await asyncio.sleep(5)
+        cpu = harness.cpu_seconds(pid)
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = (harness.cpu_seconds(pid) - cpu) / IDLE_SECONDS * 100
+        rows.append(["idle with all of them", round(idle, 1), "% of a core"])
+    harness.print_table(f"{nodes} hollow nodes", ["what", "", ""], rows)
+
+
+def _pair(taken: list[float]) -> str:
+    return f"{_p(taken, 50):.1f}, {_p(taken, 99):.0f}"
+
+
+def main(pods: int) -> int:
+    missing = harness.absent("nft", "nsenter")
+    if missing:
+        print(f"bench.scale: skipped: not on this machine: {', '.join(missing)}")
+        return 0
+    count, nodes = pods // EACH, -(-pods // PODS_OF_A_NODE)
+    with running_cluster("--disable=ingress", docker=False) as cluster:
+        own, host = (sys.executable, "-m", "bench.scale"), cluster.host
+        assert cluster.server is not None
+        players = host.start(*own, "agents", cluster.kubeconfig, str(nodes), log="agents.log")
+        numbers = (str(cluster.server.pid), str(nodes), str(count))
+        done = subprocess.run(
+            host.command(*own, "inside", cluster.kubeconfig, *numbers), check=False
+        )
+        host.stop(players)
+        return done.returncode
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["agents"]:
+        asyncio.run(agents(sys.argv[2], int(sys.argv[3])))
+    elif sys.argv[1:2] == ["inside"]:
+        asyncio.run(measure(sys.argv[2], *map(int, sys.argv[3:6])))
+    else:
+        sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 10_000))
