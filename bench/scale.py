@@ -1,6 +1,6 @@
 """Thousands of hollow pods on a hundred hollow nodes: how fast they settle, and the API meanwhile.
 
-`.venv/bin/python -m bench.scale [PODS]`, as root; 10,000 pods by default. One server holds the API,
+`.venv/bin/python -m bench.scale [PODS]`, as root; 2,000 pods by default. One server holds the API,
 the controllers and the scheduler; the nodes' agents run in a process of their own, over HTTPS, with
 runtimes that start nothing. While Deployments of 100 pods each come up, a client reads or writes
 one of many ConfigMaps 20 times a second, as at rest before. At the end one Deployment is rolled.
@@ -226,4 +226,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["inside"]:
         asyncio.run(measure(sys.argv[2], *map(int, sys.argv[3:6])))
     else:
-        sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 10_000))
+        sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 2_000))
