@@ -84,7 +84,12 @@ def _cluster(api_version: str, kind: str, plural: str, *shorts: str, **more: Any
 
 
 NAMESPACE = _core(
-    "Namespace", "namespaces", "ns", namespaced=False, subresources=("status", "finalize")
+    "Namespace",
+    "namespaces",
+    "ns",
+    namespaced=False,
+    subresources=("status", "finalize"),
+    verbs=tuple(verb for verb in ALL_VERBS if verb != "deletecollection"),
 )
 NODE = _core("Node", "nodes", "no", namespaced=False, subresources=("status", "proxy"))
 POD = _core(
@@ -297,6 +302,17 @@ PRIORITY_LEVEL_CONFIGURATION = _cluster(
     subresources=_STATUS,
 )
 
+API_SERVICE = _cluster(
+    "apiregistration.k8s.io/v1",
+    "APIService",
+    "apiservices",
+    subresources=_STATUS,
+    categories=_API_EXTENSIONS,
+)
+
+# A pod's sub-resource under an older path: what is posted there gives the pod of that name a node.
+BINDING = _core("Binding", "bindings", verbs=("create",))
+
 # Measured when somebody asks, and never stored.
 NODE_METRICS = Kind(
     "metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", "", namespaced=False, verbs=("get", "list")
@@ -358,13 +374,16 @@ KINDS: tuple[Kind, ...] = (
     VALIDATING_ADMISSION_POLICY_BINDING,
     FLOW_SCHEMA,
     PRIORITY_LEVEL_CONFIGURATION,
+    API_SERVICE,
 )
 
 STORED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind.stored is None)
 """Those that are kept under their own form: every stored object is of one of these."""
 
 _BY_KIND = {(kind.api_version, kind.kind): kind for kind in KINDS}
-_BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in (*KINDS, *MEASURED)}
+_BY_PLURAL = {
+    (kind.group, kind.version, kind.plural): kind for kind in (*KINDS, BINDING, *MEASURED)
+}
 
 
 def by_kind(api_version: str, kind: str) -> Kind | None:

@@ -61,6 +61,7 @@ _TABLES: Final[dict[Kind, list[Row]]] = {
     kinds.VALIDATING_ADMISSION_POLICY_BINDING: policies.ADMISSION_POLICY_BINDING,
     kinds.FLOW_SCHEMA: policies.FLOW_SCHEMA,
     kinds.PRIORITY_LEVEL_CONFIGURATION: policies.PRIORITY_LEVEL,
+    kinds.API_SERVICE: policies.API_SERVICE,
 }
 
 

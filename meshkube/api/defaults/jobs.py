@@ -53,6 +53,7 @@ CRON_JOB: Final[list[Row]] = [
     ("spec.successfulJobsHistoryLimit", 3),
     ("spec.failedJobsHistoryLimit", 1),
     ("spec.jobTemplate", {}),
+    ("spec.jobTemplate.metadata", {}),
     ("spec.jobTemplate.spec", {}),
     ("spec.jobTemplate.spec.template", {}),
     *under("spec.jobTemplate.spec.template", POD_TEMPLATE),

@@ -113,6 +113,7 @@ ADMISSION_POLICY: Final[list[Row]] = [
     *_match("spec.matchConstraints"),
 ]
 ADMISSION_POLICY_BINDING: Final[list[Row]] = _match("spec.matchResources")
+API_SERVICE: Final[list[Row]] = [("spec.service.port", 443)]
 FLOW_SCHEMA: Final[list[Row]] = [("spec.matchingPrecedence", IfZero(1000))]
 PRIORITY_LEVEL: Final[list[Row]] = [
     ("spec.exempt.nominalConcurrencyShares", 0),

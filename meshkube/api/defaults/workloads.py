@@ -20,6 +20,11 @@ def _rolling_update(strategy: Object) -> None:
                 update[limit] = "25%"
 
 
+def _counts(*names: str) -> list[Row]:
+    """Numbers of a status that are told even while they are 0."""
+    return [(f"status.{name}", 0) for name in names]
+
+
 DEPLOYMENT: Final[list[Row]] = [
     ("spec", {}),
     ("spec.replicas", 1),
@@ -32,6 +37,7 @@ DEPLOYMENT: Final[list[Row]] = [
 ]
 
 REPLICA_SET: Final[list[Row]] = [
+    *_counts("replicas"),
     ("spec", {}),
     ("spec.replicas", 1),
     ("spec.template", {}),
@@ -61,6 +67,7 @@ def _plain_selector(controller: Object) -> None:
 
 
 REPLICATION_CONTROLLER: Final[list[Row]] = [
+    *_counts("replicas"),
     ("", _plain_selector),
     ("", labels_of_template),
     ("spec", {}),
@@ -81,6 +88,9 @@ def _daemon_update(strategy: Object) -> None:
 
 
 DAEMON_SET: Final[list[Row]] = [
+    *_counts(
+        "currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady"
+    ),
     ("spec", {}),
     ("spec.updateStrategy", {}),
     ("spec.updateStrategy", _daemon_update),
@@ -112,7 +122,9 @@ _CLAIM: Final[list[Row]] = [
 ]
 
 STATEFUL_SET: Final[list[Row]] = [
+    *_counts("replicas", "availableReplicas"),
     ("spec", {}),
+    ("spec.serviceName", ""),
     ("spec.podManagementPolicy", "OrderedReady"),
     ("spec.updateStrategy", {}),
     ("spec.updateStrategy", _stateful_update),

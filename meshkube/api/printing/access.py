@@ -7,7 +7,7 @@ from typing import Any
 
 from meshkube.api import kinds, meta
 from meshkube.api.printing.ages import age, human_duration
-from meshkube.api.printing.columns import AGE, NAME, NONE, UNSET, Column, Printer, wide
+from meshkube.api.printing.columns import AGE, NAME, NONE, UNKNOWN, UNSET, Column, Printer, wide
 from meshkube.api.printing.workloads import selector_cell
 from meshkube.api.types import Object
 
@@ -170,6 +170,25 @@ def _level(level: Object, now: datetime) -> list[Any]:
     ]
 
 
+_API = (
+    NAME,
+    Column("Service", "What serves the version; Local: this server."),
+    Column("Available", "Whether it does."),
+    AGE,
+)
+
+
+def _api(api: Object, now: datetime) -> list[Any]:
+    service = (api.get("spec") or {}).get("service")
+    where = f"{service.get('namespace')}/{service.get('name')}" if service else "Local"
+    conditions = (api.get("status") or {}).get("conditions") or ()
+    held: Object = next((one for one in conditions if one.get("type") == "Available"), {})
+    shown = held.get("status") or UNKNOWN
+    if held and shown != "True":
+        shown = f"{shown} ({held.get('reason') or ''})"
+    return [meta.name(api), where, shown, age(api, now)]
+
+
 PRINTERS = {
     kinds.ROLE_BINDING: Printer(_BINDING, _binding),
     kinds.CLUSTER_ROLE_BINDING: Printer(_BINDING, _binding),
@@ -180,4 +199,5 @@ PRINTERS = {
     kinds.VALIDATING_ADMISSION_POLICY_BINDING: Printer(_POLICY_BINDING, _policy_binding),
     kinds.FLOW_SCHEMA: Printer(_FLOW, _flow),
     kinds.PRIORITY_LEVEL_CONFIGURATION: Printer(_LEVEL, _level),
+    kinds.API_SERVICE: Printer(_API, _api),
 }

@@ -171,7 +171,7 @@ def _address(address: Object, now: datetime) -> list[Any]:
         parts = [f"{parent.get('resource') or ''}{group}".lower()]
         parts += [parent["namespace"]] if parent.get("namespace") else []
         shown = "/".join([*parts, parent.get("name") or ""])
-    return [meta.name(address), shown, age(address, now)]
+    return [meta.name(address), shown]
 
 
 def _cidr(cidr: Object, now: datetime) -> list[Any]:
@@ -209,7 +209,7 @@ PRINTERS = {
     kinds.RUNTIME_CLASS: Printer(
         (NAME, Column("Handler", "What runs pods of this class."), AGE), _runtime_class
     ),
-    kinds.IP_ADDRESS: Printer((NAME, Column("ParentRef", "Whose address it is."), AGE), _address),
+    kinds.IP_ADDRESS: Printer((NAME, Column("ParentRef", "Whose address it is.")), _address),
     kinds.SERVICE_CIDR: Printer(
         (NAME, Column("CIDRs", "Ranges from which Services get addresses."), AGE), _cidr
     ),

@@ -186,15 +186,6 @@ def _csi_node(node: Object, now: datetime) -> list[Any]:
     return [meta.name(node), len(drivers), age(node, now)]
 
 
-def _capacity(capacity: Object, now: datetime) -> list[Any]:
-    amount = capacity.get("capacity")
-    return [
-        meta.name(capacity),
-        capacity.get("storageClassName") or "",
-        UNSET if amount is None else str(amount),
-    ]
-
-
 PRINTERS = {
     kinds.PERSISTENT_VOLUME: Printer(_VOLUME, _volume),
     kinds.PERSISTENT_VOLUME_CLAIM: Printer(_CLAIM, _claim),
@@ -203,13 +194,5 @@ PRINTERS = {
     kinds.CSI_DRIVER: Printer(_DRIVER, _driver),
     kinds.CSI_NODE: Printer(
         (NAME, Column("Drivers", "How many drivers the node has.", "integer"), AGE), _csi_node
-    ),
-    kinds.CSI_STORAGE_CAPACITY: Printer(
-        (
-            NAME,
-            Column("StorageClassName", "The class whose volumes this is about."),
-            Column("Capacity", "How much is left."),
-        ),
-        _capacity,
     ),
 }

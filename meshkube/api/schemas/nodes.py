@@ -18,6 +18,7 @@ VERSION: Final = "1.33.0"
 """The Kubernetes release whose schemas are served."""
 
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
+_REGISTRATION: Final = "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1."
 _EXTENSIONS: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _SPECIAL: Final = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "int-or-string",
@@ -200,6 +201,8 @@ def definition_of(kind: Kind) -> str:
         return ".".join((*reversed(kind.group.split(".")), kind.version, kind.kind))
     if group == "apiextensions":
         return _EXTENSIONS + kind.kind
+    if group == "apiregistration":
+        return _REGISTRATION + kind.kind
     return f"io.k8s.api.{group}.{kind.version}.{kind.kind}"
 
 

@@ -15,6 +15,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.api.validation import (
     admission,
+    aggregation,
     autoscaling,
     certificates,
     cluster,
@@ -77,6 +78,7 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.IP_ADDRESS: networks.validate_ip_address,
     kinds.SERVICE_CIDR: networks.validate_service_cidr,
     kinds.RUNTIME_CLASS: networks.validate_runtime_class,
+    kinds.API_SERVICE: aggregation.validate_api_service,
     kinds.PERSISTENT_VOLUME: storage.validate_volume,
     kinds.PERSISTENT_VOLUME_CLAIM: storage.validate_claim,
     kinds.STORAGE_CLASS: storage.validate_storage_class,
@@ -115,6 +117,7 @@ _UPDATE: Final[dict[Kind, Update]] = {
     kinds.IP_ADDRESS: networks.validate_ip_address_update,
     kinds.SERVICE_CIDR: networks.validate_service_cidr_update,
     kinds.RUNTIME_CLASS: networks.validate_runtime_class_update,
+    kinds.API_SERVICE: lambda api, _: aggregation.validate_api_service(api),
     kinds.PERSISTENT_VOLUME: storage.validate_volume_update,
     kinds.PERSISTENT_VOLUME_CLAIM: storage.validate_claim_update,
     kinds.STORAGE_CLASS: storage.validate_storage_class_update,

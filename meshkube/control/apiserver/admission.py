@@ -5,8 +5,11 @@ Pure: reads through `Lookup`, changes the request's private object in place, or 
 
 from __future__ import annotations
 
+import contextlib
+
 from meshkube.api import errors, kinds, meta
 from meshkube.api.kinds import Kind
+from meshkube.api.qos import qos_class
 from meshkube.api.types import Object
 from meshkube.control.apiserver import classes, limits, service_accounts
 from meshkube.control.apiserver.lookup import Lookup
@@ -32,6 +35,7 @@ def admit_create(
         classes.priority(obj, lookup)
         classes.runtime_class(obj, lookup)
         limits.check(kind, obj, ranges)
+        _quality(obj)
     elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
         classes.storage_class(obj, lookup)
         limits.check(kind, obj, lookup.inside(kinds.LIMIT_RANGE, namespace))
@@ -79,6 +83,12 @@ def _namespace(kind: Kind, name: str, namespace: str, lookup: Lookup) -> None:
     }
     error.details["causes"] = [cause]
     raise error
+
+
+def _quality(pod: Object) -> None:
+    """What a pod asks for is known from the start. A wrong quantity is told of by validation."""
+    with contextlib.suppress(ValueError):
+        pod["status"] = {**(pod.get("status") or {}), "qosClass": qos_class(pod)}
 
 
 def _tolerations(pod: Object, seconds: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from meshkube.api.kinds import MEASURED, Kind
+from meshkube.api.kinds import BINDING, MEASURED, Kind
 from meshkube.api.schemas import VERSION
 from meshkube.api.types import Object
 
@@ -75,7 +75,7 @@ Groups: TypeAlias = dict[str, dict[str, tuple[Kind, ...]]]
 def grouped(kinds: Iterable[Kind]) -> Groups:
     """What is served, with what is answered on the spot."""
     found: dict[str, dict[str, list[Kind]]] = {name: {} for name in _GROUP_ORDER}
-    for kind in (*kinds, *REVIEWS, *MEASURED):
+    for kind in (*kinds, BINDING, *REVIEWS, *MEASURED):
         found.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
     return {
         group: {version: tuple(members) for version, members in versions.items()}

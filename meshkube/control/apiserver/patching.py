@@ -29,6 +29,9 @@ async def run(
     if type == "apply":
         if not isinstance(patch, dict):
             raise errors.bad_request("an apply patch must be an object")
+        if not patch.get("apiVersion") or not patch.get("kind"):
+            given = f"{patch.get('apiVersion') or '/'}, Kind={patch.get('kind') or ''}"
+            raise errors.bad_request(f"invalid object type: {given}")
         config = meta.copy(patch)
         if subresource == "scale":
             config = subresources.applied_scale(kind, config, name)

@@ -14,7 +14,13 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.printing import Include, table
 from meshkube.api.types import Object
-from meshkube.control.apiserver import negotiation, patching, rendering, token_requests
+from meshkube.control.apiserver import (
+    negotiation,
+    option_faults,
+    patching,
+    rendering,
+    token_requests,
+)
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.http import Call, answer, document
 from meshkube.control.apiserver.negotiation import Accepted
@@ -127,6 +133,7 @@ class Resources:
 
     async def _list(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
+        option_faults.check_list(call.query)
         query = query_of(call, route)
 
         async def read(version: str) -> Listing:
@@ -198,6 +205,9 @@ class Resources:
         if not isinstance(obj, dict):
             raise errors.bad_request("the object provided is not a JSON object")
         options = write_options(call)
+        if route.kind is kinds.BINDING:
+            await self._registry.bind(obj, route.namespace, meta.name(obj), options)
+            return await document(call, _success(route, 201), 201)
         if route.subresource:
             return await self._create_below(call, route, obj, options)
         made = await self._registry.create(route.kind, obj, route.namespace, options)
@@ -229,11 +239,7 @@ class Resources:
     async def _patch(self, call: Call, route: Route) -> web.StreamResponse:
         accepted = negotiation.accept(call.header("Accept"))
         type_, patch = await call.patch()
-        options = write_options(call)
-        if call.flag("force") and type_ != "apply":
-            raise errors.bad_request("force may only be set on an apply patch")
-        if type_ == "apply" and not call.query.get("fieldManager"):
-            raise errors.bad_request("fieldManager: Required value: is required for apply patch")
+        options = write_options(call, applies=type_ == "apply")
         done, made = await patching.run(
             self._registry,
             route.kind,
@@ -255,6 +261,7 @@ class Resources:
 
     async def _delete_collection(self, call: Call, route: Route) -> web.StreamResponse:
         options = await self._delete_options(call)
+        option_faults.check_list(call.query)
         listing = await self._registry.delete_collection(query_of(call, route), options)
         return await answer(call, rendering.list_parts(route.kind, listing))
 
@@ -271,7 +278,9 @@ class Resources:
             body["propagationPolicy"] = call.query["propagationPolicy"]
         if "orphanDependents" in call.query:
             body["orphanDependents"] = call.flag("orphanDependents")
-        return DeleteOptions.of(body, _dry_run(call), call.user)
+        dry_run = call.query.get("dryRun", "")
+        option_faults.check_delete(body, dry_run)
+        return DeleteOptions.of(body, dry_run == "All", call.user)
 
 
 async def _metadata(listing: Listing, version: str) -> list[bytes]:
@@ -314,12 +323,6 @@ def _allowed(verb: str, route: Route) -> bool:
 def query_of(call: Call, route: Route) -> Query:
     """Raises `ApiError` 400."""
     query = call.query
-    match = query.get("resourceVersionMatch", "")
-    if match not in ("", "NotOlderThan", "Exact"):
-        raise errors.bad_request(
-            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", '
-            '"NotOlderThan"'
-        )
     limit = call.number("limit") or 0
     fields = query.get("fieldSelector", "")
     if route.name:
@@ -330,23 +333,19 @@ def query_of(call: Call, route: Route) -> Query:
         labels=query.get("labelSelector", ""),
         fields=fields,
         resource_version=query.get("resourceVersion", ""),
-        match=cast(Match, match),
+        match=cast(Match, query.get("resourceVersionMatch", "")),
         limit=max(0, limit),
         continue_token=query.get("continue", ""),
     )
 
 
-def write_options(call: Call) -> WriteOptions:
-    """Raises `ApiError` 400."""
-    validation = call.query.get("fieldValidation", "Warn")
-    if validation not in ("Strict", "Warn", "Ignore"):
-        raise errors.bad_request(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", '
-            '"Strict", "Warn"'
-        )
+def write_options(call: Call, *, applies: bool = False) -> WriteOptions:
+    """Raises `ApiError` 422."""
+    option_faults.check_write(call.verb, call.query, applies=applies)
+    validation = call.query.get("fieldValidation") or "Warn"
     manager = call.query.get("fieldManager") or call.header("User-Agent").partition("/")[0]
     return WriteOptions(
-        dry_run=_dry_run(call),
+        dry_run=call.query.get("dryRun") == "All",
         field_manager=manager or "unknown",
         field_validation=cast(FieldValidation, validation),
         force=call.flag("force"),
@@ -354,13 +353,6 @@ def write_options(call: Call) -> WriteOptions:
         user=call.user,
         long=(call.request.content_length or LONG_BYTES) >= LONG_BYTES,
     )
-
-
-def _dry_run(call: Call) -> bool:
-    value = call.query.get("dryRun", "")
-    if value not in ("", "All"):
-        raise errors.bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
-    return value == "All"
 
 
 def include(call: Call) -> Include:

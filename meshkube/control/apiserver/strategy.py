@@ -225,6 +225,13 @@ def _keep_metadata(kind: Kind, obj: Object, old: Object) -> None:
             metadata.pop(field, None)
 
 
+def _keep_quality(pod: Object, old: Object) -> None:
+    """A status that does not name the class means the one the pod has: it cannot change."""
+    known, status = (old.get("status") or {}).get("qosClass"), pod.get("status")
+    if known and isinstance(status, dict) and not status.get("qosClass"):
+        pod["status"] = {**status, "qosClass": known}
+
+
 def _only_status(kind: Kind, obj: Object, old: Object) -> None:
     status = obj.get("status")
     for key in [*obj, *old]:
@@ -232,6 +239,8 @@ def _only_status(kind: Kind, obj: Object, old: Object) -> None:
             _take(obj, old, key)
     if status is not None:
         obj["status"] = status
+    if kind is kinds.POD:
+        _keep_quality(obj, old)
     if kind.definition is not None:
         kept = ("managedFields", "resourceVersion")
         written = {key: obj["metadata"][key] for key in kept if key in obj["metadata"]}

@@ -14,7 +14,7 @@ from aiohttp.http_writer import StreamWriter as Writer
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
-from meshkube.control.apiserver import negotiation
+from meshkube.control.apiserver import negotiation, option_faults
 from meshkube.control.apiserver.cache import Notice
 from meshkube.control.apiserver.delivery import AT_ONCE, Delivery, Turns
 from meshkube.control.apiserver.http import PIECE, Call, stream
@@ -142,15 +142,5 @@ async def _expired(call: Call, error: ApiError) -> web.StreamResponse:
 
 def _initial(call: Call) -> bool:
     """Whether the stream starts with the whole list (`sendInitialEvents`)."""
-    match = call.query.get("resourceVersionMatch", "")
-    if "sendInitialEvents" not in call.query:
-        if match:
-            raise errors.bad_request(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-            )
-        return False
-    if match != "NotOlderThan":
-        raise errors.bad_request(
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        )
+    option_faults.check_watch(call.query)
     return call.flag("sendInitialEvents")

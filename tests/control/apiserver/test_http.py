@@ -134,7 +134,7 @@ class TestWriting:
         await ask.json("PATCH", path, 201, data=text, headers=headers)
         again = await ask.json("PATCH", path, 200, data=text, headers=headers)
         assert again["metadata"]["managedFields"][0]["manager"] == "me"
-        missing = await ask.json("PATCH", f"{MAPS}/applied", 400, data=text, headers=headers)
+        missing = await ask.json("PATCH", f"{MAPS}/applied", 422, data=text, headers=headers)
         assert "fieldManager: Required value" in missing["message"]
 
     async def test_unknown_fields_give_a_warning_header(self, ask: Asker) -> None:
@@ -213,7 +213,21 @@ class TestErrors:
             ("GET", f"{MAPS}?resourceVersion=x", 400, "BadRequest", "resourceVersion: Invalid"),
             ("GET", f"{MAPS}?watch=perhaps", 400, "BadRequest", "query parameter watch"),
             ("GET", f"{MAPS}?labelSelector=a%20in", 400, "BadRequest", ""),
-            ("POST", f"{MAPS}?dryRun=Some", 400, "BadRequest", 'dryRun: Unsupported value: "Some"'),
+            ("POST", f"{MAPS}?dryRun=Some", 422, "Invalid", "CreateOptions.meta.k8s.io"),
+            (
+                "DELETE",
+                f"{MAPS}/a?propagationPolicy=x",
+                422,
+                "Invalid",
+                "DeleteOptions.meta.k8s.io",
+            ),
+            (
+                "GET",
+                f"{MAPS}?resourceVersionMatch=Exact",
+                422,
+                "Invalid",
+                "ListOptions.meta.k8s.io",
+            ),
         ],
     )
     async def test_every_error_is_a_status(
@@ -453,7 +467,7 @@ class TestWatching:
             "k8s.io/initial-events-end": "true"
         }
         assert later["object"]["metadata"]["name"] == "b"
-        await ask.json("GET", f"{MAPS}?watch=1&sendInitialEvents=true", 400)
+        await ask.json("GET", f"{MAPS}?watch=1&sendInitialEvents=true", 422)
         without = path.replace("sendInitialEvents=true", "sendInitialEvents=false")
         async with ask("GET", without) as watch:
             await ask.make(MAPS, config_map("c"))
