@@ -223,7 +223,8 @@ def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         node_ip=host.address,
         pod_cidrs=config.pod_cidrs,
         service_cidrs=config.service_cidrs,
-        skip=set() if "dns" in config.disable else {config.cluster_dns},
+        # Another DNS may be pods behind that address, or a process of this host.
+        **{"local" if "dns" in config.disable else "skip": {config.cluster_dns}},
         clock=clock,
     )
     yield proxy

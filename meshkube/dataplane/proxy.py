@@ -75,10 +75,12 @@ class ServiceProxy:
         service_cidrs: Sequence[str],
         node_ip: str = "",
         skip: Collection[str] = frozenset(),
+        local: Collection[str] = frozenset(),
         clock: Clock | None = None,
     ) -> None:
         """`pod_cidrs` and `service_cidrs` are the whole cluster's, one of each family.
-        `skip`: Service addresses that a process of this host answers itself."""
+        `skip`: Service addresses that this process answers itself; `local`: those that another one
+        of this host may."""
         self._client = client
         self._kernel = kernel
         self._node_ip = node_ip
@@ -88,6 +90,7 @@ class ServiceProxy:
             pod_cidrs=tuple(pod_cidrs),
             service_cidrs=tuple(service_cidrs),
             skip=frozenset(skip),
+            local=frozenset(local),
         )
         self._table = Table()
         self._health = HealthPorts(lambda: self._in_step)

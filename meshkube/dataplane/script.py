@@ -190,7 +190,7 @@ def _refusals(settings: Settings) -> Iterator[str]:
         yield f"{_this_host(family)} {_port()} @refused_nodeports{family} goto refuse"
         # What is still for a Service address by now has no Service: better a clear no than silence.
         services = _cidrs(settings.service_cidrs, family)
-        skipped = sorted(a for a in settings.skip if family_of(a) == family)
+        skipped = sorted(a for a in settings.skip | settings.local if family_of(a) == family)
         but = f"{_IP[family]} daddr != {{ {', '.join(skipped)} }} " if skipped else ""
         yield f"{_IP[family]} daddr {services} {but}goto refuse"
     yield "}"

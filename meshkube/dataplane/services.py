@@ -100,7 +100,10 @@ class Settings:
     pod_cidrs: tuple[str, ...]
     service_cidrs: tuple[str, ...]
     skip: frozenset[str] = frozenset()
-    """Service addresses that a process of this host answers itself: they get no rules."""
+    """Service addresses that this process answers itself: they get no rules."""
+    local: frozenset[str] = frozenset()
+    """Those that another process of this host may answer: they are not refused where they have no
+    endpoint."""
     bridge: str = "meshkube0"
     """The link behind which this node's pods are."""
     bridged: bool = True
@@ -168,6 +171,8 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
             members |= set(_members(endpoints, family, settings))
             for front, reach in fronts:
                 for made in _reached(front, reach, endpoints, close, settings.node_name):
+                    if front.address in settings.local and not made.backends:
+                        continue
                     found.setdefault(made.front, replace(made, sticky=sticky))
             members |= set(_guards(service, port, family))
     health = _health(spec, slices, settings.node_name)

@@ -268,3 +268,12 @@ def test_a_policy_for_this_node_goes_before_hints() -> None:
     local = service(internalTrafficPolicy="Local")
     (backends,) = found(local, piece(NEAR), settings=settings).values()
     assert backends == (Backend("10.42.0.2", 8080),)
+
+
+def test_an_address_that_a_process_of_this_host_may_answer_is_refused_to_nobody() -> None:
+    settings = replace(SETTINGS, skip=frozenset(), local=frozenset({"10.43.0.10"}))
+    dns = service(clusterIP="10.43.0.10")
+    assert found(dns, settings=settings) == {}
+    assert found(dns, piece(endpoint("10.42.0.2")), settings=settings) == {
+        Front(4, "10.43.0.10", TCP, 80): (Backend("10.42.0.2", 8080),)
+    }
