@@ -214,8 +214,9 @@ async def read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
         body = b""
         while size := int((await reader.readline()).split(b";")[0], 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        while await reader.readline() != b"\r\n":
-            pass
+        while (line := await reader.readline()) != b"\r\n":
+            if not line:
+                raise ConnectionResetError
         return body
     if b"content-length:" in lower:
         length = int(lower.split(b"content-length:")[1].split(b"\r\n")[0])
