@@ -27,7 +27,6 @@ SPELLED_OUT = (
 DONE = "done"
 REFUSED = "refused"
 NOT_APPLICABLE = "not applicable"
-NOT_YET = "not yet"
 
 # path, state, note. Below `volumes[]`, `refused` means a FailedMount Event that says so.
 _CLOUDS = """awsElasticBlockStore azureDisk azureFile cephfs cinder fc flocker gcePersistentDisk
@@ -155,7 +154,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
     ("priorityClassName", DONE, ""),
     ("readinessGates", DONE, ""),
     ("resourceClaims", REFUSED, "pod fails: `UnexpectedAdmissionError`"),
-    ("resources", NOT_YET, "kept; alpha in this version and off on most clusters"),
+    ("resources", NOT_APPLICABLE, "alpha in this version and off: dropped on creation"),
     ("restartPolicy", DONE, ""),
     ("runtimeClassName", DONE, "the handler is the name of a runtime of Docker's"),
     ("schedulerName", DONE, ""),

@@ -78,6 +78,9 @@ def prepare_create(kind: Kind, obj: Object, namespace: str, now: str, uid: str) 
 
 
 def _new_pod(obj: Object) -> None:
+    # Amounts for a pod as a whole are alpha in this version, and off: the field is dropped, so that
+    # nobody takes them for kept promises.
+    (obj.get("spec") or {}).pop("resources", None)
     obj["status"] = {"phase": "Pending"}
     if (obj.get("spec") or {}).get("schedulingGates"):
         obj["status"]["conditions"] = [

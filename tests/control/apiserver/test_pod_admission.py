@@ -10,6 +10,7 @@ import pytest
 from meshkube.api import kinds
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.control.apiserver import strategy
 from meshkube.control.apiserver.admission import AWAY, admit_create
 
 
@@ -56,3 +57,9 @@ def test_what_it_says_itself_stands(own: Object, added: int) -> None:
 def test_a_pod_has_a_priority() -> None:
     assert admitted()["priority"] == 0
     assert admitted()["preemptionPolicy"] == "PreemptLowerPriority"
+
+
+def test_amounts_for_a_pod_as_a_whole_are_dropped_as_where_that_feature_is_off() -> None:
+    pod: Object = {"metadata": {"name": "p"}, "spec": {"resources": {"limits": {"cpu": "1"}}}}
+    strategy.prepare_create(kinds.POD, pod, "default", "2026-01-01T00:00:00Z", "u")
+    assert pod["spec"] == {}
