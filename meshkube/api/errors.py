@@ -34,13 +34,15 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
         self.details = details or {}
+        self.continue_token = ""
+        """Of a page that expired: with it the rest of the list can be had, as of now."""
 
     def status(self) -> Object:
         """The `Status` object, ready to encode."""
         status: Object = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -55,12 +57,14 @@ class ApiError(Exception):
         """The error that a `Status` body (or whatever a server sent instead) describes."""
         if not isinstance(status, dict) or status.get("kind") != "Status":
             return cls(code, "Unknown", f"the server answered {code}: {str(status)[:500]}")
-        return cls(
+        error = cls(
             int(status.get("code") or code),
             str(status.get("reason") or "Unknown"),
             str(status.get("message") or ""),
             status.get("details"),
         )
+        error.continue_token = str((status.get("metadata") or {}).get("continue") or "")
+        return error
 
 
 def resource_name(group: str, plural: str) -> str:

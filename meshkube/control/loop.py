@@ -26,6 +26,7 @@ from meshkube.control.cloud.bare_metal import BareMetal
 from meshkube.control.cloud.provider import CloudProvider
 from meshkube.control.freshness import Freshness, RecordingClient
 from meshkube.control.queue import WorkQueue
+from meshkube.control.told import Told
 from meshkube.metrics import REGISTRY
 
 log = logging.getLogger(__name__)
@@ -294,9 +295,14 @@ class ControllerLoop:
         if api is not None and _passes(api) and failures < 8:
             log.debug("reconcile is repeated", extra=self._about(key, error=api.message))
             return
+        now_and_then = failures & (failures - 1) == 0
+        about = self._about(key, error=str(error), failures=failures, again_in=round(delay, 3))
+        if isinstance(error, Told):
+            if now_and_then:
+                log.info("reconcile was refused", extra=about)
+            return
         ERRORS.labels(self.controller.name).inc()
-        if failures & (failures - 1) == 0:
-            about = self._about(key, error=str(error), failures=failures, again_in=round(delay, 3))
+        if now_and_then:
             log.error("reconcile failed", extra=about, exc_info=None if api else error)
 
 

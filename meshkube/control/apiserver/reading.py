@@ -250,7 +250,7 @@ def _expired(token: str) -> errors.ApiError:
         "results in an inconsistent list: objects that were created, modified or deleted between "
         "the time the first chunk was returned and now may show up in the list."
     )
-    error.continue_token = token  # type: ignore[attr-defined]
+    error.continue_token = token
     return error
 
 

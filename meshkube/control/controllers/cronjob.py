@@ -18,6 +18,7 @@ from meshkube.control.controllers.job_end import true
 from meshkube.control.controllers.job_plan import finished
 from meshkube.control.loop import Context, Controller
 from meshkube.control.ownership import controller_key
+from meshkube.control.told import told
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 
@@ -131,7 +132,7 @@ async def _delete(context: Context, cron_job: Object, name: str, uid: str) -> No
             return
         message = f"Deleted job: {error.message}"
         context.events.event(cron_job, "Warning", "FailedDelete", message)
-        raise
+        raise told(error) from error
     context.events.event(cron_job, "Normal", "SuccessfulDelete", f"Deleted job {name}")
 
 
@@ -206,7 +207,7 @@ async def _create(context: Context, cron_job: Object, job: Object) -> Object | N
         if error.code != 409:
             message = f"Error creating job: {error.message}"
             context.events.event(cron_job, "Warning", "FailedCreate", message)
-            raise
+            raise told(error) from error
         there = await context.client.get(kinds.JOB, meta.name(job), meta.namespace(job))
         owner = meta.controller_of(there)
         ours = owner is not None and owner.get("uid") == meta.uid(cron_job)

@@ -17,10 +17,11 @@ from meshkube.api.types import Object
 from meshkube.client.informer import Informers
 from meshkube.control import indexes, pods
 from meshkube.control.controllers import deployment_sizes as sizes
-from meshkube.control.controllers import deployment_status, revisions
+from meshkube.control.controllers import deployment_status, pod_control, revisions
 from meshkube.control.controllers.deployment_sizes import Limits, Sized
 from meshkube.control.loop import Context, Controller
 from meshkube.control.ownership import claim, controller_key, settle
+from meshkube.control.told import told
 
 
 @dataclass(slots=True)
@@ -235,7 +236,9 @@ async def _create(
         if error.code != 409:
             fact = deployment_status.create_failed(name, error.message)
             await _write_status(context, deployment, owned, fact)
-            raise
+            if not pod_control.terminating(error):
+                context.events.event(deployment, "Warning", fact.reason, fact.message)
+            raise told(error) from error
         return await _collided(context, deployment, owned, wanted)
     size = int(wanted["spec"]["replicas"])
     if size:

@@ -11,6 +11,7 @@ from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.control.loop import Context
+from meshkube.control.told import told
 
 BURST = 500
 """Pods made or deleted for one object in one go."""
@@ -74,7 +75,7 @@ async def create_one(context: Context, owner: Object, pod: Object) -> ApiError |
         if not terminating(error):
             message = f"Error creating: {error.message}"
             context.events.event(owner, "Warning", "FailedCreate", message)
-        return error
+        return told(error)
     message = f"Created pod: {meta.name(made)}"
     context.events.event(owner, "Normal", "SuccessfulCreate", message)
     return None
@@ -90,7 +91,7 @@ async def _delete_one(context: Context, owner: Object, pod: Object) -> ApiError 
             return None
         message = f"Error deleting: {error.message}"
         context.events.event(owner, "Warning", "FailedDelete", message)
-        return error
+        return told(error)
     context.events.event(owner, "Normal", "SuccessfulDelete", f"Deleted pod: {meta.name(pod)}")
     return None
 

@@ -15,6 +15,7 @@ from meshkube.control.controllers import stateful_pods as identity
 from meshkube.control.controllers.stateful_plan import Plan, World
 from meshkube.control.loop import Context, Controller
 from meshkube.control.ownership import claim, controller_key, settle
+from meshkube.control.told import told
 
 LOOK_AGAIN = 1.0
 
@@ -32,11 +33,18 @@ async def reconcile(context: Context, key: str) -> float | None:
     before = (stateful_set.get("status") or {}).get("currentRevision")
     current = next((r for r in revisions if meta.name(r) == before), update)
     world = World(stateful_set, owned, current, update, context.clock.now())
-    again = None
+    again: float | None = None
+    failed: ApiError | None = None
     if not meta.deleting(stateful_set):
         await _keep_owners(context, stateful_set, owned)
-        again = await _act(context, stateful_set, stateful_plan.plan(world))
+        try:
+            again = await _act(context, stateful_set, stateful_plan.plan(world))
+        except ApiError as error:
+            # How its other pods are is said all the same.
+            failed = error
     wait = await _write_status(context, world)
+    if failed is not None:
+        raise failed
     live = {meta.name(current), meta.name(update), *map(identity.revision_of, owned)}
     await history.prune(context, stateful_set, revisions, live)
     return min((w for w in (wait, again) if w is not None), default=None)
@@ -83,7 +91,7 @@ async def _create(context: Context, stateful_set: Object, pod: Object) -> bool:
             # Another pod has the name: the cache will show it, or it is none of ours.
             return False
         _say(context, stateful_set, "create", pod, error)
-        raise
+        raise told(error) from error
     _say(context, stateful_set, "create", pod)
     return True
 
@@ -102,7 +110,7 @@ async def _delete(context: Context, stateful_set: Object, pod: Object) -> None:
         if error.code == 404:
             return
         _say(context, stateful_set, "delete", pod, error)
-        raise
+        raise told(error) from error
     _say(context, stateful_set, "delete", pod)
 
 
@@ -155,7 +163,7 @@ async def _create_claim(
             return
         message = f"{what} failed error: {error.message}"
         context.events.event(stateful_set, "Warning", "FailedCreate", message)
-        raise
+        raise told(error) from error
     context.events.event(stateful_set, "Normal", "SuccessfulCreate", f"{what} success")
 
 

@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from meshkube import pki
+from meshkube.api import kinds
+from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.parts import Health
 from tests.support.api import Served, serving_api
@@ -54,6 +56,26 @@ class TestReading:
         rest = await ask.json("GET", f"/api/v1/namespaces?limit=3&continue={token}")
         assert [one["metadata"]["name"] for one in rest["items"]] == ["kube-system"]
         assert "continue" not in rest["metadata"]
+
+    async def test_a_page_that_expired_says_how_to_have_the_rest(
+        self, served: Served, ask: Asker
+    ) -> None:
+        for name in "abc":
+            await ask.make(MAPS, config_map(name))
+        page = await ask.json("GET", f"{MAPS}?limit=1")
+        await ask.make(MAPS, config_map("bb"))
+        await served.registry._reader._store.compact(served.registry.feed.revision)
+        old = page["metadata"]["continue"]
+        status = await ask.json("GET", f"{MAPS}?limit=1&continue={old}", 410)
+        assert (status["kind"], status["reason"], status["code"]) == ("Status", "Expired", 410)
+        assert "or use the continue token in this response" in status["message"]
+        token = status["metadata"]["continue"]
+        rest = await ask.json("GET", f"{MAPS}?continue={token}")
+        assert [one["metadata"]["name"] for one in rest["items"]] == ["b", "bb", "c"]
+        async with served.client() as client:
+            with pytest.raises(ApiError) as raised:
+                await client.list(kinds.CONFIG_MAP, "default", continue_token=old)
+        assert raised.value.continue_token == token
 
     async def test_tables_come_from_the_server(self, ask: Asker) -> None:
         table = await ask.json("GET", "/api/v1/namespaces", headers={"Accept": TABLE})

@@ -15,7 +15,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
-from meshkube.control.apiserver.reading import Query, encode_continue
+from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.store.sqlite import SqliteStore
 from tests.support.api import running_registry
@@ -528,10 +528,14 @@ class TestLists:
             with pytest.raises(ApiError) as error:
                 await registry.list(query)
             assert (error.value.code, error.value.reason) == (410, "Expired")
-            prefix = "/registry/core/configmaps/default/"
-            token = encode_continue(-1, prefix + "a", prefix)
-            rest = await client.list(kinds.CONFIG_MAP, "default", continue_token=token)
-            assert [meta.name(one) for one in rest.items] == ["b", "bb", "c"]
+            token = error.value.continue_token
+            second = await client.list(kinds.CONFIG_MAP, "default", limit=2, continue_token=token)
+            assert [meta.name(one) for one in second.items] == ["b", "bb"]
+            await client.create(kinds.CONFIG_MAP, config_map("d"))
+            third = await client.list(
+                kinds.CONFIG_MAP, "default", continue_token=second.continue_token
+            )
+            assert [meta.name(one) for one in third.items] == ["c"], "of one moment from there on"
 
 
 class TestWatch:
