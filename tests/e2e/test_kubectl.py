@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -356,6 +358,80 @@ def test_what_the_api_offers(cluster):
     assert "maxSurge" in shown(cluster, "explain", "deployment.spec.strategy", "--recursive")
     assert "Scaled up" in shown(cluster, "events", *NAMESPACE)
     assert "yes" in shown(cluster, "auth", "can-i", "create", "pods")
+
+
+def certificate_request(cluster: Cluster, user: str) -> Path:
+    """What a new user makes and an admin posts, as Kubernetes' guide has it: the user's key."""
+    key, asked = (cluster.host.directory / f"{user}.{end}" for end in ("key", "csr"))
+    cluster.host.run(
+        "openssl",
+        "req",
+        "-new",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        f"/CN={user}/O=readers",
+        "-keyout",
+        str(key),
+        "-out",
+        str(asked),
+    )
+    body = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": user},
+        "spec": {
+            "request": base64.b64encode(asked.read_bytes()).decode(),
+            "signerName": "kubernetes.io/kube-apiserver-client",
+            "expirationSeconds": 3600,
+            "usages": ["client auth"],
+        },
+    }  # fmt: skip
+    shown(cluster, "create", "-f", file_of(cluster, body))
+    return key
+
+
+def condition_of(cluster: Cluster, request: str) -> str:
+    return shown(cluster, "get", "csr", request, "--no-headers").split()[-1]
+
+
+def test_certificate_approve_makes_a_user_and_deny_does_not(cluster):
+    key = certificate_request(cluster, "anna")
+    path = "jsonpath={.status.certificate}"
+    assert condition_of(cluster, "anna") == "Pending"
+    assert shown(cluster, "get", "csr", "anna", "-o", path) == "", "nobody approved it yet"
+    approved = "certificatesigningrequest.certificates.k8s.io/anna approved\n"
+    assert shown(cluster, "certificate", "approve", "anna") == approved
+    shown(cluster, "wait", "--for=jsonpath={.status.certificate}", "csr/anna", "--timeout=20s")
+    assert condition_of(cluster, "anna") == "Approved,Issued"
+    issued = cluster.host.directory / "anna.crt"
+    issued.write_bytes(base64.b64decode(shown(cluster, "get", "csr", "anna", "-o", path)))
+    own = cluster.host.directory / "anna.yaml"
+    shutil.copy(cluster.kubeconfig, own)
+    of_anna = ("config", f"--kubeconfig={own}")
+    shown(cluster, *of_anna, "set-credentials", "anna", f"--client-key={key}",
+          f"--client-certificate={issued}", "--embed-certs=true")  # fmt: skip
+    shown(cluster, *of_anna, "set-context", "--current", "--user=anna")
+    who = json.loads(shown(cluster, f"--kubeconfig={own}", "auth", "whoami", "-o", "json"))
+    assert who["status"]["userInfo"]["username"] == "anna"
+    assert set(who["status"]["userInfo"]["groups"]) == {"readers", "system:authenticated"}
+    pods = (f"--kubeconfig={own}", "get", "pods", *NAMESPACE)
+    assert 'User "anna" cannot list' in cluster.kubectl(*pods, check=False).stderr
+    shown(cluster, "create", "rolebinding", "readers", "--clusterrole=view", "--group=readers",
+          *NAMESPACE)  # fmt: skip
+    wait_for(lambda: cluster.kubectl(*pods, check=False).returncode == 0, 10, "the right to read")
+
+    certificate_request(cluster, "mallory")
+    denied = "certificatesigningrequest.certificates.k8s.io/mallory denied\n"
+    assert shown(cluster, "certificate", "deny", "mallory") == denied
+    assert condition_of(cluster, "mallory") == "Denied"
+    late = cluster.kubectl("certificate", "approve", "mallory", check=False)
+    assert late.returncode == 1
+    assert "already Denied" in late.stderr
+    assert shown(cluster, "get", "csr", "mallory", "-o", path) == ""
+    shown(cluster, "delete", "csr", "anna", "mallory")
+    shown(cluster, "delete", "rolebinding", "readers", *NAMESPACE)
 
 
 def test_bad_input_is_told_with_the_path_of_the_field(cluster):
