@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from meshkube.api import meta
-from meshkube.api.kinds import Kind, by_kind
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 
 
@@ -16,11 +16,23 @@ class ManifestError(ValueError):
     """Text that is no manifest: one line that says where and why."""
 
 
-class Manifest(NamedTuple):
+class Document(NamedTuple):
     """One object of a manifest, and where it stood."""
 
     where: str
     """`file.yaml, document 3`"""
+    object: Object
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Its `apiVersion` and `kind`."""
+        return str(self.object["apiVersion"]), str(self.object["kind"])
+
+
+class Manifest(NamedTuple):
+    """A document whose kind is known."""
+
+    where: str
     kind: Kind
     object: Object
 
@@ -40,10 +52,10 @@ def documents(text: str | bytes) -> Iterator[Any]:
     return yaml.load_all(text, Loader=_Loader)
 
 
-def read(text: str, source: str) -> list[Manifest]:
+def read(text: str, source: str) -> list[Document]:
     """Every object in the text; a `List` is taken apart, an empty document passed over.
-    Raises `ManifestError` for the first document that is no object of a served kind."""
-    found: list[Manifest] = []
+    Raises `ManifestError` for the first document that is no object with a kind and a name."""
+    found: list[Document] = []
     number = 0
     iterator = documents(text)
     while True:
@@ -55,7 +67,7 @@ def read(text: str, source: str) -> list[Manifest]:
             return found
         except yaml.YAMLError as error:
             raise ManifestError(f"{where}: {' '.join(str(error).split())}") from None
-        found += [Manifest(where, _kind(obj, where), obj) for obj in _objects(document, where)]
+        found += [_checked(Document(where, obj)) for obj in _objects(document, where)]
 
 
 def _objects(document: Any, where: str) -> list[Object]:
@@ -69,16 +81,11 @@ def _objects(document: Any, where: str) -> list[Object]:
     return [document]
 
 
-def _kind(obj: Object, where: str) -> Kind:
-    api_version, kind_name = obj.get("apiVersion"), obj.get("kind")
-    for field, value in (("apiVersion", api_version), ("kind", kind_name)):
-        if not value:
+def _checked(document: Document) -> Document:
+    where, obj = document
+    for field in ("apiVersion", "kind"):
+        if not obj.get(field):
             raise ManifestError(f"{where}: {field} is missing")
-    kind = by_kind(str(api_version), str(kind_name))
-    if kind is None:
-        raise ManifestError(
-            f'{where}: no matches for kind "{kind_name}" in version "{api_version}"'
-        )
     if not isinstance(obj.get("metadata"), dict) or not meta.name(obj):
         raise ManifestError(f"{where}: metadata.name is missing")
-    return kind
+    return document

@@ -9,9 +9,11 @@ import sys
 from meshkube.api import meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
+from meshkube.api.manifests import Document
 from meshkube.api.types import Object
+from meshkube.cli.discovery import Discovery
 from meshkube.cli.main import UsageError
-from meshkube.cli.resources import find_kinds, label, namespace_of, read_files
+from meshkube.cli.resources import asked, label, namespace_of, read_files
 from meshkube.cli.session import add_connection_arguments, with_client
 from meshkube.client.http import HttpClient
 
@@ -21,7 +23,9 @@ Target = tuple[Kind, str, str | None]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """By kind and names, or by manifests."""
     add_connection_arguments(parser)
-    parser.add_argument("kind", nargs="?", default="", help="the kind, or KIND/NAME")
+    parser.add_argument(
+        "kind", nargs="?", default="", help="the kind, or KIND/NAME; a,b for several"
+    )
     parser.add_argument("names", nargs="*", metavar="name")
     parser.add_argument("-f", "--filename", action="append", default=[], metavar="FILE")
     parser.add_argument("--ignore-not-found", action="store_true")
@@ -30,9 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deletes and waits until the objects are gone; goes on past one that fails."""
-    targets = _targets(args)
+    documents = read_files(args.filename)
+    typed = asked([args.kind, *args.names]) if args.kind else []
+    if not documents and not any(names for _, names in typed):
+        raise UsageError("say what: KIND NAME..., KIND/NAME, or -f FILE")
 
     async def work(client: HttpClient) -> int:
+        targets = await _targets(Discovery(client), documents, typed, args)
         failed = 0
         for target in targets:
             try:
@@ -47,18 +55,18 @@ def run(args: argparse.Namespace) -> int:
     return with_client(args, work)
 
 
-def _targets(args: argparse.Namespace) -> list[Target]:
+async def _targets(
+    discovery: Discovery,
+    documents: list[Document],
+    typed: list[tuple[str, list[str]]],
+    args: argparse.Namespace,
+) -> list[Target]:
     targets: list[Target] = []
-    for manifest in reversed(read_files(args.filename)):
-        namespace = namespace_of(manifest.kind, args, manifest.object)
-        targets.append((manifest.kind, meta.name(manifest.object), namespace or None))
-    if args.kind:
-        typed, _, name = args.kind.partition("/")
-        names = [name, *args.names] if name else args.names
-        for kind in find_kinds(typed):
+    for _, kind, obj in reversed(await discovery.manifests(documents)):
+        targets.append((kind, meta.name(obj), namespace_of(kind, args, obj) or None))
+    for word, names in typed:
+        for kind in await discovery.kinds(word):
             targets += [(kind, name, namespace_of(kind, args) or None) for name in names]
-    if not targets:
-        raise UsageError("say what: KIND NAME..., KIND/NAME, or -f FILE")
     return targets
 
 

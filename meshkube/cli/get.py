@@ -11,18 +11,20 @@ import yaml
 from meshkube.api import meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.cli.main import UsageError
-from meshkube.cli.resources import DEFAULT_NAMESPACE, find_kinds, label
+from meshkube.cli.discovery import Discovery
+from meshkube.cli.resources import DEFAULT_NAMESPACE, asked, label
 from meshkube.cli.session import add_connection_arguments, with_client
 from meshkube.client.http import HttpClient
 
+Asked = list[tuple[Kind, list[str]]]
+"""Kinds, each with the names asked for: none for all there are."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """As kubectl names them."""
     add_connection_arguments(parser)
-    parser.add_argument("kind", help="pods, deploy, svc, all, ... or KIND/NAME")
+    parser.add_argument("kind", help="pods, deploy, widgets.example.com, svc,po, all or KIND/NAME")
     parser.add_argument("names", nargs="*", metavar="name", help="only these objects")
     parser.add_argument("-A", "--all-namespaces", action="store_true")
     parser.add_argument("-l", "--selector", default="", help="a label selector")
@@ -32,20 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the objects as a table, or in the form that `-o` names."""
-    if "/" in args.kind:
-        args.kind, _, name = args.kind.partition("/")
-        args.names.insert(0, name)
-    kinds = find_kinds(args.kind)
-    if args.names and len(kinds) > 1:
-        raise UsageError("a name needs one kind")
+    typed = asked([args.kind, *args.names])
 
     async def work(client: HttpClient) -> int:
+        found = await _found(Discovery(client), typed)
         if args.output in ("", "wide"):
-            return await _print_tables(client, kinds, args)
-        await _print_objects(client, kinds, args)
+            return await _print_tables(client, found, args)
+        await _print_objects(client, found, args)
         return 0
 
     return with_client(args, work)
+
+
+async def _found(discovery: Discovery, typed: list[tuple[str, list[str]]]) -> Asked:
+    found: Asked = []
+    for word, names in typed:
+        if names:
+            found.append((await discovery.kind(word), names))
+        else:
+            found += [(kind, []) for kind in await discovery.kinds(word)]
+    return found
 
 
 def _namespace(kind: Kind, args: argparse.Namespace) -> str | None:
@@ -59,12 +67,12 @@ def _selectors(args: argparse.Namespace) -> dict[str, str]:
     return {key: value for key, value in given.items() if value}
 
 
-async def _print_tables(client: HttpClient, kinds: list[Kind], args: argparse.Namespace) -> int:
+async def _print_tables(client: HttpClient, wanted: Asked, args: argparse.Namespace) -> int:
     shown = 0
-    for kind in kinds:
+    for kind, names in wanted:
         rows: list[Any] = []
         columns: list[Any] = []
-        for name in args.names or [""]:
+        for name in names or [""]:
             path = kind.path(_namespace(kind, args), name)
             table = orjson.loads(await client.get_raw(path, _selectors(args), accept=TABLE))
             columns = table["columnDefinitions"]
@@ -74,7 +82,7 @@ async def _print_tables(client: HttpClient, kinds: list[Kind], args: argparse.Na
         if shown:
             print()
         shown += 1
-        prefix = f"{kind.singular}/" if len(kinds) > 1 else ""
+        prefix = f"{kind.singular}/" if len(wanted) > 1 else ""
         print(format_table(columns, rows, args.output == "wide", args.all_namespaces, prefix))
     if not shown:
         where = (
@@ -106,12 +114,12 @@ def format_table(
     return "\n".join(padded)
 
 
-async def _print_objects(client: HttpClient, kinds: list[Kind], args: argparse.Namespace) -> None:
+async def _print_objects(client: HttpClient, wanted: Asked, args: argparse.Namespace) -> None:
     found: list[tuple[Kind, Object]] = []
-    for kind in kinds:
+    for kind, names in wanted:
         namespace = _namespace(kind, args)
-        if args.names:
-            found += [(kind, await client.get(kind, name, namespace)) for name in args.names]
+        if names:
+            found += [(kind, await client.get(kind, name, namespace)) for name in names]
             continue
         page = await client.list(kind, namespace, labels=args.selector, fields=args.field_selector)
         found += [(kind, item) for item in page.items]
@@ -120,7 +128,7 @@ async def _print_objects(client: HttpClient, kinds: list[Kind], args: argparse.N
             print(label(kind, meta.name(obj)))
         return
     shown: Object = {"apiVersion": "v1", "kind": "List", "items": [obj for _, obj in found]}
-    if len(args.names) == 1:
+    if [len(names) for _, names in wanted] == [1]:
         shown = found[0][1]
     if args.output == "json":
         print(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())

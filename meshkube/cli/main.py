@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from types import ModuleType
+from typing import Any
 
 from meshkube.api.errors import ApiError
 from meshkube.config import ConfigError
@@ -34,15 +35,21 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Takes options by their whole names only: `--al` may come to mean another one tomorrow. The
+    parsers of sub-commands are of this class too."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+
 class UsageError(Exception):
     """Something the user gave is wrong: the message is one line."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. Arguments of sub-commands are added by their modules."""
-    top = argparse.ArgumentParser(
-        prog="meshkube", description="Kubernetes in one asyncio process per host."
-    )
+    top = Parser(prog="meshkube", description="Kubernetes in one asyncio process per host.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help in COMMANDS.items():
         commands.add_parser(name, help=help, description=help.capitalize() + ".", add_help=False)
@@ -54,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen, rest = parser().parse_args(arguments[:1]), arguments[1:]
     module = _module(chosen.command)
-    command = argparse.ArgumentParser(
+    command = Parser(
         prog=f"meshkube {chosen.command}", description=COMMANDS[chosen.command].capitalize() + "."
     )
     module.add_arguments(command)

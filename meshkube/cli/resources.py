@@ -1,4 +1,4 @@
-"""What the commands share: kinds by the names people type, and manifests from files."""
+"""What the commands share: objects as people name them, and manifests from files."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import sys
 from pathlib import Path
 
 from meshkube.api import manifests, meta
-from meshkube.api.kinds import STORED, Kind
-from meshkube.api.manifests import Manifest
+from meshkube.api.kinds import Kind
+from meshkube.api.manifests import Document
 from meshkube.cli.main import UsageError
 
 DEFAULT_NAMESPACE = "default"
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
-def find_kinds(typed: str) -> list[Kind]:
-    """The kinds meant by `pods`, `po`, `Pod`, `deployments.apps`, `all` or `svc,deploy`."""
-    found: list[Kind] = []
-    for word in typed.lower().split(","):
-        matches = [kind for kind in STORED if _matches(kind, word)]
-        if not matches:
-            raise UsageError(f'the server doesn\'t have a resource type "{word}"')
-        found += matches
+def asked(typed: list[str]) -> list[tuple[str, list[str]]]:
+    """Kinds, as they were typed, with the names asked for: of `svc web db`, `pod/a svc/b` or
+    `svc,deploy`. Raises `UsageError` where the forms are mixed."""
+    if not any("/" in word for word in typed):
+        return [(typed[0], typed[1:])] if typed else []
+    found: list[tuple[str, list[str]]] = []
+    for word in typed:
+        kind, _, name = word.partition("/")
+        if not kind or not name or "/" in name:
+            raise UsageError(f'"{word}" is not KIND/NAME')
+        if found and found[-1][0] == kind:
+            found[-1][1].append(name)
+        else:
+            found.append((kind, [name]))
     return found
-
-
-def _matches(kind: Kind, word: str) -> bool:
-    names = (kind.plural, kind.singular, kind.kind.lower(), kind.resource, *kind.short_names)
-    return word in names or word in kind.categories
 
 
 def namespace_of(kind: Kind, args: argparse.Namespace, obj: dict[str, object] | None = None) -> str:
@@ -38,10 +39,10 @@ def namespace_of(kind: Kind, args: argparse.Namespace, obj: dict[str, object] | 
     return args.namespace or (meta.namespace(obj) if obj else "") or DEFAULT_NAMESPACE
 
 
-def read_files(paths: list[str]) -> list[Manifest]:
+def read_files(paths: list[str]) -> list[Document]:
     """Every object of these files, directories (their YAML and JSON files) and `-`, in order.
     Raises `UsageError`, before anything was done, for the first that cannot be read."""
-    found: list[Manifest] = []
+    found: list[Document] = []
     for path in paths:
         try:
             if path == "-":

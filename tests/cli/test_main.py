@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 
 from meshkube import __version__
 from meshkube.cli import main
-from meshkube.cli.main import COMMANDS
+from meshkube.cli.main import COMMANDS, Parser
 
 
 def test_version(capsys):
@@ -38,7 +40,10 @@ BAD = [
     (["server", "--config=/nope.yaml"], "meshkube server: --config: /nope.yaml"),
     (["apply", "-f", "/nope.yaml"], "meshkube apply: /nope.yaml: No such file or directory"),
     (["delete"], "meshkube delete: say what"),
-    (["get", "wishes"], 'meshkube get: the server doesn\'t have a resource type "wishes"'),
+    (["get", "pod/a", "b"], 'meshkube get: "b" is not KIND/NAME'),
+    (["delete", "pod/a/b"], 'meshkube delete: "pod/a/b" is not KIND/NAME'),
+    (["delete", "pods"], "meshkube delete: say what"),
+    (["logs", "deploy/"], 'meshkube logs: "deploy/" is not KIND/NAME'),
     (["reset"], "meshkube reset: this removes the cluster"),
     (["get", "pods", "--kubeconfig=/nope"], "meshkube get: /nope"),
 ]
@@ -50,6 +55,40 @@ def test_bad_input_is_one_clear_line(arguments, message, capsys):
     said = capsys.readouterr().err
     assert said.startswith(message)
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "pods", "--all"],
+        ["delete", "pod", "x", "--ignore"],
+        ["server", "--data=/x"],
+        ["agent", "--token=y", "--serv=https://x"],
+        ["token", "create", "--kube=/x"],
+        ["store", "copy", "--from=a", "--to=b", "--store-pass=x"],
+    ],
+)
+def test_options_are_taken_by_their_whole_names_only(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert f"unrecognized arguments: {arguments[-1]}" in capsys.readouterr().err
+
+
+def parsers(parser):
+    """A parser and all below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_no_parser_completes_an_option(command):
+    top = Parser()
+    importlib.import_module(f"meshkube.cli.{command}").add_arguments(top)
+    assert not any(each.allow_abbrev for each in parsers(top))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

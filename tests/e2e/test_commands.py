@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab.cluster import Cluster
 from tests.lab.host import wait_for
+from tests.support.custom import crd
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -78,6 +79,51 @@ def test_delete_waits_until_it_is_gone(cluster: Cluster):
     assert again.returncode == 1
     assert 'configmaps "passing" not found' in again.stderr
     assert cluster.meshkube("delete", "cm", "passing", "--ignore-not-found").returncode == 0
+
+
+def test_kinds_of_our_own_have_every_name_with_their_definition_in_the_same_file(cluster: Cluster):
+    file = cluster.host.directory / "own.json"
+    own = crd(singular="widget", shortNames=["wd"], categories=["all"])
+    large = {
+        "apiVersion": "example.com/v1",
+        "kind": "Widget",
+        "metadata": {"name": "large"},
+        "spec": {"size": 9},
+    }
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [own, large]}))
+    assert cluster.meshkube("apply", "-f", str(file)).stdout.splitlines() == [
+        "customresourcedefinition.apiextensions.k8s.io/widgets.example.com created",
+        "widget.example.com/large created",
+    ]
+    assert "widget.example.com/large unchanged" in cluster.meshkube("apply", "-f", str(file)).stdout
+    for typed in ("widgets", "wd.v1.example.com"):
+        assert cluster.meshkube("get", typed).stdout.split()[:3] == ["NAME", "AGE", "large"]
+    several = cluster.meshkube("get", "svc,wd", "-o", "name").stdout
+    assert several == "service/kubernetes\nwidget.example.com/large\n"
+    assert "widget/large" in cluster.meshkube("get", "all").stdout
+    mixed = cluster.meshkube("get", "svc/kubernetes", "wd/large", "-o", "name").stdout
+    assert mixed == several
+    selects = cluster.meshkube("logs", "wd/large", check=False)
+    assert (selects.returncode, selects.stderr) == (
+        2, "meshkube logs: widget.example.com/large selects no pods: name one\n",
+    )  # fmt: skip
+    assert cluster.meshkube("delete", "wd", "large").stdout == (
+        'widget.example.com "large" deleted\n'
+    )
+    cluster.meshkube("apply", "-f", str(file))
+    assert len(cluster.meshkube("delete", "-f", str(file)).stdout.splitlines()) == 2
+
+
+def test_a_kind_that_is_not_there_is_told_with_what_it_is_like(cluster: Cluster):
+    done = cluster.meshkube("get", "pods,deploymnts", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2, "", 'meshkube get: the server doesn\'t have a resource type "deploymnts"; '
+        'did you mean "deployments"?\n',
+    )  # fmt: skip
+    done = cluster.meshkube("delete", "wishes", "x", check=False)
+    assert done.stderr == 'meshkube delete: the server doesn\'t have a resource type "wishes"\n'
+    done = cluster.meshkube("get", "all", "x", check=False)
+    assert done.stderr == 'meshkube get: a name needs one kind, and "all" is several\n'
 
 
 def test_a_namespace_is_deleted_with_all_in_it(cluster: Cluster):

@@ -86,3 +86,8 @@ def test_logs_are_shown(cluster):
     logs = [cluster.meshkube("logs", pod["metadata"]["name"], "-n", "shop").stdout for pod in pods]
     assert any("GET /user/logged" in log for log in logs)
     assert all(log.startswith("serving on port 8080") for log in logs)
+    one = cluster.meshkube("logs", "deploy/user", "-n", "shop", "--tail=1")
+    assert one.stdout
+    assert one.stderr in {f"Found 2 pods, using pod/{pod['metadata']['name']}\n" for pod in pods}
+    log = cluster.meshkube("logs", "svc/user", "-n", "shop").stdout
+    assert log.startswith("serving on port 8080")
