@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -42,9 +43,18 @@ def run_alone(
 ) -> int:
     """The same for what keeps nothing in the data directory."""
     garbage.tame()
+    _allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signal(config, serve, ending))
     return 0
+
+
+def _allow_open_files() -> None:
+    """As many as this process may have: each connection is one, and a shell or a container often
+    gives 1,024 of them although more are allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
