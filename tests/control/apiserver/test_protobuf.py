@@ -113,7 +113,7 @@ def test_no_bytes_crash_the_reader(content: bytes) -> None:
 def test_every_field_number_names_a_field_of_the_schema() -> None:
     faults: list[str] = []
     for kind in kinds.KINDS:
-        if kind is kinds.CUSTOM_RESOURCE_DEFINITION:
+        if kind in (kinds.CUSTOM_RESOURCE_DEFINITION, kinds.API_SERVICE):
             continue  # clients send these as JSON: JSON is what a schema is
         name = protobuf._name_of(kind.api_version, kind.kind)
         _compare(name, schema_for(kind), kind.kind, faults, set())
