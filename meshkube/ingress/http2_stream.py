@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from meshkube.ingress import http2_head, tracing
@@ -13,6 +12,7 @@ from meshkube.ingress.forwarded import lines, sane_id
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header, Request
+from meshkube.ingress.http2_outbox import Outbox
 from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
 from meshkube.ingress.policies import Asked
@@ -54,8 +54,7 @@ class Http2Stream:
         self._request_trailers = b""
         # The response's
         self._answering = False
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
+        self._outbox = Outbox()
         self._ended = False
         self._trailers: list[Header] = []
         self._holding = False
@@ -236,8 +235,7 @@ class Http2Stream:
             self._exchange = None
             self._ended = True
         if data:
-            self._waiting.append(data)
-            self._size += len(data)
+            self._outbox.add((data,))
         self.push()
         self._connection.flush_soon()
 
@@ -247,35 +245,14 @@ class Http2Stream:
             self._balance()
             return
         try:
-            self._fill_windows()
+            codec = self._connection.h2
+            if self._outbox.send(codec, self.number, self._ended, self._trailers):
+                self._over()
         except H2Error:
             self.cancel()
             self._connection.over(self)
             return
         self._balance()
-
-    def _fill_windows(self) -> None:
-        h2, number = self._connection.h2, self.number
-        while self._waiting:
-            room = min(h2.local_flow_control_window(number), h2.max_outbound_frame_size)
-            if room <= 0:
-                return
-            data = self._waiting.popleft()
-            if len(data) > room:
-                self._waiting.appendleft(data[room:])
-                data = data[:room]
-            self._size -= len(data)
-            last = self._ended and not self._waiting and not self._trailers
-            h2.send_data(number, data, end_stream=last)
-            if last:
-                self._over()
-                return
-        if self._ended:
-            if self._trailers:
-                h2.send_headers(number, self._trailers, end_stream=True)
-            else:
-                h2.end_stream(number)
-            self._over()
 
     def _over(self) -> None:
         """The response is out."""
@@ -289,10 +266,12 @@ class Http2Stream:
         exchange = self._exchange
         if exchange is None:
             return
-        if self._size > AHEAD and not self._holding:
+        if self._outbox.size > AHEAD and not self._holding:
             self._holding = True
             exchange.pause_response()
-        elif self._holding and self._size <= AHEAD // 2 and not self._connection.write_paused:
+        elif (
+            self._holding and self._outbox.size <= AHEAD // 2 and not self._connection.write_paused
+        ):
             self._holding = False
             exchange.resume_response()
 
@@ -307,8 +286,7 @@ class Http2Stream:
     def cancel(self) -> None:
         """The client is gone, or wants no answer any more."""
         exchange, self._exchange = self._exchange, None
-        self._waiting.clear()
-        self._size = 0
+        self._outbox.clear()
         if exchange is not None:
             exchange.cancel()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from meshkube.ingress.chunked import ChunkedBody, chunk, last_chunk
 from meshkube.ingress.http1 import CHUNKED, HeadError
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header
+from meshkube.ingress.http2_outbox import Outbox
 from meshkube.ingress.response_head import NO_BODY
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class PodStream:
         """All of the body has been written here."""
         self._request_over = False
         """The pod has been told that it is."""
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
+        self._outbox = Outbox()
         # The response
         self._framed = False
         self._trailers = b""
@@ -111,14 +110,12 @@ class PodStream:
         if chunks is None:
             self._left -= len(data)
             self._whole = self._left <= 0
-            self._waiting.append(data)
-            self._size += len(data)
+            self._outbox.add((data,))
             return
         payload: list[bytes] = []
         # Whoever wrote this has checked it.
         chunks.feed(data, payload)
-        self._waiting += payload
-        self._size += sum(map(len, payload))
+        self._outbox.add(payload)
         self._whole = chunks.done
 
     def push(self) -> None:
@@ -130,39 +127,25 @@ class PodStream:
                 self._fill_window()
         except H2Error:
             # The pod has ended the stream, or the connection: that is an event of its own.
-            self._waiting.clear()
-            self._size = 0
+            self._outbox.clear()
         self._balance()
 
     def _fill_window(self) -> None:
-        h2, number = self.connection.h2, self._number
-        while self._waiting:
-            room = min(h2.local_flow_control_window(number), h2.max_outbound_frame_size)
-            if room <= 0:
-                return
-            data = self._waiting.popleft()
-            if len(data) > room:
-                self._waiting.appendleft(data[room:])
-                data = data[:room]
-            self._size -= len(data)
-            h2.send_data(number, data)
-        if self._whole:
-            self._request_over = True
-            chunks = self._chunks
-            if chunks is not None and chunks.trailers:
-                h2.send_headers(number, http2_head.headers_of(chunks.trailers), end_stream=True)
-            else:
-                h2.end_stream(number)
+        trailers = []
+        if self._chunks is not None and self._chunks.trailers:
+            trailers = http2_head.headers_of(self._chunks.trailers)
+        codec = self.connection.h2
+        self._request_over = self._outbox.send(codec, self._number, self._whole, trailers)
 
     def _balance(self) -> None:
         """Holds the client back while the pod does not keep up."""
         exchange = self.exchange
         if exchange is None:
             return
-        if self._size > AHEAD and not self.write_paused:
+        if self._outbox.size > AHEAD and not self.write_paused:
             self.write_paused = True
             exchange.downstream.pause_body()
-        elif self.write_paused and self._size <= AHEAD // 2:
+        elif self.write_paused and self._outbox.size <= AHEAD // 2:
             self.write_paused = False
             exchange.downstream.resume_body()
 
@@ -247,8 +230,7 @@ class PodStream:
     def _end(self) -> None:
         self._over = True
         self.exchange = None
-        self._waiting.clear()
-        self._size = 0
+        self._outbox.clear()
         self.connection.over(self._number)
 
     def _broken(self, reason: str) -> None:
