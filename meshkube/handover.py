@@ -61,7 +61,7 @@ class Handover:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if slot < len(kept):
             return kept[slot].dup()
-        made = _bound(kind, family, host, port, shared=of > 1)
+        made = bound_socket(kind, family, host, port, shared=of > 1)
         if self._keeping:
             self._kept.setdefault(_key(made), []).append(made.dup())
         return made
@@ -91,7 +91,7 @@ def udp(host: str, port: int) -> socket.socket:
     return HANDOVER.opened(socket.SOCK_DGRAM, host, port)
 
 
-def _bound(
+def bound_socket(
     kind: socket.SocketKind,
     family: socket.AddressFamily,
     host: str,
@@ -99,6 +99,7 @@ def _bound(
     *,
     shared: bool = False,
 ) -> socket.socket:
+    """A new socket for listening, of one family alone. Raises `OSError`."""
     made = socket.socket(family, kind)
     try:
         made.setblocking(False)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from meshkube.dataplane.choosing import Choice
 from meshkube.dataplane.services import Backend, Family
+from meshkube.handover import bound_socket
 
 BACKLOG = 1024
 CONNECT_SECONDS = 5.0
@@ -119,7 +120,8 @@ class TcpRelay:
     async def listen(self, family: Family, address: str, port: int) -> None:
         """Raises `OSError`. `address` empty: every one of this host."""
         loop = asyncio.get_running_loop()
-        made = _socket(family, address, port)
+        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+        made = bound_socket(socket.SOCK_STREAM, kind, address, port)
         self._server = await loop.create_server(lambda: Client(self), sock=made, backlog=BACKLOG)
 
     def close(self) -> None:
@@ -154,20 +156,6 @@ class TcpRelay:
             return
         self._choice.keep(address, backend, asyncio.get_running_loop().time())
         client.join(side)
-
-
-def _socket(family: Family, address: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == 6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((address, port))
-    except OSError:
-        made.close()
-        raise
-    return made
 
 
 def _reset(transport: asyncio.Transport) -> None:

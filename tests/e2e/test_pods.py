@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.cluster import ROOT, Cluster, running_cluster
+from tests.lab.cluster import Cluster, running_cluster
 from tests.lab.host import wait_for
-from tests.lab.shown import described, listed, names, row, shown
+from tests.lab.shown import WORKLOADS, described, listed, names, row, shown
+from tests.lab.shown import apply_workload as apply
 
 pytestmark = [
     pytest.mark.root,
@@ -20,18 +21,12 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.usefixtures("kubectl"),
 ]
-EXAMPLES = ROOT / "examples/workloads"
 
 
 @pytest.fixture(scope="module")
 def cluster(_machine: None) -> Iterator[Cluster]:
     with running_cluster() as running:
         yield running
-
-
-def apply(cluster: Cluster, name: str) -> None:
-    done = cluster.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
-    assert done.stderr == ""
 
 
 def pod(cluster: Cluster, name: str) -> Any:
@@ -246,7 +241,7 @@ def test_a_deployment_is_rolled_out_paused_and_undone(cluster: Cluster) -> None:
         "Progressing True NewReplicaSetAvailable",
     ):
         assert line in text
-    shown(cluster, "delete", "-f", str(EXAMPLES / "deployment.yaml"))
+    shown(cluster, "delete", "-f", str(WORKLOADS / "deployment.yaml"))
 
 
 def test_a_replica_set_takes_pods_in_and_lets_them_go(cluster: Cluster) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.cluster import ROOT, Cluster, running_cluster
+from tests.lab.cluster import Cluster, running_cluster
 from tests.lab.host import wait_for
-from tests.lab.shown import described, listed, names, row, shown
+from tests.lab.shown import WORKLOADS, described, listed, names, row, shown
+from tests.lab.shown import apply_workload as apply
 
 pytestmark = [
     pytest.mark.root,
@@ -17,18 +18,12 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.usefixtures("kubectl"),
 ]
-EXAMPLES = ROOT / "examples/workloads"
 
 
 @pytest.fixture(scope="module")
 def cluster(_machine: None) -> Iterator[Cluster]:
     with running_cluster() as running:
         yield running
-
-
-def apply(cluster: Cluster, name: str) -> None:
-    done = cluster.kubectl("apply", "-f", str(EXAMPLES / f"{name}.yaml"))
-    assert done.stderr == ""
 
 
 def test_a_replication_controller_is_scaled_and_described(cluster: Cluster) -> None:
@@ -70,7 +65,7 @@ def test_a_daemon_set_rolls_out_and_back(cluster: Cluster) -> None:
     assert "Desired Number of Nodes Scheduled: 1" in text
     assert "Number of Nodes Scheduled with Available Pods: 1" in text
     assert "daemonset-controller Created pod: log-reader-" in text
-    shown(cluster, "delete", "-f", str(EXAMPLES / "daemonset.yaml"))
+    shown(cluster, "delete", "-f", str(WORKLOADS / "daemonset.yaml"))
 
 
 def test_a_stateful_set_keeps_its_names_and_rolls_from_the_end(cluster: Cluster) -> None:
@@ -95,7 +90,7 @@ def test_a_stateful_set_keeps_its_names_and_rolls_from_the_end(cluster: Cluster)
     assert "Replicas: 1 desired | 1 total" in text
     assert "create Pod ring-2 in StatefulSet ring successful" in text
     assert "delete Pod ring-2 in StatefulSet ring successful" in text
-    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset.yaml"))
+    shown(cluster, "delete", "-f", str(WORKLOADS / "statefulset.yaml"))
 
 
 def test_pods_of_a_stateful_set_are_found_by_name(cluster: Cluster) -> None:
@@ -105,7 +100,7 @@ def test_pods_of_a_stateful_set_are_found_by_name(cluster: Cluster) -> None:
     name = listed(cluster, "pods", "app=ring")[0]["metadata"]["name"]
     full = f"{name}.ring.default.svc.cluster.local"
     wait_for(lambda: cluster.dig(full) == address, 15, full)
-    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset.yaml"))
+    shown(cluster, "delete", "-f", str(WORKLOADS / "statefulset.yaml"))
 
 
 def test_a_stateful_set_makes_its_claims(cluster: Cluster) -> None:
@@ -114,7 +109,7 @@ def test_a_stateful_set_makes_its_claims(cluster: Cluster) -> None:
     wait_for(lambda: names(cluster, "pvc") == wanted, 30, "claims")
     shown(cluster, "scale", "sts/store", "--replicas=1")
     wait_for(lambda: names(cluster, "pvc") == wanted[:1], 30, "the second claim to go")
-    shown(cluster, "delete", "-f", str(EXAMPLES / "statefulset-claims.yaml"))
+    shown(cluster, "delete", "-f", str(WORKLOADS / "statefulset-claims.yaml"))
     assert names(cluster, "pvc") == wanted[:1]
     shown(cluster, "delete", "pvc", "--all")
 

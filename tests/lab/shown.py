@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import ROOT, Cluster
+
+WORKLOADS = ROOT / "examples/workloads"
 
 
 def shown(cluster: Cluster, *arguments: str) -> str:
@@ -37,3 +39,8 @@ def listed(cluster: Cluster, kind: str, selector: str = "") -> list[dict[str, An
 
 def names(cluster: Cluster, kind: str, selector: str = "") -> list[str]:
     return sorted(item["metadata"]["name"] for item in listed(cluster, kind, selector))
+
+
+def apply_workload(cluster: Cluster, name: str) -> None:
+    """One of the worked examples, without a warning."""
+    shown(cluster, "apply", "-f", str(WORKLOADS / f"{name}.yaml"))
