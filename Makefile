@@ -1,4 +1,4 @@
-.PHONY: setup demo down test check bench lab lab-down chaos compatibility
+.PHONY: setup demo down test check bench lab lab-down chaos compatibility conformance
 setup: ; @scripts/setup
 demo: ; @scripts/demo
 down: ; @scripts/down
@@ -9,3 +9,4 @@ lab: ; @scripts/lab up
 lab-down: ; @scripts/lab down
 chaos: ; @scripts/chaos
 compatibility: ; @scripts/setup && scripts/compatibility --clients
+conformance: ; @scripts/conformance

@@ -8,6 +8,7 @@ import pytest
 
 from tests.lab import machine
 from tests.lab.cluster import Cluster, running_cluster
+from tests.lab.host import wait_for
 from tests.support import kubectl as client
 
 
@@ -29,4 +30,5 @@ def cluster(_machine: None) -> Iterator[Cluster]:
     """A running cluster with the quickstart on it, for one file of tests."""
     with running_cluster() as running:
         running.apply_quickstart()
+        wait_for(lambda: running.serves("/user") and running.serves("/products"), 10, "the ingress")
         yield running

@@ -189,6 +189,7 @@ def test_log_shippers_find_the_files(cluster: Cluster) -> None:
     link = root / f"containers/talkers_default_little-{id}.log"
     log = root / f"pods/default_talkers_{found['metadata']['uid']}/little/0.log"
     assert link.readlink() == log
+    wait_for(lambda: link.read_text().count("\n") == 2, 10, "both lines")
     assert [json.loads(line)["log"] for line in link.read_text().splitlines()] == [
         "once\n",
         "trouble\n",

@@ -21,7 +21,7 @@ def test_both_replicas_answer_by_url_path(cluster, scheme, path):
     pods = set()
     for _ in range(20):
         answer = json.loads(cluster.curl(f"{scheme}://shop.example{path}/7?a=b", *trust).stdout)
-        assert answer["service"] == path.strip("/")
+        assert answer["service"] == path.strip("/"), answer
         assert answer["path"] == f"{path}/7?a=b"
         assert answer["scheme"] == scheme
         assert answer["client"] == cluster.host.address

@@ -145,6 +145,14 @@ class Cluster:
         self.meshkube("apply", "-f", str(file))
         wait_for(lambda: self.available("shop") == {"user": 2, "products": 2}, 60, "the quickstart")
 
+    def serves(self, path: str) -> bool:
+        """Whether the ingress answers the quickstart's `path` well.
+
+        It learns of endpoints a moment after the status of their Deployment tells of them.
+        """
+        url = f"http://shop.example{path}"
+        return self.curl(url, "-f", "-o", "/dev/null", check=False).returncode == 0
+
     def available(self, namespace: str) -> dict[str, int]:
         """Available replicas of each Deployment, of its latest generation only."""
         found = {}

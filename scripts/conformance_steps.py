@@ -1,0 +1,121 @@
+"""Runs Kubernetes' own end-to-end tests against two hosts that it makes: `scripts/conformance`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.lab.agent import Agent
+from tests.lab.cluster import Cluster
+from tests.lab.host import Host, lab
+from tests.lab.shell import wait_for
+
+REGISTRY = "registry.k8s.io/e2e-test-images"
+SERVE = 'CMD ["httpd","-f","-p","80","-h","/srv"]'
+STAY = """ENTRYPOINT ["sh","-c","trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"]"""
+IMAGES = {
+    f"{REGISTRY}/agnhost:2.53": ("agnhost", 'ENTRYPOINT ["/agnhost"]', 'CMD ["pause"]'),
+    f"{REGISTRY}/jessie-dnsutils:1.7": ("agnhost", STAY),
+    f"{REGISTRY}/busybox:1.36.1-1": ("busybox", 'CMD ["sh"]'),
+    f"{REGISTRY}/nonroot:1.4": ("busybox", "USER 1234", 'CMD ["sh"]'),
+    f"{REGISTRY}/httpd:2.4.38-4": ("httpd", SERVE),
+    f"{REGISTRY}/httpd:2.4.39-4": ("httpd", SERVE),
+    f"{REGISTRY}/nginx:1.14-4": ("httpd", SERVE),
+    f"{REGISTRY}/nginx:1.15-4": ("httpd", SERVE),
+    f"{REGISTRY}/kitten:1.7": ("kitten", SERVE),
+    f"{REGISTRY}/nautilus:1.7": ("nautilus", SERVE),
+    f"{REGISTRY}/perl:5.26": ("busybox", 'CMD ["sh"]'),
+    f"{REGISTRY}/resource-consumer:1.13": ("resource-consumer", 'ENTRYPOINT ["/consumer"]'),
+    f"{REGISTRY}/regression-issue-74839:1.2": (
+        "regression-issue-74839", 'ENTRYPOINT ["/regression-issue-74839"]',
+    ),
+    "registry.k8s.io/pause:3.10": ("busybox", STAY),
+}  # fmt: skip
+"""Each image the suite names, and the root file system and settings of what stands for it here."""
+
+
+def give_images(host: Host, roots: Path) -> None:
+    """The images, in a host's own Docker: the first of a root file system, then layers on it."""
+    for image, (root, *changes) in IMAGES.items():
+        options = [f"--change={change}" for change in ("ENV PATH=/bin:/usr/bin", *changes)]
+        host.docker("import", *options, str(roots / f"{root}.tar"), image)
+
+
+def main() -> int:
+    options = parsed()
+    e2e = options.kept / "e2e.test"
+    if options.list:
+        chosen = [f"--ginkgo.focus={options.focus}", f"--ginkgo.skip={options.skip}"]
+        return subprocess.call([str(e2e), "--ginkgo.dry-run", "--ginkgo.v", *chosen])
+    report = Path(options.report or tempfile.mkdtemp(prefix="conformance-"))
+    with lab(3, docker=False) as (first, second, client):
+        engines = (first, second)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(Host.start_docker, engines))
+            list(pool.map(lambda host: give_images(host, options.kept / "roots"), engines))
+        cluster = Cluster(first, f"--docker={first.docker_socket}")
+        cluster.build_image()
+        cluster.start()
+        token = cluster.meshkube("token", "create", "--role=agent").stdout.strip()
+        Agent(second, first.address, f"--docker={second.docker_socket}").start(token)
+        wait_for(lambda: len(cluster.get("nodes")["items"]) == 2, 60, "two nodes")
+        kubeconfig = client.directory / "kubeconfig.yaml"
+        url = f"https://{first.address}:6443"
+        kubeconfig.write_text(cluster.meshkube("kubeconfig", "--server", url).stdout)
+        print(
+            f"hosts {first.name} ({first.directory}) and {second.name}; report {report}", flush=True
+        )
+        command = client.command(
+            str(e2e), f"--kubeconfig={kubeconfig}", "--provider=skeleton", "--num-nodes=2",
+            f"--ginkgo.focus={options.focus}", f"--ginkgo.skip={options.skip}", "--ginkgo.v",
+            f"--ginkgo.timeout={options.hours}h", f"--report-dir={report}",
+            "--disable-log-dump", f"--kubectl-path={options.kubectl}", "--delete-namespace=true",
+        )  # fmt: skip
+        with (report / "log.txt").open("wb") as log:
+            status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
+        (report / "meshkube.log").write_text(cluster.log)
+        (report / "agent.log").write_text((second.directory / "agent.log").read_text())
+    summary(report)
+    return status
+
+
+def summary(report: Path) -> None:
+    """What passed and what did not, from the suite's own JUnit report."""
+    counts = {"passed": 0, "failed": 0}
+    for file in sorted(report.glob("junit*.xml")):
+        for case in ElementTree.parse(file).iter("testcase"):
+            if not case.get("name", "").startswith("[It]") or case.get("status") == "skipped":
+                continue
+            passed = case.get("status") == "passed"
+            counts["passed" if passed else "failed"] += 1
+            print(
+                "PASS" if passed else "FAIL", case.get("name"), f"{float(case.get('time', 0)):.0f}s"
+            )
+    print(f"{counts['passed']} passed, {counts['failed']} failed; {report}")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kept", type=Path, help="the folder that scripts/need-kubernetes-e2e made")
+    parser.add_argument("--focus", default=r"\[Conformance\]", help="a regular expression of names")
+    parser.add_argument("--skip", default=r"\[Disruptive\]", help="what not to run")
+    parser.add_argument("--hours", default="2", help="the longest that all may take")
+    parser.add_argument("--report", default="", help="the folder for log and JUnit file")
+    parser.add_argument("--list", action="store_true", help="only say which tests these are")
+    parser.add_argument("--kubectl", default=kubectl(), help="the kubectl to test with")
+    return parser.parse_args()
+
+
+def kubectl() -> str:
+    from tests.support import kubectl as client
+
+    return client.path()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
