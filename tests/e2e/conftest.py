@@ -30,5 +30,5 @@ def cluster(_machine: None) -> Iterator[Cluster]:
     """A running cluster with the quickstart on it, for one file of tests."""
     with running_cluster() as running:
         running.apply_quickstart()
-        wait_for(lambda: running.serves("/user") and running.serves("/products"), 10, "the ingress")
+        wait_for(lambda: running.routes("/user") and running.routes("/products"), 10, "the ingress")
         yield running

@@ -145,7 +145,7 @@ class Cluster:
         self.meshkube("apply", "-f", str(file))
         wait_for(lambda: self.available("shop") == {"user": 2, "products": 2}, 60, "the quickstart")
 
-    def serves(self, path: str) -> bool:
+    def routes(self, path: str) -> bool:
         """Whether the ingress answers the quickstart's `path` well.
 
         It learns of endpoints a moment after the status of their Deployment tells of them.
