@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import uvloop
 
 from meshkube.parts import Part
+from meshkube.stalls import STALLS
 
 SWITCH = 0.0005
 """Seconds a thread may keep the interpreter while another one waits for it."""
@@ -31,7 +32,8 @@ def side_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
 
     async def live() -> None:
         started.set_result(asyncio.get_running_loop())
-        await over.wait()
+        with STALLS.over(name):
+            await over.wait()
 
     def thread() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -21,6 +21,7 @@ import uvloop
 from meshkube import garbage
 from meshkube.config import Config, ConfigError
 from meshkube.handover import HANDOVER
+from meshkube.stalls import STALLS
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ async def _until_signal(
         loop.add_signal_handler(number, ending.stop if ending else _cancel, task)
     if ending is not None:
         loop.add_signal_handler(signal.SIGUSR2, ending.restart, task)
-    with contextlib.suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError), STALLS.over("main"):
         await serve(config)
     log.info("stopped; workloads keep running", extra={"node": config.node_name})
 
