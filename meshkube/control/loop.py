@@ -21,6 +21,7 @@ from meshkube.client.base import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock
+from meshkube.control import room
 from meshkube.control.autoscaling import Autoscaling
 from meshkube.control.cloud.bare_metal import BareMetal
 from meshkube.control.cloud.provider import CloudProvider
@@ -148,9 +149,14 @@ class ControllerLoop:
         """Keys with a write of unknown outcome, and until when they wait for it to show up, and
         keys that rest."""
         self._memory: dict[str, Any] = {}
+        self._refused: set[str] = set()
+        """Keys whose last try was refused for a reason that its user can change."""
+        self._openings = 0
         self._watches = dict(controller.watches)
         for kind in controller.kinds:
             caches.of(kind).subscribe(self._subscriber(kind))
+        for kind in room.KINDS:
+            caches.of(kind).subscribe(self._doorkeeper(kind))
 
     def follow(self, kind: Kind) -> None:
         """A custom kind is served from now on."""
@@ -178,6 +184,18 @@ class ControllerLoop:
 
         return changed
 
+    def _doorkeeper(self, kind: Kind) -> Callable[[Object | None, Object | None], None]:
+        def changed(old: Object | None, new: Object | None) -> None:
+            namespace = room.opened(kind, old, new) if self._active else None
+            if namespace is None:
+                return
+            self._openings += 1
+            for key in sorted(self._refused):
+                if key.startswith(f"{namespace}/"):
+                    self._queue.add(key)
+
+        return changed
+
     def _woken(self, kind: Kind, old: Object | None, new: Object | None) -> list[str]:
         keys = []
         obj = new if new is not None else old
@@ -199,6 +217,7 @@ class ControllerLoop:
         """Works until cancelled."""
         self._queue, self._freshness = WorkQueue(), self._fresh()
         self._parked, self._held, self._memory = {}, {}, {}
+        self._refused = set()
         self._active = True
         DEPTH.labels(self.controller.name).set_function(lambda: len(self._queue))
         self._queue_all()
@@ -262,13 +281,16 @@ class ControllerLoop:
             self._settings,
             self._memory,
         )
-        began = perf_counter()
+        began, openings = perf_counter(), self._openings
         try:
             again = await self.controller.reconcile(context, key)
         except Exception as error:
             self._failed(key, error)
+            if key in self._refused and self._openings != openings:
+                self._queue.add(key)  # refused by what has changed meanwhile
         else:
             self._queue.forget(key)
+            self._refused.discard(key)
             if again is not None:
                 self._queue.add_after(key, again)
         finally:
@@ -298,6 +320,7 @@ class ControllerLoop:
         now_and_then = failures & (failures - 1) == 0
         about = self._about(key, error=str(error), failures=failures, again_in=round(delay, 3))
         if isinstance(error, Told):
+            self._refused.add(key)
             if now_and_then:
                 log.info("reconcile was refused", extra=about)
             return

@@ -12,7 +12,7 @@ import pytest
 from meshkube.api import kinds, meta
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
-from meshkube.control import pods
+from meshkube.control import pods, queue
 from meshkube.control.controllers import (
     cronjob,
     daemonset,
@@ -156,3 +156,24 @@ async def test_a_stateful_set_that_may_not_grow_still_tells_of_the_pods_it_has(
         await c.change(kinds.RESOURCE_QUOTA, "room", {"spec": {"hard": {"pods": "2"}}})
         await c.until(lambda: ready() == 2)
     assert faults(caplog) == []
+
+
+async def test_room_wakes_who_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "FIRST_DELAY", 600.0)
+    controllers = [
+        replicaset.CONTROLLER, job.CONTROLLER, statefulset.CONTROLLER, resource_quota.CONTROLLER,
+    ]  # fmt: skip
+    async with cluster(tmp_path, controllers, nodes=[node()], scheduler=True) as c:
+        await limited(c, quota(pods="0"))
+        await c.create(of_apps(kinds.REPLICA_SET, "bare", replicas=1))
+        await c.create(owner(kinds.JOB, "once", template=ONCE))
+        await c.create(of_apps(kinds.STATEFUL_SET, "db", serviceName="db", replicas=1))
+        while len(await c.events_of("FailedCreate")) < 3:
+            pass
+        await c.change(kinds.RESOURCE_QUOTA, "room", {"spec": {"hard": {"pods": "2"}}})
+        await c.until(lambda: len(c.list(kinds.POD)) == 2, "two pods, the limit having risen")
+        first = c.list(kinds.POD)[0]
+        await c.client.delete(kinds.REPLICA_SET, "bare", "default")
+        await c.client.delete(kinds.POD, meta.name(first), "default")
+        await c.client.delete(kinds.RESOURCE_QUOTA, "room", "default")
+        await c.until(lambda: len(c.list(kinds.POD)) >= 2, "the others, the quota having gone")
