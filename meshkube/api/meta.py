@@ -99,12 +99,13 @@ def generated_name(base: str) -> str:
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 in whole seconds and UTC, as `metav1.Time` is written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not by strftime: before the year 1000 it writes fewer than four digits.
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def micro_timestamp(moment: datetime) -> str:
     """RFC 3339 with microseconds, as `metav1.MicroTime` is written."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?)(h|ms|m|s|us|ns)")

@@ -1,8 +1,8 @@
 """log, exec, attach and portforward: found here, answered by the node that runs the pod.
 
 The node's agent serves the kubelet's paths over HTTPS and wants the API server's own client
-certificate. Logs are streamed; the others are upgrades (WebSocket or SPDY/3.1) that the node
-answers itself: their bytes pass untouched both ways.
+certificate. Logs are streamed, over a WebSocket where that is asked for; the others are upgrades
+(WebSocket or SPDY/3.1) that the node answers itself: their bytes pass untouched both ways.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver.http import Call, all_values, stream
+from meshkube.control.apiserver.log_sockets import send_all, wants_socket
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.routing import Route
 from meshkube.control.apiserver.tunnels import refused, tunnel, unreachable, wants_upgrade
@@ -108,6 +109,8 @@ class Relay:
             async with self._client().get(url, params=query) as upstream:
                 if upstream.status != 200:
                     raise refused(upstream.status, await upstream.content.read(_CHUNK))
+                if wants_socket(call):
+                    return await send_all(call, upstream.content.iter_any())
                 kind = upstream.headers.get("Content-Type", "text/plain; charset=utf-8")
                 response = await stream(call, kind)
                 async for chunk in upstream.content.iter_any():

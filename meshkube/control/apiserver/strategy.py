@@ -187,7 +187,7 @@ def prepare_update(kind: Kind, obj: Object, old: Object, subresource: str) -> No
         same = wanted(obj) == wanted(old)
         if kind.definition is not None and not has_status(kind):
             same = same and obj.get("status") == old.get("status")
-        bump = 0 if subresource == "status" or same else 1
+        bump = 0 if subresource in ("status", "binding") or same else 1
         obj["metadata"]["generation"] = meta.generation(old) + bump
 
 

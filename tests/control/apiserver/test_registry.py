@@ -271,6 +271,7 @@ class TestSubresources:
         await client.create(kinds.POD, binding, subresource="binding")
         bound = await client.get(kinds.POD, "p", "default")
         assert bound["spec"]["nodeName"] == "n1"
+        assert bound["metadata"]["generation"] == 1
         condition = bound["status"]["conditions"][0]
         assert (condition["type"], condition["status"]) == ("PodScheduled", "True")
         with pytest.raises(ApiError) as error:

@@ -92,6 +92,32 @@ async def test_a_log_is_streamed_as_it_comes(ask: Asker, node: Node) -> None:
     assert node.peers == ["kube-apiserver-kubelet-client"]
 
 
+@pytest.mark.parametrize(
+    ("offered", "kind", "first"),
+    [
+        ((), aiohttp.WSMsgType.BINARY, b"one\n"),
+        (("binary.k8s.io",), aiohttp.WSMsgType.BINARY, b"one\n"),
+        (("base64.binary.k8s.io",), aiohttp.WSMsgType.TEXT, "b25lCg=="),
+    ],
+)
+async def test_a_log_comes_over_a_web_socket(
+    served: Served, node: Node, offered: tuple[str, ...], kind: Any, first: Any
+) -> None:
+    connector = aiohttp.TCPConnector(ssl=served.tls)
+    async with (
+        asyncio.timeout(20),
+        aiohttp.ClientSession(connector=connector) as session,
+        session.ws_connect(f"{served.url}{PODS}/p/log?container=c", protocols=offered) as socket,
+    ):
+        assert socket.protocol == (offered[0] if offered else None)
+        message = await socket.receive()
+        assert (message.type, message.data) == (kind, first)
+        node.more.set()
+        assert len((await socket.receive()).data) >= 4
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert socket.close_code == 1000
+
+
 async def test_what_the_node_refuses_is_told(ask: Asker, node: Node) -> None:
     status = await ask.json("GET", f"{PODS}/p/log?container=missing", 400)
     assert status["message"] == 'container "missing" is waiting to start'
