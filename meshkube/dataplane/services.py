@@ -127,6 +127,8 @@ class _Endpoint:
     serving: bool
     zones: tuple[str, ...] = ()
     """Whose clients it is meant for; empty: nobody has said."""
+    nodes: tuple[str, ...] = ()
+    """The same, more narrowly."""
 
 
 def family_of(address: str) -> Family:
@@ -167,7 +169,7 @@ def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> 
             if not fronts:
                 continue
             endpoints = list(_endpoints(slices, port, family))
-            close = _close(endpoints, settings.zone)
+            close = _close(endpoints, settings)
             members |= set(_members(endpoints, family, settings))
             for front, reach in fronts:
                 for made in _reached(front, reach, endpoints, close, settings.node_name):
@@ -200,13 +202,18 @@ def _reached(
         yield Frontend(front._replace(outside=True), _choose(endpoints, node))
 
 
-def _close(endpoints: list[_Endpoint], zone: str) -> list[_Endpoint]:
-    """Those meant for clients of this zone; all of them where one is meant for nobody in
-    particular, or none for this zone. Source: Kubernetes document "Topology Aware Routing"."""
+def _close(endpoints: list[_Endpoint], settings: Settings) -> list[_Endpoint]:
+    """Those meant for clients of this node; else those for this zone; else all. A kind of hint
+    counts only where each ready endpoint has one of it. Sources: Kubernetes documents "Traffic
+    distribution", "Topology Aware Routing"."""
     ready = [endpoint for endpoint in endpoints if endpoint.ready]
-    if not zone or not all(endpoint.zones for endpoint in ready):
+    if all(endpoint.nodes for endpoint in ready):
+        here = [endpoint for endpoint in ready if settings.node_name in endpoint.nodes]
+        if here:
+            return here
+    if not settings.zone or not all(endpoint.zones for endpoint in ready):
         return endpoints
-    return [endpoint for endpoint in ready if zone in endpoint.zones] or endpoints
+    return [endpoint for endpoint in ready if settings.zone in endpoint.zones] or endpoints
 
 
 def _health(spec: Mapping[str, Any], slices: Iterable[Object], node: str) -> Health | None:
@@ -319,13 +326,15 @@ def _endpoint(endpoint: Mapping[str, Any], port: int) -> _Endpoint:
     conditions = endpoint.get("conditions") or {}
     ready = conditions.get("ready") is not False
     serving = conditions.get("serving")
+    hints = endpoint.get("hints") or {}
     return _Endpoint(
         address=endpoint["addresses"][0],
         port=port,
         node=endpoint.get("nodeName") or "",
         ready=ready,
         serving=ready if serving is None else bool(serving),
-        zones=tuple(zone["name"] for zone in (endpoint.get("hints") or {}).get("forZones") or ()),
+        zones=tuple(zone["name"] for zone in hints.get("forZones") or ()),
+        nodes=tuple(node["name"] for node in hints.get("forNodes") or ()),
     )
 
 

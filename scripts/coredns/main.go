@@ -1,4 +1,5 @@
-// CoreDNS with the plugins of a cluster's own DNS and no others: a peer for bench/dns.py.
+// CoreDNS with the plugins of a cluster's own DNS, a peer for bench/dns.py, and those that Kubernetes' own
+// end-to-end tests ask for.
 package main
 
 import (
@@ -9,12 +10,16 @@ import (
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/forward"
+	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/log"
 )
 
 func init() {
-	dnsserver.Directives = []string{"bind", "errors", "cache", "loadbalance", "kubernetes", "forward"}
+	dnsserver.Directives = []string{
+		"bind", "errors", "log", "cache", "loadbalance", "hosts", "kubernetes", "forward",
+	}
 }
 
 func main() {

@@ -231,8 +231,9 @@ def test_nothing_comes_of_an_external_name() -> None:
     assert frontends(service(type="ExternalName"), [], SETTINGS) == Frontends()
 
 
-def hinted(address: str, *zones: str, **conditions: bool) -> Object:
+def hinted(address: str, *zones: str, node: str = "", **conditions: bool) -> Object:
     hints = {"forZones": [{"name": zone} for zone in zones]} if zones else {}
+    hints |= {"forNodes": [{"name": node}]} if node else {}
     return {**endpoint(address, **conditions), "hints": hints}
 
 
@@ -251,6 +252,19 @@ CLOSE: list[tuple[str, list[Object], set[str]]] = [
     # Those that are not ready have no say.
     ("a", [NEAR, FAR, hinted("10.42.0.4", ready=False)], {"10.42.0.2"}),
     ("a", [hinted("10.42.0.2", "a", ready=False), FAR], {"10.42.0.3"}),
+    # This node goes before its zone, where each has a node.
+    (
+        "b",
+        [hinted("10.42.0.2", "a", node="h1"), hinted("10.42.0.3", "b", node="h2")],
+        {"10.42.0.2"},
+    ),
+    ("", [hinted("10.42.0.2", node="h1"), hinted("10.42.0.3", node="h2")], {"10.42.0.2"}),
+    (
+        "a",
+        [hinted("10.42.0.2", "a", node="h3"), hinted("10.42.0.3", "b", node="h2")],
+        {"10.42.0.2"},
+    ),
+    ("b", [hinted("10.42.0.2", "a", node="h1"), FAR], {"10.42.0.3"}),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -149,3 +150,23 @@ async def test_a_distribution_keeps_traffic_in_its_zone_while_it_can(world: Host
         zoned(world, 1, "c")
         await until(lambda: seen(1) == {pod.name for pod in world.pods})
         assert seen(0) == {world.pods[0].name}
+
+
+async def test_a_distribution_keeps_traffic_on_its_node_while_it_can(world: Hosts) -> None:
+    world.api.put(kinds.SERVICE, service(trafficDistribution="PreferSameNode"))
+    made = endpoints(world, 0, 1)
+    for one in made["endpoints"]:
+        one["hints"] = {"forNodes": [{"name": one["nodeName"]}], "forZones": [{"name": "a"}]}
+    world.api.put(kinds.ENDPOINT_SLICE, made)
+    for number in (0, 1):
+        zoned(world, number, "a")
+
+    def seen(number: int) -> set[str]:
+        return {ask(world.pods[number].namespace, ADDRESS, 80)[0] for _ in range(20)}
+
+    async with world.network(proxies=True):
+        assert [seen(0), seen(1)] == [{world.pods[0].name}, {world.pods[1].name}]
+        gone = copy.deepcopy(made)
+        gone["endpoints"][0]["conditions"] = {"ready": False}
+        world.api.put(kinds.ENDPOINT_SLICE, gone)
+        await until(lambda: seen(0) == {world.pods[1].name})

@@ -32,6 +32,7 @@ from meshkube.api.validation.selectors import label_key, one_of, optional_one_of
 
 _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _POLICIES: Final = ("Cluster", "Local")
+_DISTRIBUTIONS: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _MAX_AFFINITY: Final = 86400
 _ONLY_BALANCER: Final = "may only be used when `type` is 'LoadBalancer'"
 _ONCE: Final = "may not change once set"
@@ -215,7 +216,7 @@ def _traffic(spec: Object, kind: str) -> Faults:
         faults.append(required("spec.internalTrafficPolicy"))
     faults += optional_one_of("spec.internalTrafficPolicy", internal, _POLICIES)
     spread = spec.get("trafficDistribution")
-    return faults + optional_one_of("spec.trafficDistribution", spread, ("PreferClose",))
+    return faults + optional_one_of("spec.trafficDistribution", spread, _DISTRIBUTIONS)
 
 
 def _needs_health_check(spec: Object) -> bool:

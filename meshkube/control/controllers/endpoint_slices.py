@@ -34,6 +34,8 @@ from meshkube.control.loop import Context, Controller
 MANAGER = "endpointslice-controller.k8s.io"
 LARGEST = 100
 ZONE = "topology.kubernetes.io/zone"
+_CLOSE = ("PreferClose", "PreferSameZone", "PreferSameNode")
+"""Each of them means the client's zone, at least."""
 
 Zone = Callable[[str], str]
 """The zone of a node by its name; empty where it has none."""
@@ -65,17 +67,24 @@ def endpoint(service: Object, backend: Backend, zone: Zone) -> Object:
         result["nodeName"] = node
         if zone(node):
             result["zone"] = zone(node)
-            if keeps_close(service) and result["conditions"]["ready"]:
-                result["hints"] = {"forZones": [{"name": zone(node)}]}
+        hints = _hints(service, node, zone(node))
+        if hints and result["conditions"]["ready"]:
+            result["hints"] = hints
     name = hostname(service, backend.pod)
     if name:
         result["hostname"] = name
     return result
 
 
-def keeps_close(service: Object) -> bool:
-    """Whether clients are to be sent to endpoints of their own zone (KEP-4444)."""
-    return (service.get("spec") or {}).get("trafficDistribution") == "PreferClose"
+def _hints(service: Object, node: str, zone: str) -> Object:
+    """Whose clients an endpoint on this node is for first (KEP-4444, KEP-3015)."""
+    wanted = (service.get("spec") or {}).get("trafficDistribution")
+    hints: Object = {}
+    if wanted in _CLOSE and zone:
+        hints["forZones"] = [{"name": zone}]
+    if wanted == "PreferSameNode":
+        hints["forNodes"] = [{"name": node}]
+    return hints
 
 
 def plan(
@@ -227,9 +236,7 @@ async def reconcile(context: Context, key: str) -> float | None:
     else:
         nodes = context.caches.of(kinds.NODE)
         pods = selected_pods(context.caches, service)
-        todo = plan(
-            service, pods, managed, lambda name: meta.labels(nodes.get(name) or {}).get(ZONE, "")
-        )
+        todo = plan(service, pods, managed, lambda name: _zone_of(nodes.get(name)))
     await apply(context, todo)
     return None
 
@@ -257,11 +264,22 @@ def of_slice(caches: Informers, old: Object | None, new: Object | None) -> Itera
     return [f"{space}/{name}" for space, name in names if name]
 
 
+def of_node(caches: Informers, old: Object | None, new: Object | None) -> Iterable[str]:
+    """The Services with pods on a node that is of another zone now."""
+    if _zone_of(old) == _zone_of(new):
+        return set()
+    pods = caches.of(kinds.POD).by_index(indexes.NODE, meta.name(new or old or {}))
+    return {key for pod in pods for key in services_of_pod(caches, None, pod)}
+
+
+def _zone_of(node: Object | None) -> str:
+    return meta.labels(node or {}).get(ZONE, "")
+
+
 CONTROLLER = Controller(
     name="endpointslice",
     kind=kinds.SERVICE,
-    watches={kinds.POD: services_of_pod, kinds.ENDPOINT_SLICE: of_slice},
-    reads=(kinds.NODE,),
+    watches={kinds.POD: services_of_pod, kinds.ENDPOINT_SLICE: of_slice, kinds.NODE: of_node},
     component="endpoint-slice-controller",
     rest=REST,
     reconcile=reconcile,

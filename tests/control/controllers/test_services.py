@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def test_a_distribution_hints_at_the_zone_of_each_ready_endpoint() -> None:
     assert hints(close, "a") == [{"forZones": [{"name": "a"}]}, None]
     assert hints(close, "") == [None, None]
     assert hints(service(), "a") == [None, None]
+    assert hints(service(trafficDistribution="PreferSameZone"), "a") == hints(close, "a")
+    here = service(trafficDistribution="PreferSameNode")
+    both = {"forZones": [{"name": "a"}], "forNodes": [{"name": "n1"}]}
+    assert hints(here, "a") == [both, None]
+    assert hints(here, "") == [{"forNodes": [{"name": "n1"}]}, None]
 
 
 def addresses(slices: list[Object]) -> list[str]:
@@ -178,7 +184,15 @@ async def test_a_service_follows_its_pods(tmp_path: Path) -> None:
             found = running.caches.of(kinds.ENDPOINTS).get("default/web") or {}
             return sum(len(s.get("addresses") or ()) for s in found.get("subsets") or ())
 
+        def zones() -> set[str]:
+            found = running.list(kinds.ENDPOINT_SLICE, "default")
+            return {e.get("zone", "") for s in found for e in s["endpoints"] or ()}
+
         await running.until(lambda: (ready(), in_endpoints()) == (2, 2), "both pods")
+        for zone in ("a", "b"):
+            labels = {"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}}
+            await running.client.patch(kinds.NODE, meta.name(node()), labels)
+            await running.until(partial(lambda zone: zones() == {zone}, zone), "the node's zone")
         await running.client.delete(kinds.POD, "a", "default")
         await running.until(lambda: (ready(), in_endpoints()) == (1, 1), "one pod")
         await running.client.delete(kinds.SERVICE, "web", "default")
