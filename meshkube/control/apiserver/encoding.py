@@ -48,6 +48,11 @@ def encode(kind: Kind, obj: Object) -> bytes:
     return orjson.dumps(ordered)
 
 
+def type_of_item(kind: Kind) -> bytes:
+    """How the encoded form of every object of a kind begins."""
+    return b'{"apiVersion":"%b","kind":"%b",' % (kind.api_version.encode(), kind.kind.encode())
+
+
 def stamp(value: bytes, revision: int) -> bytes:
     """The served form of a stored value."""
     at = value.index(_OPEN) + len(_OPEN)

@@ -21,6 +21,8 @@ from meshkube.control.apiserver.routing import Route
 from meshkube.control.auth.users import User
 
 T = TypeVar("T")
+Part = bytes | memoryview
+"""Of a body: what is encoded already is sent from where it lies."""
 JSON = "application/json"
 LARGEST_BODY = 3 * 1024 * 1024
 BODY_SECONDS = 60.0
@@ -120,7 +122,7 @@ def all_values(target: str, key: str) -> list[str]:
 
 async def answer(
     call: Call,
-    body: bytes | Sequence[bytes],
+    body: bytes | Sequence[Part],
     status: int = 200,
     content_type: str = JSON,
     headers: Mapping[str, str] | None = None,
@@ -152,17 +154,17 @@ async def answer(
     return response
 
 
-def _compressed(parts: Sequence[bytes]) -> bytes:
+def _compressed(parts: Sequence[Part]) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
     return b"".join([*map(packer.compress, parts), packer.flush()])
 
 
-async def _send(call: Call, response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+async def _send(call: Call, response: web.StreamResponse, parts: Sequence[Part]) -> None:
     """Piece by piece: encrypting 30 MB at once would keep the loop for 100 ms."""
     call.leave()  # who reads slowly keeps nobody from being served
     await response.prepare(call.request)
     call.started = True
-    waiting: list[bytes] = []
+    waiting: list[Part] = []
     size = 0
     for part in parts:
         for start in range(0, len(part), PIECE):

@@ -151,13 +151,17 @@ class Registry:
         if kind.definition is not None and kind.definition.deleting:
             why = "create not allowed while custom resource definition is terminating"
             raise errors.method_not_allowed(why)
-        if meta.resource_version(obj):
-            raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        versioned = bool(meta.resource_version(obj)) and not options.dry_run
+        if versioned:
+            # What else is wrong with it is told first, and a dry run need not be new.
+            options = replace(options, dry_run=True)
         await aside(options.long, rules.shape, kind, obj, options)
         if kind is kinds.POD:
             await self._account_made(obj, namespace)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
         made = await self._writer.create(stored, obj, namespace, options)
+        if versioned:
+            raise errors.bad_request("resourceVersion should not be set on objects to be created")
         return shown(kind, made)
 
     async def _account_made(self, pod: Object, namespace: str) -> None:

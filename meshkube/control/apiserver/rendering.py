@@ -11,6 +11,7 @@ from meshkube.api.kinds import Kind
 from meshkube.api.printing import Include, table
 from meshkube.api.types import Object
 from meshkube.control.apiserver.cache import Cached, Notice, chunk
+from meshkube.control.apiserver.encoding import type_of_item
 from meshkube.control.apiserver.negotiation import Accepted
 from meshkube.control.apiserver.reading import Listing
 
@@ -28,16 +29,24 @@ def list_metadata(listing: Listing) -> Object:
     return metadata
 
 
-def list_parts(kind: Kind, listing: Listing) -> list[bytes]:
-    """The list as parts to be joined, or sent one after the other; the objects' own bytes."""
+def list_parts(kind: Kind, listing: Listing) -> list[bytes | memoryview]:
+    """The list as parts to be joined, or sent one after the other; the objects' own bytes.
+
+    As from kube-apiserver, items of built-in kinds leave out the type that the list's kind says.
+    """
     head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         kind.list_kind.encode(),
         kind.api_version.encode(),
         orjson.dumps(list_metadata(listing)),
     )
-    parts = [head]
+    parts: list[bytes | memoryview] = [head]
+    type_ = b"" if kind.definition else type_of_item(kind)
     for item in listing.items:
-        parts += (item.raw, b",")
+        raw = item.raw
+        if type_ and raw.startswith(type_):
+            parts += (b"{", memoryview(raw)[len(type_) :], b",")
+        else:
+            parts += (raw, b",")
     if listing.items:
         parts.pop()
     return [*parts, b"]}\n"]

@@ -40,11 +40,15 @@ class TestReading:
         assert list(made) == ["apiVersion", "kind", "metadata", "data"]
         assert next(iter(made["metadata"])) == "resourceVersion"
 
-    async def test_a_list_holds_the_objects_as_they_are(self, ask: Asker) -> None:
+    async def test_a_list_holds_the_objects_without_the_type_it_says_itself(
+        self, ask: Asker
+    ) -> None:
         made = [await ask.make(MAPS, config_map(name)) for name in ("a", "b")]
         listed = await ask.json("GET", MAPS)
         assert (listed["kind"], listed["apiVersion"]) == ("ConfigMapList", "v1")
-        assert listed["items"] == made
+        typed = [{"apiVersion": "v1", "kind": "ConfigMap", **item} for item in listed["items"]]
+        assert typed == made
+        assert not any("kind" in item for item in listed["items"])
         assert int(listed["metadata"]["resourceVersion"]) >= int(
             made[1]["metadata"]["resourceVersion"]
         )

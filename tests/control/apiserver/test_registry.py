@@ -148,6 +148,17 @@ class TestCreate:
         assert registry.services.owner(address) == ""
         assert registry.feed.revision == before
 
+    async def test_a_dry_run_may_name_a_revision_and_what_is_invalid_is_told_first(
+        self, registry: Registry
+    ) -> None:
+        versioned = {"name": "a", "namespace": "default", "resourceVersion": "1"}
+        options = WriteOptions(dry_run=True)
+        await registry.create(kinds.CONFIG_MAP, {"metadata": versioned}, "default", options)
+        service = {"metadata": versioned, "spec": {"ports": []}}
+        with pytest.raises(ApiError) as error:
+            await registry.create(kinds.SERVICE, service, "default", WriteOptions())
+        assert error.value.code == 422
+
     async def test_unknown_fields_are_told_of_or_refused(self, registry: Registry) -> None:
         options = WriteOptions(field_validation="Warn")
         made = await registry.create(
