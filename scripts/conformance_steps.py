@@ -53,6 +53,7 @@ def main() -> int:
         chosen = [f"--ginkgo.focus={options.focus}", f"--ginkgo.skip={options.skip}"]
         return subprocess.call([str(e2e), "--ginkgo.dry-run", "--ginkgo.v", *chosen])
     report = Path(options.report or tempfile.mkdtemp(prefix="conformance-"))
+    report.mkdir(parents=True, exist_ok=True)
     with lab(3, docker=False) as (first, second, client):
         engines = (first, second)
         with ThreadPoolExecutor(2) as pool:
@@ -71,9 +72,10 @@ def main() -> int:
             f"hosts {first.name} ({first.directory}) and {second.name}; report {report}", flush=True
         )
         command = client.command(
-            str(e2e), f"--kubeconfig={kubeconfig}", "--provider=skeleton", "--num-nodes=2",
-            f"--ginkgo.focus={options.focus}", f"--ginkgo.skip={options.skip}", "--ginkgo.v",
-            f"--ginkgo.timeout={options.hours}h", f"--report-dir={report}",
+            str(options.kept / "ginkgo"), f"--procs={options.procs}", "-v",
+            f"--focus={options.focus}", f"--skip={options.skip}", f"--timeout={options.hours}h",
+            "--junit-report=junit.xml", f"--output-dir={report}", str(e2e), "--",
+            f"--kubeconfig={kubeconfig}", "--provider=skeleton", "--num-nodes=2",
             "--disable-log-dump", f"--kubectl-path={options.kubectl}", "--delete-namespace=true",
         )  # fmt: skip
         with (report / "log.txt").open("wb") as log:
@@ -104,6 +106,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("kept", type=Path, help="the folder that scripts/need-kubernetes-e2e made")
     parser.add_argument("--focus", default=r"\[Conformance\]", help="a regular expression of names")
     parser.add_argument("--skip", default=r"\[Disruptive\]", help="what not to run")
+    parser.add_argument("--procs", type=int, default=1, help="how many tests at a time")
     parser.add_argument("--hours", default="2", help="the longest that all may take")
     parser.add_argument("--report", default="", help="the folder for log and JUnit file")
     parser.add_argument("--list", action="store_true", help="only say which tests these are")
