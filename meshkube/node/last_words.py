@@ -3,8 +3,9 @@ their output."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 from meshkube.api.types import Object
@@ -13,17 +14,16 @@ from meshkube.node.runtime import LogOptions, Record, Runtime, RuntimeFailure
 
 # What of a log becomes a termination message, as in the kubelet.
 LOG_LINES, LOG_BYTES = 80, 2048
+# Of reading one: the status waits for it.
+LONGEST = 5.0
 
 
 class LastWords:
-    """Of one pod's containers; `changed` is called when a message has come later."""
+    """Of one pod's containers."""
 
-    def __init__(
-        self, runtime: Runtime, directory: PodDirectory, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, runtime: Runtime, directory: PodDirectory) -> None:
         self._runtime = runtime
         self._directory = directory
-        self._changed = changed
         self.by_id: dict[str, str] = {}
         """By container id; empty where there is none."""
 
@@ -41,8 +41,8 @@ class LastWords:
 
     async def _read_logs(self, record: Record) -> None:
         """The end of a failed container's log stands in for its message."""
-        with contextlib.suppress(RuntimeFailure):
-            pieces = self._runtime.logs(record.id, LogOptions(tail=LOG_LINES))
-            text = b"".join([piece.data async for piece in pieces])
+        with contextlib.suppress(RuntimeFailure, TimeoutError):
+            async with asyncio.timeout(LONGEST):
+                pieces = self._runtime.logs(record.id, LogOptions(tail=LOG_LINES))
+                text = b"".join([piece.data async for piece in pieces])
             self.by_id[record.id] = text[-LOG_BYTES:].decode(errors="replace")
-            self._changed()

@@ -64,7 +64,7 @@ class PodProber:
         running: set[str] = set()
         for container in view.containers:
             record = container.current
-            if record is None or record.state != "running" or container.role == "init":
+            if record is None or not container.running or container.role == "init":
                 continue
             running.add(record.id)
             if record.id not in self._watched:

@@ -14,7 +14,7 @@ from meshkube.node.container_spec import Resolved, container_spec
 from meshkube.node.env import ConfigError
 from meshkube.node.hooks import HookFailure, run_hook
 from meshkube.node.kit import Kit, container_event
-from meshkube.node.plan import StartContainer
+from meshkube.node.plan import KillContainer, StartContainer
 from meshkube.node.pod_volumes import PodVolumes
 from meshkube.node.pulling import ImageProblem, Puller
 from meshkube.node.runtime import (
@@ -23,6 +23,8 @@ from meshkube.node.runtime import (
     Record,
     RuntimeFailure,
 )
+from meshkube.node.stopping import Stopper
+from meshkube.node.view import deletion_grace
 from meshkube.node.volumes import VolumeError
 
 
@@ -38,10 +40,14 @@ class StartProblem(Exception):
 class Starter:
     """Starts containers of one pod."""
 
-    def __init__(self, kit: Kit, volumes: PodVolumes, puller: Puller) -> None:
+    def __init__(self, kit: Kit, volumes: PodVolumes, puller: Puller, stopper: Stopper) -> None:
         self._kit = kit
         self._volumes = volumes
         self._puller = puller
+        self._stopper = stopper
+        self.hooking: set[str] = set()
+        """Ids of containers whose postStart hook is under way: until then they do not count as
+        running."""
 
     async def start(
         self, pod: Object, container: Object, step: StartContainer, sandbox: Record, address: str
@@ -64,6 +70,17 @@ class Starter:
             self._failed(pod, container, str(failure))
             raise StartProblem("CreateContainerError", str(failure)) from failure
         self._tell(pod, container, "Created", f"Created container: {container['name']}")
+        hook = (container.get("lifecycle") or {}).get("postStart")
+        if hook is not None:
+            self.hooking.add(id)
+        try:
+            await self._run(pod, container, id)
+            if hook is not None:
+                await self._post_start(pod, container, hook, id, address)
+        finally:
+            self.hooking.discard(id)
+
+    async def _run(self, pod: Object, container: Object, id: str) -> None:
         try:
             await self._kit.runtime.start(id)
         except RuntimeFailure as failure:
@@ -71,7 +88,7 @@ class Starter:
             await self._note(id)
             raise StartProblem("RunContainerError", str(failure)) from failure
         self._tell(pod, container, "Started", f"Started container {container['name']}")
-        await self._post_start(pod, container, id, address)
+        await self._note(id)
 
     async def _note(self, id: str) -> Record | None:
         record = await self._kit.runtime.inspect(id)
@@ -79,21 +96,27 @@ class Starter:
             self._kit.records.put(record)
         return record
 
-    async def _post_start(self, pod: Object, container: Object, id: str, address: str) -> None:
+    async def _post_start(
+        self, pod: Object, container: Object, hook: Object, id: str, address: str
+    ) -> None:
+        """Raises `StartProblem`: then the container has been ended, as at any other end."""
         record = await self._note(id)
-        hook = (container.get("lifecycle") or {}).get("postStart")
-        if hook is None or record is None:
+        if record is None:
             return
         try:
             await run_hook(self._kit, hook, container, record, address)
         except HookFailure as failure:
-            message = f"PostStartHook failed: {failure}"
+            # What a hook says may be secret: Events are for more eyes than a pod's status.
             container_event(
-                self._kit, pod, container["name"], "Warning", "FailedPostStartHook", message
-            )
-            self._tell(pod, container, "Killing", "FailedPostStartHook")
-            await self._kit.runtime.stop(id, 2)
-            await self._note(id)
+                self._kit, pod, container["name"], "Warning", "FailedPostStartHook",
+                "PostStartHook failed",
+            )  # fmt: skip
+            step = KillContainer(record, "FailedPostStartHook")
+            grace = float(deletion_grace(pod))
+            await self._stopper.kill(pod, container, step, grace, address)
+            raise StartProblem(
+                "PostStartHookError", f"PostStartHook failed: {failure}"
+            ) from failure
 
     async def _spec(
         self,

@@ -147,10 +147,10 @@ def _states(view: PodView, container: ContainerView, facts: Facts) -> tuple[Obje
     """`(state, lastState)`."""
     record = container.current
     before = _ended_before(container, facts)
-    if record is not None and record.state == "running":
+    if record is not None and container.running:
         assert record.started is not None
         return {"running": {"startedAt": meta.timestamp(record.started)}}, before
-    if record is None or record.state == "created":
+    if record is None or record.state == "created" or record.state == "running":
         if container.vanished and not _starts_again(view, container):
             return {"terminated": _vanished(container)}, before
         return {"waiting": _waiting(view, container)}, before

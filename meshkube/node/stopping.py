@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from meshkube.api import meta
 from meshkube.api.types import Object
 from meshkube.node.hooks import HookFailure, run_hook
 from meshkube.node.kit import Kit, container_event
 from meshkube.node.plan import KillContainer
 from meshkube.node.probes import FIELDS
 from meshkube.node.runtime import Limits, Record, RuntimeFailure
+
+log = logging.getLogger(__name__)
 
 # What a container has for itself after its preStop hook, however long that took.
 AFTER_HOOK = 2.0
@@ -61,10 +65,15 @@ class Stopper:
         try:
             await self._within(grace, hook, container, record, address)
         except (HookFailure, TimeoutError, RuntimeFailure) as failure:
-            message = f"PreStopHook failed: {failure}"
-            container_event(
-                self._kit, pod, container["name"], "Warning", "FailedPreStopHook", message
+            # What a hook says may be secret: it is for the node's own log alone.
+            log.info(
+                "preStop hook failed",
+                extra={"pod": meta.key(pod), "on": container["name"], "reason": str(failure)},
             )
+            container_event(
+                self._kit, pod, container["name"], "Warning", "FailedPreStopHook",
+                "PreStopHook failed",
+            )  # fmt: skip
 
     async def _within(
         self, grace: float, hook: Object, container: Object, record: Record, address: str

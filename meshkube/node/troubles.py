@@ -14,10 +14,12 @@ FIRST_PULL_RETRY = 10.0
 FIRST_SANDBOX_RETRY = 1.0
 RETRY = 10.0
 LONGEST_RETRY = 300.0
-# How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff.
+# How long a failure shows as itself before it shows as the wait for the next try: a failed pull as
+# ErrImagePull, then ImagePullBackOff; a failed hook as PostStartHookError, then CrashLoopBackOff.
 FRESH = timedelta(seconds=2)
 # What a new or changed object of the API may have put right.
 OF_REFERENCES = ("CreateContainerConfigError", "FailedMount")
+POST_START = "PostStartHookError"
 # How a pull has failed that is tried again, later each time.
 _FAILED = ("ErrImagePull", "RegistryUnavailable")
 _PULLING = (*_FAILED, "ImagePullBackOff")
@@ -36,6 +38,10 @@ class Troubles:
         if reason == "RunContainerError":
             # The record of the failed attempt carries its own back-off.
             self.by_name.pop(name, None)
+            return
+        if reason == POST_START:
+            # So here; but that record cannot tell why it ended.
+            self.by_name[name] = Trouble(reason, message, now + FRESH, FRESH.total_seconds())
             return
         before = self.by_name.get(name)
         delay = RETRY
@@ -63,7 +69,9 @@ class Troubles:
         Returns the names that turned, and when the next one will."""
         turned: list[str] = []
         following: datetime | None = None
-        for name, trouble in self.by_name.items():
+        for name, trouble in list(self.by_name.items()):
+            if trouble.reason == POST_START and trouble.retry_at <= now:
+                del self.by_name[name]
             if trouble.reason not in _FAILED or name in busy:
                 continue
             due = trouble.retry_at - timedelta(seconds=trouble.delay) + FRESH

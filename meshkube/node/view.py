@@ -50,6 +50,8 @@ class Seen:
     """Container names (or `SANDBOX`) with an operation under way."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """By container name, or `SANDBOX`."""
+    hooking: frozenset[str] = frozenset()
+    """Ids of containers whose postStart hook is under way."""
     probes: Mapping[str, ProbeView] = field(default_factory=dict)
     """By container id; one not here has no probes."""
     now: datetime
@@ -72,6 +74,8 @@ class ContainerView:
     previous: Record | None
     last: Mapping[str, Any]
     """Its entry in the API's status, as last written; empty at first."""
+    hooking: bool = False
+    """Its postStart hook is under way."""
 
     @property
     def name(self) -> str:
@@ -79,7 +83,8 @@ class ContainerView:
 
     @property
     def running(self) -> bool:
-        return self.current is not None and self.current.state == "running"
+        """It runs, and its postStart hook has ended well."""
+        return self.current is not None and self.current.state == "running" and not self.hooking
 
     @property
     def vanished(self) -> bool:
@@ -215,16 +220,15 @@ def look(pod: Object, seen: Seen) -> PodView:
 
     def views(field: str, statuses: str) -> tuple[ContainerView, ...]:
         last = {entry["name"]: entry for entry in status.get(statuses) or ()}
-        return tuple(
-            ContainerView(
-                container,
-                _role(field, container),
-                _nth(by_name.get(container["name"]), 1),
-                _nth(by_name.get(container["name"]), 2),
-                last.get(container["name"], {}),
-            )
-            for container in spec.get(field) or ()
-        )
+        found: list[ContainerView] = []
+        for container in spec.get(field) or ():
+            records = by_name.get(container["name"])
+            current = _nth(records, 1)
+            hooking = current is not None and current.id in seen.hooking
+            before = last.get(container["name"], {})
+            role = _role(field, container)
+            found.append(ContainerView(container, role, current, _nth(records, 2), before, hooking))
+        return tuple(found)
 
     return PodView(
         pod,

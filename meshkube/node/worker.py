@@ -73,10 +73,11 @@ class PodWorker:
         self._starting: set[str] = set()
         self._troubles = Troubles()
         self._volumes = PodVolumes(kit, self.uid, self._references_changed)
-        self._starter = Starter(kit, self._volumes, Puller(kit, self.image_came))
-        self._sandboxes = SandboxStarter(kit, self._volumes)
         self._stopper = Stopper(kit)
-        self._last_words = LastWords(kit.runtime, self._volumes.directory, self.look_again)
+        self._starter = Starter(kit, self._volumes, Puller(kit, self.image_came), self._stopper)
+        self._sandboxes = SandboxStarter(kit, self._volumes)
+        self._last_words = LastWords(kit.runtime, self._volumes.directory)
+        self._reading: set[asyncio.Task[None]] = set()
         self._reporter = Reporter(kit)
         self._group: asyncio.TaskGroup
         self._prober: PodProber
@@ -228,6 +229,7 @@ class PodWorker:
             records=self._kit.records.of(self.uid),
             busy=frozenset(self._operations),
             troubles=self._troubles.by_name,
+            hooking=frozenset(self._starter.hooking),
             probes=self._prober.views(),
             now=self._kit.clock.now(),
             network=self._kit.network_ready(),
@@ -249,6 +251,9 @@ class PodWorker:
     def _report(self) -> None:
         view = self._look()
         self._read_messages(view)
+        if self._reading:
+            # Said once, with the end of a container all that belongs to it.
+            return
         status = pod_status(view, self._facts())
         self._complain(view.pod, status)
         if self._in_api and FINISH not in self._operations:
@@ -258,7 +263,13 @@ class PodWorker:
         for record in view.seen.records:
             later = self._last_words.read(record, self._spec_of(record.name))
             if later is not None:
-                self._group.create_task(later, name="last words")
+                reading = self._group.create_task(later, name="last words")
+                self._reading.add(reading)
+                reading.add_done_callback(self._have_read)
+
+    def _have_read(self, reading: asyncio.Task[None]) -> None:
+        self._reading.discard(reading)
+        self._wake.set()
 
     def _complain(self, pod: Object, status: Object) -> None:
         """Says once for each attempt that it waits for its back-off."""
@@ -382,6 +393,9 @@ class PodWorker:
         """The last status first: after it, containers and the pod itself can go."""
         self._prober.stop()
         if self._in_api:
+            self._read_messages(view)
+            if self._reading:
+                await asyncio.wait(self._reading)
             await self._reporter.last_word(view.pod, pod_status(view, self._facts()))
         self._kit.pull_secrets.release(self.uid)
         for record in sorted(view.seen.records, key=lambda record: record.name == SANDBOX):

@@ -154,12 +154,10 @@ def test_last_words(docker_host: Host, tmp_path: Path) -> None:
             for each in pods:
                 await world.create(each)
             for each, text in zip(pods, wanted, strict=True):
-
-                def said(found: Any, text: str | None = text) -> bool:
-                    ended = status_of(found)["state"].get("terminated") or {}
-                    return bool(ended) and ended.get("message") == text
-
-                await world.until(each["metadata"]["name"], said)
+                name = each["metadata"]["name"]
+                found = await world.until(name, lambda pod: "terminated" in status_of(pod)["state"])
+                # The end and what was said of it are one piece of news.
+                assert status_of(found)["state"]["terminated"].get("message") == text, name
 
     in_host(docker_host, scenario())
 
@@ -182,6 +180,7 @@ def test_hooks_run_around_a_container(docker_host: Host, tmp_path: Path) -> None
             await world.running("exec")
             await world.prints("exec", "hooked")
             await world.event("bad", "FailedPostStartHook")
+            await world.until("bad", _waits_for_its_hook)
             for name in ("http", "sleep"):
                 await world.running(name)
                 await world.delete(name)
@@ -189,6 +188,11 @@ def test_hooks_run_around_a_container(docker_host: Host, tmp_path: Path) -> None
                 assert await world.events(name, "FailedPreStopHook") == []
 
     in_host(docker_host, scenario())
+
+
+def _waits_for_its_hook(pod: Any) -> bool:
+    waiting = status_of(pod)["state"].get("waiting") or {}
+    return waiting.get("reason") == "PostStartHookError"
 
 
 def test_a_runtime_class_names_the_engines_runtime(docker_host: Host, tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_a_running_pod_is_ready_once_its_probes_say_so() -> None:
     assert status["containerStatuses"][0]["started"] is True
 
 
+def test_a_container_does_not_run_before_its_hook_has_ended() -> None:
+    status = written(pod(), BOX, record(), hooking=frozenset({"c-0"}))
+    [entry] = status["containerStatuses"]
+    assert entry["state"] == {"waiting": {"reason": "ContainerCreating"}}
+    assert (entry["ready"], entry["started"]) == (False, False)
+    assert status["phase"] == "Pending"
+
+
 def test_an_unfinished_init_container_keeps_the_pod_pending() -> None:
     status = written(pod("c", init=({"name": "i"},)), BOX, record("i"))
     assert status["phase"] == "Pending"

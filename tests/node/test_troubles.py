@@ -23,6 +23,16 @@ def test_pulls_wait_twice_as_long_each_time_up_to_five_minutes() -> None:
     assert waits == [10, 20, 40, 80, 160, 300, 300]
 
 
+def test_a_failed_hook_shows_for_two_seconds_and_then_its_record_says_when() -> None:
+    troubles = Troubles()
+    troubles.note("c", "PostStartHookError", "no", NOW)
+    assert seconds(troubles, "c") == 2
+    troubles.age(NOW + timedelta(seconds=1), (), {})
+    assert "c" in troubles.by_name
+    troubles.age(NOW + timedelta(seconds=2), (), {})
+    assert "c" not in troubles.by_name
+
+
 def test_a_pull_after_another_kind_of_trouble_starts_anew() -> None:
     troubles = Troubles()
     troubles.note("c", "CreateContainerConfigError", "no", NOW)
