@@ -16,8 +16,9 @@ from tests.lab.host import Host, lab
 from tests.lab.shell import wait_for
 
 REGISTRY = "registry.k8s.io/e2e-test-images"
-SERVE = 'CMD ["httpd","-f","-p","80","-h","/srv"]'
-STAY = """ENTRYPOINT ["sh","-c","trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"]"""
+TILL_TOLD = "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait; done"
+SERVE = f'CMD ["sh","-c","httpd -p 80 -h /srv; {TILL_TOLD}"]'
+STAY = f'ENTRYPOINT ["sh","-c","{TILL_TOLD}"]'
 IMAGES = {
     f"{REGISTRY}/agnhost:2.53": ("agnhost", 'ENTRYPOINT ["/agnhost"]', 'CMD ["pause"]'),
     f"{REGISTRY}/jessie-dnsutils:1.7": ("agnhost", STAY),
