@@ -93,6 +93,7 @@ class Http1Connection(asyncio.Protocol):
         "_target",
         "_tunnel",
         "_unchecked",
+        "_unsent",
         "_write_paused",
         "deadline",
         "peer",
@@ -146,6 +147,8 @@ class Http1Connection(asyncio.Protocol):
         self._length = 0
         """Of its body: bytes (whatever number), `CHUNKED`, `UNTIL_CLOSE`."""
         self._tunnel: Upstream | None = None
+        self._unsent = 0
+        """Bytes that the client had not read when it was last out of time."""
 
     # The event loop's calls
 
@@ -668,13 +671,21 @@ class Http1Connection(asyncio.Protocol):
         elif not self.deadline:
             self.deadline = now + self._proxy.settings.keep_alive_timeout
         elif self.deadline < now:
-            if self._state == HEAD and self._buffer:
-                seconds = self._proxy.settings.head_timeout
-                self.fail(Problem(408, f"the request's head did not end within {seconds:g} s"))
-            elif self._state == LINGER:
-                self.transport.abort()
-            else:
-                self.transport.close()
+            self._out_of_time(now)
+
+    def _out_of_time(self, now: float) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            # It still reads its last response.
+            self._unsent = unsent
+            self.deadline = now + self._proxy.settings.body_timeout
+        elif unsent or self._state == LINGER:
+            self.transport.abort()
+        elif self._state == HEAD and self._buffer:
+            seconds = self._proxy.settings.head_timeout
+            self.fail(Problem(408, f"the request's head did not end within {seconds:g} s"))
+        else:
+            self.transport.close()
 
     def drain(self) -> None:
         self._keep_alive = False

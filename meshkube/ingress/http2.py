@@ -27,6 +27,7 @@ from meshkube.ingress.http2_events import (
     WindowUpdated,
 )
 from meshkube.ingress.http2_stream import Http2Stream
+from meshkube.ingress.http2_tunnel import Http2Tunnel
 from meshkube.ingress.problems import Problem
 from meshkube.ingress.proxy import Proxy
 
@@ -41,6 +42,9 @@ CONNECTION_WINDOW = 4 * STREAM_WINDOW
 RESETS, RESETS_BACK = 100.0, 10.0
 """Requests that a client may begin and reset, and how many more it earns back each second. What
 goes beyond that is the "rapid reset" attack (CVE-2023-44487)."""
+NOISE, NOISE_BACK = 1000, 50.0
+"""Frames of no use (pings, settings, priorities, empty ones) that a client may send, beside those
+that go with requests and responses; and how many it earns back each second."""
 _LAST_STREAM = 2**31 - 1
 
 
@@ -59,11 +63,11 @@ class Http2Connection(asyncio.Protocol):
         self.added = http2_head.headers_of(proxy.hsts) if scheme == b"https" else []
         """For every response."""
         self.h2 = Codec(client=False, settings=_settings(proxy))
-        self.streams: dict[int, Http2Stream] = {}
+        self.streams: dict[int, Http2Stream | Http2Tunnel] = {}
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""
         self._resets = RESETS
-        self._resets_at = 0.0
+        self._resets_at = self._calm_at = 0.0
         self._leaving = False
         self._flushing = False
         self.write_paused = False
@@ -76,7 +80,7 @@ class Http2Connection(asyncio.Protocol):
         self.peer = proxy.peer(transport, self._port, self._scheme, self.source)
         proxy.connections += 1
         proxy.clients.add(self)
-        self._resets_at = monotonic()
+        self._resets_at = self._calm_at = monotonic()
         self.deadline = monotonic() + proxy.settings.head_timeout
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
@@ -94,6 +98,8 @@ class Http2Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.flush()
+        if self.h2.noise > NOISE:
+            self._calm(monotonic())
 
     def eof_received(self) -> None:
         """The end of the client is the end of its requests."""
@@ -148,7 +154,13 @@ class Http2Connection(asyncio.Protocol):
         self.streams[number] = stream
         ended = event.stream_ended
         try:
-            stream.begin(http2_head.request(event.headers, ended), ended)
+            request = http2_head.request(event.headers, ended)
+        except HeadError as error:
+            problem = Problem(error.status, error.reason)
+            (stream.refuse if error.status == 400 else stream.fail)(problem)
+            return
+        try:
+            stream.begin(request, ended)
         except HeadError as error:
             stream.fail(Problem(error.status, error.reason))
 
@@ -180,6 +192,14 @@ class Http2Connection(asyncio.Protocol):
         if self._resets < 0:
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)
         self._leave_when_idle()
+
+    def _calm(self, now: float) -> None:
+        """Whether so many frames of no use are still too many for the time that they took."""
+        earned = int((now - self._calm_at) * NOISE_BACK)
+        self._calm_at = now
+        self.h2.noise = max(0, self.h2.noise - earned)
+        if self.h2.noise > NOISE:
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
 
     # What streams need
 
@@ -215,7 +235,7 @@ class Http2Connection(asyncio.Protocol):
         except H2Error:
             return
 
-    def over(self, stream: Http2Stream) -> None:
+    def over(self, stream: Http2Stream | Http2Tunnel) -> None:
         """A stream has said all."""
         self.streams.pop(stream.number, None)
         if not self.streams:
@@ -251,11 +271,19 @@ class Http2Connection(asyncio.Protocol):
         if not self.deadline:
             self.deadline = now + self.proxy.settings.keep_alive_timeout
         elif self.deadline < now:
+            if self.transport.is_closing() or self.write_paused:
+                # Its farewell waits behind what the client does not read.
+                self.transport.abort()
+                return
+            self.deadline = now + self.proxy.settings.linger
             self._end(ErrorCodes.NO_ERROR)
 
     def drain(self) -> None:
         self._leaving = True
         self._goaway(ErrorCodes.NO_ERROR)
+        for stream in tuple(self.streams.values()):
+            if isinstance(stream, Http2Tunnel):
+                stream.drain()
         self._leave_when_idle()
 
     def abort(self) -> None:
@@ -268,4 +296,5 @@ def _settings(proxy: Proxy) -> dict[SettingCodes, int]:
         SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
         SettingCodes.MAX_HEADER_LIST_SIZE: proxy.settings.max_head,
+        SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
     }

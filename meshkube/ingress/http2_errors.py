@@ -41,6 +41,8 @@ class SettingCodes(IntEnum):
     INITIAL_WINDOW_SIZE = 4
     MAX_FRAME_SIZE = 5
     MAX_HEADER_LIST_SIZE = 6
+    ENABLE_CONNECT_PROTOCOL = 8
+    """RFC 8441, section 3."""
 
 
 class H2Error(Exception):

@@ -38,17 +38,24 @@ class Request:
     fields: Fields
     length: int
     """Of the body, in bytes; `CHUNKED` where nobody says."""
+    upgrade: bytes = b""
+    """The protocol of an extended CONNECT (RFC 8441)."""
 
 
 def request(headers: Iterable[Header], ended: bool) -> Request:
     """Reads the header list of a request; `ended`: no body follows. Raises `HeadError`."""
     pseudo, lines = _sorted(headers)
     method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
-    _check(method, target)
+    _check(method, target, pseudo)
+    protocol = pseudo.get(b":protocol", b"")
     lines.insert(0, b"Host: " + pseudo.get(b":authority", b""))
     fields = parse_fields(b"\r\n".join((*lines, b"")), 1)
     if ended and fields.length > 0:
         raise HeadError(400, "the body is shorter than its Content-Length")
+    if protocol:
+        if fields.has_length:
+            raise HeadError(400, "a request for a pipe has a Content-Length")
+        return Request(b"GET", target, fields.host or b"", fields, 0, protocol)
     length = fields.length if ended or fields.has_length else CHUNKED
     return Request(method, target, fields.host or b"", fields, length)
 
@@ -68,7 +75,8 @@ def _sorted(headers: Iterable[Header]) -> tuple[dict[bytes, bytes], list[bytes]]
         elif name == b"cookie":
             cookies.append(value)
         elif name != b"host":
-            lines.append(b"%b: %b" % (name, value))
+            if name != b"sec-websocket-key":
+                lines.append(b"%b: %b" % (name, value))
         elif pseudo.setdefault(b":authority", value) != value:
             raise HeadError(400, "Host and :authority differ")
     if cookies:
@@ -76,8 +84,11 @@ def _sorted(headers: Iterable[Header]) -> tuple[dict[bytes, bytes], list[bytes]]
     return pseudo, lines
 
 
-def _check(method: bytes, target: bytes) -> None:
-    if method == b"CONNECT":
+def _check(method: bytes, target: bytes, pseudo: dict[bytes, bytes]) -> None:
+    protocol = pseudo.get(b":protocol")
+    if protocol is not None and protocol != b"websocket":
+        raise HeadError(501, "a protocol other than websocket is not served by CONNECT")
+    if method == b"CONNECT" and protocol is None:
         raise HeadError(405, "the method CONNECT is not served here")
     if _METHOD.fullmatch(method) is None or _TARGET.fullmatch(target) is None:
         raise HeadError(400, "the method or the path is malformed")

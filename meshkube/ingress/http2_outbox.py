@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from meshkube.ingress.hpack import Header
-from meshkube.ingress.http2_codec import Codec
+from meshkube.ingress.http2_sending import Sending
 
 
 class Outbox:
@@ -29,7 +29,7 @@ class Outbox:
         self._waiting.clear()
         self.size = 0
 
-    def send(self, codec: Codec, number: int, whole: bool, trailers: list[Header]) -> bool:
+    def send(self, codec: Sending, number: int, whole: bool, trailers: list[Header]) -> bool:
         """Hands over as much as the windows let through and, where that is all and the body is
         `whole`, the end. True once the end is out. Raises `H2Error`."""
         while self._waiting:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from meshkube.ingress.hpack import Header
 from meshkube.ingress.http2_errors import ErrorCodes, StreamError
 
-_PSEUDO_REQUEST = frozenset((b":method", b":scheme", b":authority", b":path"))
+_PSEUDO_REQUEST = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+
+_USUAL = frozenset((b":method", b":scheme", b":path"))
+_CONNECT = frozenset((b":method",))
+# RFC 8441, section 4.
+_EXTENDED = _USUAL | {b":protocol"}
 
 
 def checked_request(headers: list[Header]) -> int:
@@ -25,10 +30,15 @@ def checked_request(headers: list[Header]) -> int:
             length = _length(value, length)
         elif name == b"te" and value != b"trailers":
             raise StreamError(ErrorCodes.PROTOCOL_ERROR)
-    needed = 1 if (b":method", b"CONNECT") in headers else 3
-    if len(pseudo - {b":authority"}) != needed or b":method" not in pseudo:
+    if pseudo - {b":authority"} != _needed(headers, pseudo):
         raise StreamError(ErrorCodes.PROTOCOL_ERROR)
     return length
+
+
+def _needed(headers: list[Header], pseudo: set[bytes]) -> frozenset[bytes]:
+    if (b":method", b"CONNECT") not in headers:
+        return _USUAL
+    return _EXTENDED if b":protocol" in pseudo else _CONNECT
 
 
 def checked_response(headers: list[Header]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_head import Header, Request
 from meshkube.ingress.http2_outbox import Outbox
+from meshkube.ingress.http2_tunnel import Http2Tunnel, accepts, new_key
 from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
 from meshkube.ingress.policies import Asked
@@ -58,6 +59,14 @@ class Http2Stream:
         self._ended = False
         self._trailers: list[Header] = []
         self._holding = False
+        self._malformed = False
+        """The response is followed by a reset that says so."""
+        self._waited_for = -1
+        self._waited_since = 0.0
+        # Of a WebSocket
+        self._key = b""
+        self._early: list[tuple[bytes, int]] = []
+        """What came of it before the pod has agreed, and what that takes of the window."""
 
     # The request
 
@@ -96,11 +105,11 @@ class Http2Stream:
         trace = b"" if self._traced else tracing.line(self._request_id, next(proxy.id_numbers))
         head = b"%b%bX-Request-Id: %b\r\n%b\r\n" % (line, out, self._request_id, trace)
         if question is None:
-            exchange = Exchange(proxy, self, found, head, request.method, b"")
+            exchange = Exchange(proxy, self, found, head, request.method, request.upgrade)
         else:
-            exchange = exchange_for(proxy, self, found, question, head, b"")
+            exchange = exchange_for(proxy, self, found, question, head, request.upgrade)
         self._exchange = exchange
-        exchange.start(b"", ended)
+        exchange.start(b"", ended or bool(request.upgrade))
 
     def _lines(self, request: Request) -> bytes:
         """The header lines for the pod, but the request's id."""
@@ -109,13 +118,23 @@ class Http2Stream:
         self._chunked = request.length == CHUNKED
         if self._chunked:
             framing = b"Transfer-Encoding: chunked\r\n"
-        if fields.expects_continue:
+        if request.upgrade:
+            self._key = new_key()
+            framing = b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: %b\r\n" % (
+                request.upgrade,
+                self._key,
+            )
+        elif fields.expects_continue:
             framing += b"Expect: 100-continue\r\n"
         return fields.kept + framing + lines(self._connection.peer, fields, request.host)
 
     def body(self, data: bytes, size: int) -> None:
         """Some of the body; `size` is what it takes of the window."""
         exchange = self._exchange
+        if self._key:
+            if exchange is not None:
+                self._early.append((data, size))
+            return
         self._seen += len(data)
         if self._limit and self._seen > self._limit:
             self._connection.take(size, self.number)
@@ -142,7 +161,7 @@ class Http2Stream:
         if self._done:
             return
         self._done = True
-        if self._exchange is not None:
+        if self._exchange is not None and not self._key:
             ending = last_chunk(self._request_trailers) if self._chunked else b""
             self._exchange.more(ending, True)
 
@@ -159,6 +178,13 @@ class Http2Stream:
     # The response
 
     def respond(self, head: ResponseHead, length: int, data: bytes, start: int, end: bool) -> None:
+        if self._key and 200 <= head.status < 300:
+            # In HTTP/2 this would mean that the pipe is there.
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.cancel()
+            self.fail(Problem(502, "the pod did not switch to the protocol websocket"))
+            return
         bare = end and len(data) == start
         self._headers(http2_head.response(head.status, head.kept), bare)
         if bare:
@@ -183,8 +209,27 @@ class Http2Stream:
         self._connection.flush_soon()
 
     def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
-        """Cannot happen: an upgrade is a thing of HTTP/1, and none was asked for."""
-        raise AssertionError("an upgrade in HTTP/2")
+        self._exchange = None
+        headers = http2_head.response(200, head.kept)
+        name = b"sec-websocket-accept"
+        answer = next((value for field, value in headers if field == name), b"")
+        if not accepts(self._key, answer):
+            upstream.transport.abort()
+            self.fail(Problem(502, "the pod switched protocols without knowing the key"))
+            return
+        connection = self._connection
+        self._headers([field for field in headers if field[0] != name], False)
+        if self.number not in connection.streams:
+            upstream.transport.abort()
+            return
+        pipe = connection.streams[self.number] = Http2Tunnel(connection, self.number, upstream)
+        if first:
+            pipe.write(first)
+        for data, size in self._early:
+            pipe.body(data, size)
+        if self._done:
+            pipe.request_ended()
+        connection.flush_soon()
 
     def fail(self, problem: Problem) -> None:
         request_id = self._id()
@@ -195,6 +240,12 @@ class Http2Stream:
         self.reply(
             problem.status, block % (kind, request_id.encode("latin-1"), problem.lines), body
         )
+
+    def refuse(self, problem: Problem) -> None:
+        """The head is malformed: the client is told why, and then that its stream has failed (RFC
+        9113, section 8.1.1)."""
+        self._malformed = True
+        self.fail(problem)
 
     def reply(self, status: int, block: bytes, body: bytes) -> None:
         proxy = self._connection.proxy
@@ -246,8 +297,12 @@ class Http2Stream:
             return
         try:
             codec = self._connection.h2
-            if self._outbox.send(codec, self.number, self._ended, self._trailers):
+            whole = self._ended and not self._malformed
+            if self._outbox.send(codec, self.number, whole, self._trailers):
                 self._over()
+            elif self._malformed and not self._outbox.size:
+                self._connection.reset(self.number, ErrorCodes.PROTOCOL_ERROR)
+                self._connection.over(self)
         except H2Error:
             self.cancel()
             self._connection.over(self)
@@ -292,8 +347,16 @@ class Http2Stream:
 
     def check(self, now: float) -> None:
         """Acts on the deadline where it has passed."""
-        if self._exchange is not None and self._exchange.deadline < now:
-            self._exchange.expire()
+        if self._exchange is not None:
+            if self._exchange.deadline < now:
+                self._exchange.expire()
+        elif self._outbox.size != self._waited_for:
+            self._waited_for, self._waited_since = self._outbox.size, now
+        elif self._waited_since + self._connection.proxy.settings.body_timeout < now:
+            # The pod is done, and the client opens no window for the rest.
+            self.cancel()
+            self._connection.reset(self.number, ErrorCodes.CANCEL)
+            self._connection.over(self)
 
     def _id(self) -> str:
         if not self._request_id:

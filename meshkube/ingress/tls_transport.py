@@ -181,6 +181,9 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             # Not at once: the caller may be in the middle of something.
             asyncio.get_running_loop().call_soon(self._read)
 
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size()
+
     def can_write_eof(self) -> bool:
         return False
 

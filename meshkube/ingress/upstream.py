@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from meshkube.ingress.backends import Backend
 from meshkube.ingress.chunked import ChunkedBody
@@ -16,6 +16,15 @@ from meshkube.ingress.settings import Settings
 
 if TYPE_CHECKING:
     from meshkube.ingress.exchange import Exchange
+
+
+class Peer(Protocol):
+    """The client's end of a tunnel."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class Upstream(asyncio.Protocol):
@@ -49,7 +58,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
         self.endpoint = endpoint
         self.exchange: Exchange | None = None
-        self.peer: asyncio.Transport | None = None
+        self.peer: Peer | None = None
         """The client's transport, once this is a tunnel."""
         self.idle_since = self.last_byte = 0.0
         self.write_paused = False

@@ -61,6 +61,9 @@ async def talk(pieces: list[bytes], one_by_one: bool, caplog: Any) -> None:
         async with client(port) as c:
             if one_by_one:
                 for piece in pieces:
+                    if c.writer.is_closing():
+                        # Refused already.
+                        break
                     c.send(piece)
                     await asyncio.sleep(0)
             else:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshkube.ingress import http2, http2_codec, http2_head
+from meshkube.ingress import http2, http2_frames, http2_head
 from meshkube.ingress.http1 import CHUNKED, HeadError
 from meshkube.ingress.http2_stream import AHEAD
 from meshkube.ingress.routes import compile
@@ -54,8 +54,8 @@ async def test_prior_knowledge_in_cleartext_in_any_split_of_the_preface() -> Non
             assert (await c.ask("GET", "/", scheme="http")).body == b"ok"
             assert len(proxy.clients) == 1
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for at in range(0, len(http2_codec.PREFACE), 5):
-            writer.write(http2_codec.PREFACE[at : at + 5])
+        for at in range(0, len(http2_frames.PREFACE), 5):
+            writer.write(http2_frames.PREFACE[at : at + 5])
             await asyncio.sleep(0.01)
         writer.write(b"\0\0\0\4\0\0\0\0\0")
         assert (await reader.readexactly(9))[3] == 4
@@ -308,6 +308,10 @@ async def test_what_would_be_something_else_in_http1_is_refused(
             try:
                 answer = await c.answer(number)
                 assert answer.status == status if status else answer.status >= 400
+                if not status:
+                    # It says why, and that the head was malformed (RFC 9113, section 8.1.1).
+                    assert answer.reset == 1
+                    assert b'"status":400' in answer.body
             except (ConnectionError, KeyError):
                 assert status == 0
     assert not any(b"evil" in head.lower() for head in origin.requests)
@@ -326,7 +330,7 @@ async def test_a_bomb_of_headers_is_refused() -> None:
 async def test_endless_continuations_are_refused() -> None:
     async with Origin() as origin, running_proxy(table_to(origin.port)) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(http2_codec.PREFACE + b"\0\0\0\4\0\0\0\0\0")
+        writer.write(http2_frames.PREFACE + b"\0\0\0\4\0\0\0\0\0")
         writer.write(b"\0\0\1\1\0" + struct.pack("!I", 1) + b"\x82")
         for _ in range(1000):
             writer.write(b"\0\0\0\x09\0" + struct.pack("!I", 1))

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkube.ingress import hpack, http2_events
-from meshkube.ingress.http2_codec import PREFACE, Codec
+from meshkube.ingress.http2_codec import Codec
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error, ProtocolError, SettingCodes
+from meshkube.ingress.http2_frames import PREFACE
 
 GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.io"), (b":path", b"/")]
 POST = [(b":method", b"POST"), *GET[1:]]
@@ -111,6 +112,11 @@ BROKEN = [
     ("a cut priority", frame(1, 36, 1, b"\0\0"), ErrorCodes.FRAME_SIZE_ERROR),
     ("a priority of no stream", frame(2, 0, 0, b"12345"), ErrorCodes.PROTOCOL_ERROR),
     ("a priority of another size", frame(2, 0, 1, b"1234"), ErrorCodes.FRAME_SIZE_ERROR),
+    ("a priority on itself", frame(2, 0, 3, b"\x80\0\0\3\0"), ErrorCodes.PROTOCOL_ERROR),
+    ("headers that depend on themselves", frame(1, 37, 1, b"\0\0\0\1\0\x82"),
+     ErrorCodes.PROTOCOL_ERROR),
+    ("headers after its own reset",
+     request(1) + frame(3, 0, 1, b"\0\0\0\x08") + request(1), ErrorCodes.STREAM_CLOSED),
     ("a reset of an idle stream", frame(3, 0, 1, b"\0\0\0\0"), ErrorCodes.PROTOCOL_ERROR),
     ("a reset of another size", request(1) + frame(3, 0, 1, b""), ErrorCodes.FRAME_SIZE_ERROR),
     ("settings of a stream", frame(4, 0, 1), ErrorCodes.PROTOCOL_ERROR),
@@ -203,6 +209,50 @@ def test_who_breaks_the_rules_of_a_stream_loses_that_one_alone(data, code):
     assert codec.receive_data(request(3))[0].stream_id == 3
     # What is still on its way for the lost one breaks nothing.
     assert codec.receive_data(frame(0, 1, 1, b"x") + frame(8, 0, 1, b"\0\0\0\1")) == []
+
+
+def test_data_after_the_clients_own_reset_is_refused_once():
+    codec = server()
+    codec.receive_data(PREFACE + SETTINGS + request(1, POST, end=False))
+    codec.data_to_send()
+    reset = frame(3, 0, 1, struct.pack("!I", ErrorCodes.CANCEL))
+    assert codec.receive_data(reset)[0] == http2_events.StreamReset(1, ErrorCodes.CANCEL)
+    closed = frame(3, 0, 1, struct.pack("!I", ErrorCodes.STREAM_CLOSED))
+    assert codec.receive_data(frame(0, 0, 1, b"x") * 3) == []
+    assert codec.data_to_send() == closed
+
+
+@pytest.mark.parametrize(
+    ("headers", "sound"),
+    [
+        ([(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]], True),
+        ([(b":method", b"CONNECT"), (b":authority", b"a.io:443")], True),
+        ([(b":method", b"CONNECT"), *GET[1:]], False),
+        ([(b":method", b"CONNECT"), (b":protocol", b"websocket"), GET[3]], False),
+        ([(b":protocol", b"websocket"), *GET], False),
+    ],
+)
+def test_what_a_connect_must_and_may_not_say(headers, sound):
+    codec = server()
+    codec.receive_data(PREFACE + SETTINGS)
+    event = codec.receive_data(request(1, headers, end=False))[0]
+    assert isinstance(event, http2_events.RequestReceived) == sound
+
+
+def test_frames_of_no_use_are_counted_and_requests_make_up_for_some():
+    codec = server()
+    ping = frame(6, 0, 0, b"12345678")
+    codec.receive_data(
+        PREFACE + SETTINGS + ping * 20 + frame(99, 0, 0, b"x") + frame(2, 0, 5, b"12345")
+    )
+    noise = codec.noise
+    assert noise == 23
+    codec.receive_data(request(1, POST, end=False) + frame(0, 0, 1) * 5)
+    assert noise < codec.noise + 4 < noise + 10
+    codec.send_headers(1, [(b":status", b"200")])
+    for _ in range(20):
+        codec.send_data(1, b"x")
+    assert codec.noise == 0
 
 
 def test_no_more_streams_than_agreed_are_begun():
