@@ -29,7 +29,7 @@ from meshkube.node.local_volumes import LocalVolumes
 from meshkube.node.log_links import LogLinks
 from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.pull_secrets import PullSecrets
-from meshkube.node.records import Records
+from meshkube.node.records import Records, look_at, look_at_all
 from meshkube.node.references import References
 from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
@@ -355,14 +355,17 @@ class NodeAgent:
             try:
                 async with contextlib.aclosing(self._runtime.watch()) as changes:
                     async for id in changes:
-                        await (self._look_at(id) if id else self._runtime_found())
+                        if id:
+                            await look_at(self._runtime, self._records, id)
+                        else:
+                            await self._runtime_found()
             finally:
                 relist.cancel()
 
     async def _runtime_found(self) -> None:
         info = await self._runtime.info()
         self._runtime_version = f"{info.name}://{info.version}"
-        self._records.replace(await self._runtime.list())
+        await look_at_all(self._runtime, self._records)
         if self._runtime_trouble:
             log.info("container runtime answers", extra={"version": self._runtime_version})
         self._runtime_trouble = ""
@@ -386,18 +389,11 @@ class NodeAgent:
         self._runtime_trouble = f"container runtime is down: {reason}"
         self._registration.look_again()
 
-    async def _look_at(self, id: str) -> None:
-        record = await self._runtime.inspect(id)
-        if record is None:
-            self._records.forget(id)
-        else:
-            self._records.put(record)
-
     async def _relist_often(self) -> None:
         while True:
             await self._clock.sleep(RELIST)
             if not self._runtime_trouble:
-                self._records.replace(await self._runtime.list())
+                await look_at_all(self._runtime, self._records)
                 await self.images.refresh()
 
     # The network

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 
-from meshkube.node.runtime import Record
+from meshkube.node.runtime import Record, Runtime
 
 
 class Records:
-    """Every container record, by pod uid. `changed(uid)` is called after each change."""
+    """Every container record, by pod uid. `changed(uid)` is called after each change.
+
+    The runtime is asked about a container from several places at once, and a slow answer may come
+    after a newer one. So each question has a number (`ask`), and what was asked before the newest
+    word on a container changes nothing: a list that took seconds does not take away what was made
+    meanwhile.
+    """
 
     def __init__(self, changed: Callable[[str], None]) -> None:
         self._changed = changed
         self._pods: dict[str, dict[str, Record]] = {}
         self._owners: dict[str, str] = {}
+        self._questions = itertools.count(1)
+        self._heard: dict[str, int] = {}
+        """The question whose answer is the newest word on a container, gone or not."""
         self.complete = False
         """Everything has been listed at least once."""
 
@@ -32,14 +42,43 @@ class Records:
             if record.image_id
         }
 
-    def put(self, record: Record) -> None:
+    def ask(self) -> int:
+        """The number of a question that is about to be put to the runtime."""
+        return next(self._questions)
+
+    def hear(self, id: str, record: Record | None, asked: int) -> None:
+        """Takes the answer to question `asked` about one container; None: there is no such one."""
+        if asked < self._heard.get(id, 0):
+            return
+        self._heard[id] = asked
+        if record is None:
+            self._forget(id)
+        else:
+            self._put(record)
+
+    def hear_all(self, records: Iterable[Record], asked: int) -> None:
+        """Takes a full list, which is the answer to question `asked`."""
+        listed = {record.id: record for record in records}
+        for id in self._owners.keys() - listed.keys():
+            self.hear(id, None, asked)
+        for id, record in listed.items():
+            self.hear(id, record, asked)
+        # Those that were gone before this question are in nobody's answer any more.
+        self._heard = {
+            id: number
+            for id, number in self._heard.items()
+            if id in self._owners or number >= asked
+        }
+        self.complete = True
+
+    def _put(self, record: Record) -> None:
         pod = self._pods.setdefault(record.pod.uid, {})
         if pod.get(record.id) != record:
             pod[record.id] = record
             self._owners[record.id] = record.pod.uid
             self._changed(record.pod.uid)
 
-    def forget(self, id: str) -> None:
+    def _forget(self, id: str) -> None:
         uid = self._owners.pop(id, None)
         if uid is None:
             return
@@ -49,11 +88,16 @@ class Records:
             del self._pods[uid]
         self._changed(uid)
 
-    def replace(self, records: Iterable[Record]) -> None:
-        """Takes a full list."""
-        listed = {record.id: record for record in records}
-        for id in self._owners.keys() - listed.keys():
-            self.forget(id)
-        for record in listed.values():
-            self.put(record)
-        self.complete = True
+
+async def look_at(runtime: Runtime, records: Records, id: str) -> Record | None:
+    """Looks at one container anew. Raises `RuntimeFailure`."""
+    asked = records.ask()
+    record = await runtime.inspect(id)
+    records.hear(id, record, asked)
+    return record
+
+
+async def look_at_all(runtime: Runtime, records: Records) -> None:
+    """Looks at every container anew. Raises `RuntimeFailure`."""
+    asked = records.ask()
+    records.hear_all(await runtime.list(), asked)

@@ -17,6 +17,7 @@ from meshkube.node.kit import Kit, container_event
 from meshkube.node.plan import KillContainer, StartContainer
 from meshkube.node.pod_volumes import PodVolumes
 from meshkube.node.pulling import ImageProblem, Puller
+from meshkube.node.records import look_at
 from meshkube.node.runtime import (
     ContainerSpec,
     Image,
@@ -91,10 +92,7 @@ class Starter:
         await self._note(id)
 
     async def _note(self, id: str) -> Record | None:
-        record = await self._kit.runtime.inspect(id)
-        if record is not None:
-            self._kit.records.put(record)
-        return record
+        return await look_at(self._kit.runtime, self._kit.records, id)
 
     async def _post_start(
         self, pod: Object, container: Object, hook: Object, id: str, address: str

@@ -11,6 +11,7 @@ from meshkube.node.hooks import HookFailure, run_hook
 from meshkube.node.kit import Kit, container_event
 from meshkube.node.plan import KillContainer
 from meshkube.node.probes import FIELDS
+from meshkube.node.records import look_at
 from meshkube.node.runtime import Limits, Record, RuntimeFailure
 
 log = logging.getLogger(__name__)
@@ -48,11 +49,7 @@ class Stopper:
 
     async def note(self, id: str) -> None:
         """Looks at a container anew."""
-        record = await self._kit.runtime.inspect(id)
-        if record is None:
-            self._kit.records.forget(id)
-        else:
-            self._kit.records.put(record)
+        await look_at(self._kit.runtime, self._kit.records, id)
 
     async def _pre_stop(
         self, pod: Object, container: Object, record: Record, grace: float, address: str
@@ -84,7 +81,7 @@ class Stopper:
     async def remove(self, record: Record) -> None:
         """Takes a container or sandbox away."""
         await self._kit.runtime.remove(record.id)
-        self._kit.records.forget(record.id)
+        self._kit.records.hear(record.id, None, self._kit.records.ask())
 
 
 def probe_grace(container: Object, failed: str) -> int | None:

@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 
 from meshkube.api import kinds, meta
-from meshkube.node import service_tokens
+from meshkube.node import agent, service_tokens
 from meshkube.node.hollow import HollowRuntime
-from tests.node.world import NODE, World, condition, container_id, eventually, pod
+from meshkube.node.runtime import Record
+from tests.node.world import NODE, World, condition, container_id, eventually, pod, status_of
 from tests.support.api import running_api
 
 
 @contextlib.asynccontextmanager
-async def hollow_world(tmp_path: Path) -> AsyncIterator[World]:
+async def hollow_world(
+    tmp_path: Path, runtime: HollowRuntime | None = None
+) -> AsyncIterator[World]:
     async with running_api(tmp_path) as client:
-        runtime = HollowRuntime()
+        runtime = runtime or HollowRuntime()
         world = World(client, lambda: runtime, tmp_path / "node")
         try:
             await world.start_agent()
@@ -157,3 +160,39 @@ async def test_tokens_of_pods_are_renewed_in_one_step(
             return (directory / "token").read_text() != before
 
         await eventually(taken_over, what="a token of the new agent's own")
+
+
+class SlowLists(HollowRuntime):
+    """As an engine under load: its lists are complete when asked for and late when they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answered = asyncio.Event(), asyncio.Event()
+        self.answered.set()
+
+    async def list(self) -> list[Record]:
+        found = await super().list()
+        self.asked.set()
+        await self.answered.wait()
+        return found
+
+
+async def test_a_list_that_comes_late_ends_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "RELIST", 0.05)
+    runtime = SlowLists()
+    async with hollow_world(tmp_path, runtime) as world:
+        runtime.answered.clear()
+        runtime.asked.clear()
+        await runtime.asked.wait()
+        await world.create(pod("a"))
+        before = await world.running("a")
+        runtime.answered.set()
+        runtime.asked.clear()
+        await runtime.asked.wait()
+        await runtime.list()
+        after = await world.pod("a")
+        assert (container_id(after), status_of(after)["restartCount"]) == (container_id(before), 0)
+        assert len(await runtime.list()) == 2
+        assert not await world.events("a", "Killing")
