@@ -20,6 +20,7 @@ from meshkube.client.events import EventRecorder, Type
 from meshkube.client.informer import Informers
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import nodestatus, reachable
+from meshkube.node.fitting import misfit
 from meshkube.node.handlers import Handlers
 from meshkube.node.housekeeping import Housekeeping, Room
 from meshkube.node.image_peers import ImagePeers
@@ -31,6 +32,7 @@ from meshkube.node.machine import default_address, host_resolver, read_machine
 from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records, look_at, look_at_all
 from meshkube.node.references import References
+from meshkube.node.refusals import Ending
 from meshkube.node.registration import HEARTBEAT, Registration
 from meshkube.node.runtime import Runtime, RuntimeFailure
 from meshkube.node.use import VolumeUse
@@ -237,11 +239,20 @@ class NodeAgent:
             allocatable=nodestatus.allocatable(self._machine),
             memory_capacity=self._machine.memory,
             network_ready=lambda: not self._network_trouble,
-            refused=self._housekeeping.refused,
+            refused=self._refused,
             pods=self.pods,
         )
 
     # Pods
+
+    def _refused(self, pod: Object) -> Ending | None:
+        """Why a new pod is not taken on now: the node runs short of something, or has no place."""
+        short = self._housekeeping.refused(pod)
+        node = self._registration.node
+        if short is not None or node is None:
+            return short
+        others = (w.place for uid, w in self._workers.items() if uid != meta.uid(pod))
+        return misfit(pod, (place for place in others if place is not None), node)
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and (new is None or meta.uid(new) != meta.uid(old)):

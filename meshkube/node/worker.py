@@ -18,6 +18,7 @@ from meshkube.api.allocation import DEFERRED
 from meshkube.api.types import Object
 from meshkube.node import eviction, usage
 from meshkube.node.container_spec import grace_period
+from meshkube.node.fitting import Place, place_of
 from meshkube.node.kit import Kit, container_event, pod_event
 from meshkube.node.last_words import LastWords
 from meshkube.node.plan import (
@@ -85,6 +86,7 @@ class PodWorker:
         self._ending: Ending | None = None
         self._complained: set[tuple[str, int]] = set()
         self._admitted = False
+        self._place: tuple[Object, Place] | None = None
         self._cleared = False
         self._given = given_at_first(pod)
         self._resize: Waiting | None = None
@@ -93,6 +95,20 @@ class PodWorker:
     def pod(self) -> Object:
         """With its newest status; shared."""
         return self._reporter.latest(self._pod)
+
+    @property
+    def place(self) -> Place | None:
+        """What it holds of the node; None where it was not taken on, or is over."""
+        pod = self.pod
+        phase = (pod.get("status") or {}).get("phase") or "Pending"
+        turned_away = self._ending is not None and not self._ending.disrupts
+        if phase in ("Succeeded", "Failed") or turned_away:
+            return None
+        if not self._admitted and phase == "Pending" and not self._kit.records.of(self.uid):
+            return None
+        if self._place is None or self._place[0] is not pod:
+            self._place = (pod, place_of(pod))
+        return self._place[1]
 
     def volumes(self) -> list[VolumeUse]:
         """Its volumes with files of their own, as far as they are made."""
@@ -476,6 +492,7 @@ class PodWorker:
             self._admitted = True
         if found is not None:
             pod_event(self._kit, self._pod, "Warning", found.reason, found.message)
+            found = found._replace(message=f"Pod was rejected: {found.message}")
             self._ending = found
         return found
 

@@ -67,6 +67,27 @@ async def test_pods_run_at_once_and_end_at_once(tmp_path: Path) -> None:
         assert await world.runtime.list() == []
 
 
+async def test_of_two_pods_that_do_not_fit_together_the_first_one_stays(tmp_path: Path) -> None:
+    async with hollow_world(tmp_path) as world:
+        whole = (await world.client.get(kinds.NODE, NODE))["status"]["allocatable"]["cpu"]
+        for name in ("first", "second"):
+            one = pod(name)
+            one["spec"]["containers"][0]["resources"] = {"requests": {"cpu": whole}}
+            await world.create(one)
+            await world.until(name, lambda found: found["status"]["phase"] != "Pending")
+        assert (await world.pod("first"))["status"]["phase"] == "Running"
+        second = (await world.pod("second"))["status"]
+        assert (second["phase"], second["reason"]) == ("Failed", "OutOfcpu")
+        assert second["message"].startswith("Pod was rejected: Node didn't have enough resource")
+        assert second["qosClass"] == "Burstable"
+        await world.delete("first")
+        await world.gone("first")
+        third = pod("third")
+        third["spec"]["containers"][0]["resources"] = {"requests": {"cpu": whole}}
+        await world.create(third)
+        await world.running("third")
+
+
 async def test_a_deleted_and_recreated_pod_is_another_one(tmp_path: Path) -> None:
     async with hollow_world(tmp_path) as world:
         await world.create(pod("a"))

@@ -87,7 +87,10 @@ def test_a_node_short_of_memory_evicts_by_rank_and_takes_on_less(
             # Who asks for nothing is not taken on.
             await world.create(pod("late"))
             late = await evicted(world, "late")
-            assert late["status"]["message"] == "The node had condition: [MemoryPressure]."
+            assert (
+                late["status"]["message"]
+                == "Pod was rejected: The node had condition: [MemoryPressure]."
+            )
             assert condition(late, "DisruptionTarget") == ""
 
     in_host(docker_host, scenario(), 120)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from meshkube.api import meta
+from meshkube.api import meta, placement
 from meshkube.api.types import Object
 from meshkube.control import volumes
-from meshkube.control.scheduler.model import NodeInfo, PodInfo, Port
+from meshkube.control.scheduler.model import NodeInfo, PodInfo
 from meshkube.control.scheduler.volumes import NONE, Grant, Waiting
 
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
@@ -125,14 +125,8 @@ def ports(pod: PodInfo, node: NodeInfo) -> Refusal | None:
     if not pod.ports or not node.ports:
         return None
     taken = [port for port, count in node.ports.items() if count > 0]
-    clash = any(_clash(one, other) for one in pod.ports for other in taken)
+    clash = any(placement.clash(one, other) for one in pod.ports for other in taken)
     return _PORTS if clash else None
-
-
-def _clash(one: Port, other: Port) -> bool:
-    if one[1:] != other[1:]:
-        return False
-    return one[0] == other[0] or "0.0.0.0" in (one[0], other[0])
 
 
 def fits(pod: PodInfo, node: NodeInfo) -> Refusal | None:

@@ -9,81 +9,17 @@ from typing import Any, TypeVar
 
 from meshkube.api import meta
 from meshkube.api.allocation import held
-from meshkube.api.quantities import milli, value
+from meshkube.api.placement import Port, Resources, host_ports, requests, resources
 from meshkube.api.types import Object
 from meshkube.control.scheduler.terms import SILENT, Group, Terms, group, terms
 from meshkube.control.scheduler.volumes import NONE, PodVolumes
 from meshkube.control.volumes import DIRECTORY
 
 T = TypeVar("T")
-Resources = dict[str, int]
-"""cpu in thousandths of a core, everything else in units (bytes, pieces)."""
-Port = tuple[str, str, int]
-"""Host address, protocol, port."""
 
 # What a container without requests counts as when nodes are compared, as in Kubernetes.
 SCORED_CPU = 100
 SCORED_MEMORY = 200 * 1024 * 1024
-
-
-def amount(resource: str, quantity: Any) -> int:
-    return milli(quantity) if resource == "cpu" else value(quantity)
-
-
-def resources(quantities: Mapping[str, Any] | None) -> Resources:
-    return {name: amount(name, quantity) for name, quantity in (quantities or {}).items()}
-
-
-def _add(total: Resources, more: Mapping[str, int]) -> None:
-    for name, count in more.items():
-        total[name] = total.get(name, 0) + count
-
-
-def _raise_to(total: Resources, least: Mapping[str, int]) -> None:
-    for name, count in least.items():
-        total[name] = max(total.get(name, 0), count)
-
-
-def requests(spec: Mapping[str, Any], defaults: Mapping[str, int] | None = None) -> Resources:
-    """What a pod takes of a node: its containers together, or its largest init container with the
-    sidecars that started before it, and the overhead. `defaults` stand for absent requests."""
-
-    def of(container: Mapping[str, Any]) -> Resources:
-        asked = resources((container.get("resources") or {}).get("requests"))
-        return {**(defaults or {}), **asked}
-
-    running: Resources = {}
-    for container in spec.get("containers") or ():
-        _add(running, of(container))
-    sidecars: Resources = {}
-    starting: Resources = {}
-    for container in spec.get("initContainers") or ():
-        asked = of(container)
-        if container.get("restartPolicy") == "Always":
-            _add(running, asked)
-            _add(sidecars, asked)
-            _raise_to(starting, sidecars)
-        else:
-            together = dict(sidecars)
-            _add(together, asked)
-            _raise_to(starting, together)
-    _raise_to(running, starting)
-    _add(running, resources(spec.get("overhead")))
-    return running
-
-
-def host_ports(spec: Mapping[str, Any]) -> tuple[Port, ...]:
-    """The ports of the host that its containers ask for."""
-    containers = [
-        *(spec.get("containers") or ()),
-        *(c for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"),
-    ]
-    return tuple(
-        (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))
-        for container in containers
-        for port in container.get("ports") or ()
-        if port.get("hostPort")
-    )
 
 
 @dataclass(slots=True)
