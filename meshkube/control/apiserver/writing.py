@@ -39,6 +39,8 @@ WRITE_TRIES = 50
 LONG_BYTES = 64 * 1024
 """From here on an object takes longer to judge than others should wait."""
 _NOT_SPEC = frozenset({"status", "binding", "finalize", "approval"})
+_OFTEN_TOLD = frozenset({kinds.POD, kinds.NODE})
+"""Kinds whose status, written by their thousands, has no defaults."""
 _CHARGED_ON_UPDATE = frozenset({kinds.SERVICE, kinds.PERSISTENT_VOLUME_CLAIM})
 
 Guard = Callable[[Kind, Object | None, Object | None, User | None, str], None]
@@ -190,7 +192,7 @@ class Writer:
         pinned = meta.resource_version(new)
         if pinned and pinned != str(current.revision):
             raise errors.conflict(kind.group, kind.plural, meta.name(old))
-        if subresource not in _NOT_SPEC:
+        if subresource not in _NOT_SPEC or (subresource == "status" and kind not in _OFTEN_TOLD):
             # Before the generation is decided: leaving a default out changes nothing.
             rules.defaults(kind, new)
         strategy.prepare_update(kind, new, old, subresource)

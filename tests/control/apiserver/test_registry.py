@@ -193,6 +193,15 @@ class TestUpdate:
         two = await client.update(kinds.DEPLOYMENT, {**one, "spec": {**one["spec"], "replicas": 5}})
         assert meta.generation(two) == 2
 
+    async def test_what_a_status_leaves_out_gets_its_default(self, client: LocalClient) -> None:
+        spec = {"type": "LoadBalancer", "ports": [{"port": 80}], "loadBalancerClass": "a.b/c"}
+        metadata = {"name": "web", "namespace": "default"}
+        await client.create(kinds.SERVICE, {"metadata": metadata, "spec": spec})
+        status = {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}]}}}
+        made = await client.patch(kinds.SERVICE, "web", status, "default", subresource="status")
+        ingress = [{"ip": "203.0.113.1", "ipMode": "VIP"}]
+        assert made["status"] == {"loadBalancer": {"ingress": ingress}}
+
     async def test_spec_and_status_are_written_apart(self, client: LocalClient) -> None:
         made = await client.create(kinds.DEPLOYMENT, deployment())
         both = {**made, "status": {"replicas": 7}, "spec": {**made["spec"], "replicas": 4}}
