@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from meshkube.dataplane.netlink import attribute, attributes, messages
+from meshkube.dataplane.netlink_wire import attribute, attributes, messages
 
 _ROUTE = 0
 # Links, IPv4 routes, IPv6 routes.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 
-from meshkube.dataplane.netlink import attributes, messages
+from meshkube.dataplane.netlink_wire import attributes, messages
 from meshkube.dataplane.network_plan import ROUTE_PROTOCOL
 
 _ROUTE = 0

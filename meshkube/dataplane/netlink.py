@@ -1,5 +1,6 @@
-"""The two small things asked of the kernel over netfilter netlink: the generation of its nftables
-rules, and connection tracking entries of UDP flows whose backend is gone.
+"""The small things asked of the kernel over netfilter netlink: the generation of its nftables
+rules, rules that nft cannot write, and connection tracking entries of UDP flows whose backend is
+gone.
 
 Blocking, each bounded by a time-out. Source: linux/netfilter/nfnetlink*.h, RFC 3549.
 """
@@ -7,17 +8,22 @@ Blocking, each bounded by a time-out. Source: linux/netfilter/nfnetlink*.h, RFC 
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
+from meshkube.dataplane.netlink_wire import attribute, attributes, messages
 from meshkube.dataplane.services import Stale
 
 _NETFILTER = 12
 _CTNETLINK, _NFTABLES = 1, 10
 _GET, _DELETE, _GET_GENERATION = 1, 2, 16
+_BEGIN, _END = 16, 17
+_NEW_RULE, _INET = 6, 1
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_CREATE_LAST = 0xC00
 _ERROR, _DONE = 2, 3
 _TUPLE_ORIGINAL, _TUPLE_REPLY = 1, 2
 _TIMEOUT = 2.0
@@ -54,6 +60,24 @@ class Generations:
 
     def close(self) -> None:
         self._link.close()
+
+
+def add_rules(rules: Collection[bytes]) -> None:
+    """Rules of family inet, by their attributes, at the end of their chains: one transaction.
+    Raises `OSError`; then nothing has changed."""
+    ours = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(_NFTABLES))
+    batch = _framed(_BEGIN, _REQUEST, ours)
+    for rule in rules:
+        batch += _message(_NFTABLES << 8 | _NEW_RULE, _REQUEST | _ACK | _CREATE_LAST, _INET, rule)
+    with _open() as link:
+        link.send(batch + _framed(_END, _REQUEST, ours))
+        answered = 0
+        while answered < len(rules):
+            for kind, body in messages(link.recv(65536)):
+                code = -struct.unpack_from("=i", body)[0] if kind == _ERROR else 0
+                if code:
+                    raise OSError(code, f"nftables: {os.strerror(code)}")
+                answered += 1
 
 
 def forget(stale: Iterable[Stale]) -> int:
@@ -124,27 +148,8 @@ def _open() -> socket.socket:
 
 
 def _message(kind: int, flags: int, family: int, attributes: bytes) -> bytes:
-    header = struct.pack("=IHHII", 20 + len(attributes), kind, flags, 1, 0)
-    return header + struct.pack("=BBH", family, 0, 0) + attributes
+    return _framed(kind, flags, struct.pack("=BBH", family, 0, 0) + attributes)
 
 
-def attribute(kind: int, data: bytes) -> bytes:
-    padded = data + bytes(-len(data) % 4)
-    return struct.pack("=HH", 4 + len(data), kind) + padded
-
-
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= 16:
-        size, kind = struct.unpack_from("=IH", data)
-        yield kind, data[16:size]
-        data = data[(size + 3) & ~3 :]
-
-
-def attributes(data: bytes) -> dict[int, bytes]:
-    found = {}
-    offset = 0
-    while offset + 4 <= len(data):
-        size, kind = struct.unpack_from("=HH", data, offset)
-        found[kind & 0x3FFF] = data[offset + 4 : offset + size]
-        offset += (size + 3) & ~3
-    return found
+def _framed(kind: int, flags: int, content: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(content), kind, flags, 1, 0) + content

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -153,11 +153,15 @@ class NftKernel:
             for key, to in self._affinities().items()
             if rules.binds(ruleset, key, to.backend)
         }
-        self._commit(script.load(ruleset, self._settings, kept), whole=True)
+        self._commit(script.load(ruleset, self._settings, kept), ruleset, whole=True)
 
     def _affinities(self) -> dict[str, script.Affinity]:
         assert self._nft is not None
-        return snapshot.affinities(self._nft.map(script.TABLE, "affinity4"))
+        assert self._settings is not None
+        found: dict[str, script.Affinity] = {}
+        for family in self._settings.families:
+            found |= snapshot.affinities(self._nft.map(script.TABLE, f"affinity{family}"))
+        return found
 
     def _release(self, left: Collection[Left]) -> int:
         gone = self._bound(left)
@@ -180,17 +184,22 @@ class NftKernel:
 
     def _change(self, change: Change, left: Collection[Left]) -> None:
         bound = self._bound(left) if left else {}
-        self._commit(script.change(change) + (script.release(bound) if bound else ""))
+        text = script.change(change) + (script.release(bound) if bound else "")
+        self._commit(text, change.classes_added)
 
-    def _commit(self, text: str, *, whole: bool = False) -> None:
+    def _commit(self, text: str, classes: Iterable[str] = (), *, whole: bool = False) -> None:
+        """`classes`: those that the script makes, perhaps not yet whole."""
         assert self._nft is not None
         assert self._generations is not None
         before = self._generations.now()
         self._nft.run(text)
-        after = self._generations.now()
+        rest = script.netlink_rules(classes)
+        if rest:
+            netlink.add_rules(rest)
+        after = self._generations.now() - bool(rest)
         # A whole load leaves nothing of what was there before.
         ours = after == before + 1 and (whole or before == self._known)
-        self._known = after if ours else None
+        self._known = after + bool(rest) if ours else None
 
     def _check(self, ruleset: Ruleset) -> list[str]:
         assert self._generations is not None

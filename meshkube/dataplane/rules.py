@@ -28,9 +28,7 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 NODES = "nodes"
 """The key under which a `Table` holds what comes of the cluster's Nodes; no Service's."""
 
-REMEMBERED = (4,)
-"""Families whose clients keep their backend while others come and go. nft 1.0.6 cannot write what
-this takes for IPv6: there the backend follows from the client's address alone."""
+_ANY = {4: "0.0.0.0", 6: "::"}
 
 Ruleset = dict[str, dict[str, str]]
 """Map or set -> element -> its value (empty in a set). Only those that have elements are in it."""
@@ -115,9 +113,11 @@ def apply(change: Change, old: Mapping[str, Mapping[str, str]]) -> Ruleset:
 
 
 def binds(ruleset: Ruleset, key: str, backend: str) -> bool:
-    """Whether a client's affinity (`client . front`, of IPv4) is to one who still answers there."""
+    """Whether a client's affinity (`client . front`) is to one who still answers there."""
     _, front = key.split(" . ", 1)
-    for kind, place in (("services4", front), ("nodeports4", front.split(" . ", 1)[1])):
+    family = family_of(key.split(" . ", 1)[0])
+    port = front.split(" . ", 1)[1]
+    for kind, place in ((f"services{family}", front), (f"nodeports{family}", port)):
         goto = ruleset.get(kind, {}).get(place, "").removeprefix("goto ")
         if goto.startswith("sticky_"):
             members = ruleset.get(goto.removeprefix("sticky_"), {})
@@ -274,7 +274,7 @@ def _elements(frontend: Frontend) -> Iterator[tuple[tuple[str, str], str]]:
             f"{backend.address} . {backend.port}",
         )
     # Who has what comes from outside only has the other as well.
-    if frontend.sticky and not outside and family in REMEMBERED:
+    if frontend.sticky and not outside:
         memory = f"remember{family}_{frontend.sticky}"
         yield (f"remember_{kind}{family}", key), f"jump {memory}"
-        yield (memory, key if address else f"0.0.0.0 . {key}"), ""
+        yield (memory, key if address else f"{_ANY[family]} . {key}"), ""

@@ -6,11 +6,14 @@ Pure. Each script is one transaction: the kernel takes all of it or nothing. Wri
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
-from meshkube.dataplane.rules import REMEMBERED, Change, Ruleset, is_class, is_memory
+from meshkube.dataplane import memory_rule
+from meshkube.dataplane.rules import Change, Ruleset, is_class, is_memory
 from meshkube.dataplane.services import PROTOCOLS, Family, Settings, family_of
+
+T = TypeVar("T")
 
 TABLE = "inet meshkube"
 
@@ -38,7 +41,7 @@ class Affinity(NamedTuple):
 
 def load(ruleset: Ruleset, settings: Settings, kept: Affinities | None = None) -> str:
     """The whole table in place of whatever is there, without a moment of no rules. `kept`: clients
-    (of IPv4) that stay with their backends."""
+    that stay with their backends."""
     families = settings.families
     lines = [f"add table {TABLE}", f"delete table {TABLE}", f"table {TABLE} {{"]
     for family in families:
@@ -57,17 +60,27 @@ def load(ruleset: Ruleset, settings: Settings, kept: Affinities | None = None) -
     # What picks a backend comes before what leads to it.
     for name in sorted(ruleset, key=lambda name: (not is_class(name), name)):
         lines.append(_add(name, ruleset[name]))
-    if kept:
-        lines.append(_add("affinity4", {_timed(key, to): to.backend for key, to in kept.items()}))
+    for name, clients in _by_map(kept or {}).items():
+        lines.append(_add(name, {_timed(key, to): to.backend for key, to in clients.items()}))
     return "\n".join(lines) + "\n"
 
 
 def release(gone: Mapping[str, str]) -> str:
     """Forgets clients, whom each is bound to given: `client . front` -> backend. One that the
     kernel has forgotten by itself meanwhile is none the worse."""
-    return "\n".join(
-        [_add("affinity4", gone), f"delete element {TABLE} affinity4 {{ {', '.join(gone)} }}\n"]
-    )
+    lines = []
+    for name, clients in _by_map(gone).items():
+        lines.append(_add(name, clients))
+        lines.append(f"delete element {TABLE} {name} {{ {', '.join(clients)} }}\n")
+    return "\n".join(lines)
+
+
+def _by_map(clients: Mapping[str, T]) -> dict[str, dict[str, T]]:
+    found: dict[str, dict[str, T]] = {}
+    for key, value in clients.items():
+        family = family_of(key.split(" . ", 1)[0])
+        found.setdefault(f"affinity{family}", {})[key] = value
+    return found
 
 
 def change(change: Change) -> str:
@@ -100,7 +113,7 @@ def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
         "unavailable": 3 * len(families),
         "refuse": 2,
         "remembering": 1,
-        "remember": 2 * len(PROTOCOLS) * len(_remembered(families)),
+        "remember": 2 * len(PROTOCOLS) * len(families),
         "postrouting": 2 + sum(len(_masquerading(family, settings)) for family in families),
     }
     for name in filter(is_class, ruleset):
@@ -111,17 +124,27 @@ def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
 
 def _rules_in(name: str, chain: str) -> int:
     if is_memory(name):
-        return len(PROTOCOLS)
-    family = 6 if name.rpartition("_")[0].endswith("6") else 4
-    return 2 if chain.startswith("sticky") and family in REMEMBERED else 1
+        return 1 if by_netlink(name) else len(PROTOCOLS)
+    return 2 if chain.startswith("sticky") else 1
 
 
 def _timed(key: str, to: Affinity) -> str:
     return f"{key} timeout {to.timeout}s expires {max(to.expires, 1)}s"
 
 
-def _remembered(families: Iterable[Family]) -> Collection[Family]:
-    return [family for family in families if family in REMEMBERED]
+def by_netlink(name: str) -> bool:
+    """Whether the one rule of a class is for `memory_rule` to write."""
+    return name.startswith("remember6")
+
+
+def netlink_rules(classes: Iterable[str]) -> list[bytes]:
+    """What the scripts that make these classes leave out."""
+    table = TABLE.split()[1]
+    return [
+        memory_rule.rule(table, name, "affinity6", int(name.rpartition("_")[2]))
+        for name in classes
+        if is_memory(name) and by_netlink(name)
+    ]
 
 
 def _add(name: str, elements: Mapping[str, str]) -> str:
@@ -146,11 +169,10 @@ def _sets(family: Family) -> Iterator[str]:
     yield f"set hairpins{family} {{ type {address} . {address}; }}"
     yield f"set outsiders{family} {{ type {address}; }}"
     yield f"set nodes{family} {{ type {address}; }}"
-    if family in REMEMBERED:
-        yield f"map remember_services{family} {{ type {front} : verdict; }}"
-        yield f"map remember_nodeports{family} {{ type {port} : verdict; }}"
-        yield f"map affinity{family} {{ type {address} . {front} : {address} . inet_service;"
-        yield f"flags dynamic, timeout; size {_MOST_CLIENTS}; }}"
+    yield f"map remember_services{family} {{ type {front} : verdict; }}"
+    yield f"map remember_nodeports{family} {{ type {port} : verdict; }}"
+    yield f"map affinity{family} {{ type {address} . {front} : {address} . inet_service;"
+    yield f"flags dynamic, timeout; size {_MOST_CLIENTS}; }}"
 
 
 def _guarding(families: Iterable[Family]) -> Iterator[str]:
@@ -203,7 +225,7 @@ def _refusals(settings: Settings) -> Iterator[str]:
 def _remembering(families: Iterable[Family]) -> Iterator[str]:
     """Where a new connection has its backend: what its client is bound to from now on."""
     yield "chain remember {"
-    for family in _remembered(families):
+    for family in families:
         for protocol in PROTOCOLS.values():
             where = f"meta l4proto {protocol} ct original {_IP[family]} daddr . meta l4proto"
             yield f"{where} . ct original proto-dst vmap @remember_services{family}"
@@ -231,6 +253,8 @@ def _masquerading(family: Family, settings: Settings) -> list[str]:
         # From outside to a backend elsewhere: its answer has to come back through this host.
         f"{through} {pods} {hide}",
         f"{through} @outsiders{family} {hide}",
+        # So has that to a pod of another host, which would answer it directly.
+        f'ct status dnat iifname != "{settings.bridge}" {bridge} {ip} saddr {pods} {hide}',
         # What pods send out of the cluster: nobody there knows the way back to a pod.
         f"{ip} saddr {pods} {bridge} {ip} daddr != {cluster} {ip} daddr != @nodes{family} {hide}",
     ]
@@ -250,7 +274,7 @@ def _class(name: str) -> Iterator[str]:
     spread, sticky = f"spread_{name}", f"sticky_{name}"
     for chain, index in ((spread, random), (sticky, f"jhash {ip} saddr mod {count}")):
         yield f"add chain {TABLE} {chain}"
-        if chain == sticky and family in REMEMBERED:
+        if chain == sticky:
             bound = f"{ip} saddr . {_front(family)} map @affinity{family}"
             yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {bound}"
         yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {front} . {index} map @{name}"
@@ -259,9 +283,11 @@ def _class(name: str) -> Iterator[str]:
 def _memory(name: str, seconds: str) -> Iterator[str]:
     """Fronts whose clients are forgotten after as many seconds, and how they are remembered."""
     family: Family = 6 if name.startswith("remember6") else 4
-    ip, original = _IP[family], f"ct original {_IP[family]}"
     yield f"add set {TABLE} {name} {{ type ipv{family}_addr . inet_proto . inet_service; }}"
     yield f"add chain {TABLE} {name}"
+    if by_netlink(name):
+        return
+    ip, original = _IP[family], f"ct original {_IP[family]}"
     key = f"{original} saddr . {original} daddr . meta l4proto . ct original proto-dst"
     for protocol in PROTOCOLS.values():
         bound = f"{{ {key} timeout {seconds}s : {ip} daddr . th dport }}"

@@ -260,7 +260,10 @@ async def test_a_silent_client_is_forgotten_after_the_time_out(world: World) -> 
 
 def asked(flow: socket.socket) -> str:
     flow.send(b"hello")
-    return flow.recv(100).split()[0].decode()
+    try:
+        return flow.recv(100).split()[0].decode()
+    except TimeoutError:
+        return "nobody, yet"
 
 
 async def test_a_udp_flow_moves_when_its_backend_leaves(world: World) -> None:

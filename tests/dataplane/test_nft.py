@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -72,11 +72,18 @@ def held(nft: Nft) -> Ruleset:
     return snapshot.ruleset(nft.table(script.TABLE) or ())
 
 
+def complete(classes: Iterable[str]) -> None:
+    """As the shell does: what nft cannot write."""
+    if rest := script.netlink_rules(classes):
+        netlink.add_rules(rest)
+
+
 @pytest.mark.parametrize("sizes", [(), (0,), (1, 2, 3, 0), (17,)])
 def test_the_kernel_holds_what_was_loaded(nft: Nft, sizes: tuple[int, ...]) -> None:
     wanted = ruleset(*sizes)
     for _ in range(2):
         nft.run(script.load(wanted, SETTINGS))
+        complete(wanted)
         assert held(nft) == wanted
         items = nft.table(script.TABLE, elements=False)
         assert snapshot.shape(items or ()) == script.shape(wanted, SETTINGS)
@@ -87,7 +94,9 @@ def test_the_kernel_follows_changes(nft: Nft) -> None:
     nft.run(script.load(now, SETTINGS))
     for sizes in ((1, 2), (2, 1), (0, 3), (3,), (), (2, 2, 2)):
         wanted = ruleset(*sizes)
-        nft.run(script.change(rules.diff(now, wanted)))
+        change = rules.diff(now, wanted)
+        nft.run(script.change(change))
+        complete(change.classes_added)
         now = wanted
         assert held(nft) == wanted
         items = nft.table(script.TABLE, elements=False)

@@ -103,6 +103,18 @@ def silent_or_refused(world: Hosts, address: str, port: int) -> bool:
     return True
 
 
+async def test_a_node_port_of_another_node_leads_a_client_back_to_its_own(world: Hosts) -> None:
+    """The answer must come the way that the question went, past where it was translated."""
+    here, there = world.hosts
+    pod = world.pods[1]
+    world.api.put(kinds.SERVICE, service())
+    world.api.put(kinds.ENDPOINT_SLICE, endpoints(world, 1))
+    async with world.network(proxies=True):
+        assert ask(pod.namespace, here.address, 30080) == [pod.name, here.address]
+        assert ask(there.name, here.address, 30080) == [pod.name, here.address]
+        assert ask(world.pods[0].namespace, there.address, 30080)[0] == pod.name
+
+
 async def test_source_ranges_let_only_those_through(world: Hosts) -> None:
     world.api.put(kinds.ENDPOINT_SLICE, endpoints(world, 0, 1))
     world.api.put(kinds.SERVICE, balanced(loadBalancerSourceRanges=["198.51.100.0/24"]))
