@@ -62,6 +62,11 @@ def hosts_file(pod: Object, address: str, node_name: str, domain: str) -> str:
     return "\n".join(lines) + "\n" + host_aliases(pod)
 
 
+def host_network_file(pod: Object, own: str) -> str:
+    """The content of /etc/hosts for a pod in the host's network; `own` is the host's."""
+    return "# Kubernetes-managed hosts file (host network).\n" + own + host_aliases(pod)
+
+
 def host_aliases(pod: Object) -> str:
     """The lines for `spec.hostAliases`; empty without."""
     aliases = pod["spec"].get("hostAliases") or ()

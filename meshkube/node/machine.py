@@ -97,6 +97,14 @@ def total_memory() -> int:
     return memory_field("MemTotal")
 
 
+def host_names() -> str:
+    """The host's own /etc/hosts; empty where it has none."""
+    try:
+        return Path("/etc/hosts").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
 def host_resolver() -> Resolver:
     """The host's own resolv.conf; never one that only names a server on loopback, which pods could
     not reach, where another is known."""

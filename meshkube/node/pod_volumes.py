@@ -16,6 +16,7 @@ from meshkube.node.claims import Backing, backing, claim_name, claim_names, volu
 from meshkube.node.drivers import Request, driver_for
 from meshkube.node.env import ConfigError, Context, SourceKind, expand
 from meshkube.node.kit import Kit
+from meshkube.node.machine import host_names
 from meshkube.node.mounts import PodDirectory, container_mount, give_to_group
 from meshkube.node.references import Key
 from meshkube.node.registry_auth import Entry
@@ -225,9 +226,11 @@ class PodVolumes:
     def _etc(self, pod: Object, taken: set[str], address: str) -> list[Mount]:
         kit = self._kit
         resolver = hosts.resolver(pod, kit.host_resolver(), kit.cluster_dns, kit.cluster_domain)
-        contents: dict[str, str] = {"resolv.conf": str(resolver)}
-        if not pod["spec"].get("hostNetwork"):
-            contents["hosts"] = hosts.hosts_file(pod, address, kit.node_name, kit.cluster_domain)
+        if pod["spec"].get("hostNetwork"):
+            names = hosts.host_network_file(pod, host_names())
+        else:
+            names = hosts.hosts_file(pod, address, kit.node_name, kit.cluster_domain)
+        contents = {"resolv.conf": str(resolver), "hosts": names}
         return [
             Mount(str(self.directory.write_etc(name, content)), f"/etc/{name}")
             for name, content in contents.items()

@@ -209,7 +209,9 @@ class PodWorker:
             # What it had on the disk or in memory is what the node wants back; logs may stay.
             self._launch(VOLUMES, self._clear(()))
         renew = self._volumes_due()
-        if self._stale_projections and VOLUMES not in self._operations:
+        stale = self._stale_projections and VOLUMES not in self._operations
+        # A pod that ends lets go of what it refers to: nothing may take that up again.
+        if stale and not meta.deleting(self._pod):
             self._stale_projections = False
             self._launch(VOLUMES, self._refresh_volumes())
         self._report()

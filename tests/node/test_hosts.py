@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from meshkube.api.types import Object
-from meshkube.node.hosts import Resolver, hostname, hosts_file, parse_resolver, resolver
+from meshkube.node.hosts import (
+    Resolver,
+    host_network_file,
+    hostname,
+    hosts_file,
+    parse_resolver,
+    resolver,
+)
 
 HOST = Resolver(("9.9.9.9",), ("lan",), ("timeout:2",))
 
@@ -67,6 +74,14 @@ def test_hosts_names_the_pod() -> None:
     text = hosts_file(obj, "10.0.0.2", "n1", "cluster.local")
     assert "10.0.0.2\tweb.set.ns.svc.cluster.local\tweb\n" in text
     assert "1.2.3.4\ta\tb\n" in text
+
+
+def test_a_pod_in_the_hosts_network_has_the_hosts_names_and_its_own() -> None:
+    obj = pod(hostNetwork=True, hostAliases=[{"ip": "1.2.3.4", "hostnames": ["a", "b"]}])
+    text = host_network_file(obj, "127.0.0.1 localhost\n192.0.2.7 build\n")
+    assert text.splitlines()[0] == "# Kubernetes-managed hosts file (host network)."
+    assert "192.0.2.7 build\n" in text
+    assert text.endswith("\n1.2.3.4\ta\tb\n")
 
 
 def test_host_names_fit() -> None:
