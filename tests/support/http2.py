@@ -84,14 +84,14 @@ class Client:
         self.flush()
         return number
 
-    def open(self, method: str, path: str, *headers: Header) -> int:
+    def open(self, method: str, path: str, *headers: Header, authority: str = "a.io") -> int:
         """Sends the head of a request whose body is still to come; returns the stream."""
         number = self.h2.get_next_available_stream_id()
         self.streams[number] = Stream()
         pseudo = [
             (b":method", method.encode()),
             (b":scheme", b"http"),
-            (b":authority", b"a.io"),
+            (b":authority", authority.encode()),
             (b":path", path.encode()),
         ]
         self.h2.send_headers(number, [*pseudo, *headers])
@@ -184,13 +184,20 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def client(
-    port: int, context: ssl.SSLContext | None = None, name: str = "a.io"
+    port: int,
+    context: ssl.SSLContext | None = None,
+    name: str = "a.io",
+    source: tuple[str, int] | None = None,
 ) -> AsyncIterator[Client]:
     """A client in cleartext with prior knowledge, or over TLS with ALPN."""
     if context is not None:
         context.set_alpn_protocols(["h2"])
     reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context, server_hostname=name if context else None
+        "127.0.0.1",
+        port,
+        ssl=context,
+        server_hostname=name if context else None,
+        local_addr=source,
     )
     made = Client(reader, writer)
     made.h2.initiate_connection()

@@ -145,6 +145,7 @@ class Http2Origin:
         *,
         streams: int = 100,
         context: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.serve = serve
         self.streams = streams
@@ -153,12 +154,11 @@ class Http2Origin:
         self.connections: list[Connection] = []
         self.port = 0
         self._context = context
+        self._host = host
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Http2Origin:
-        self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", 0, ssl=self._context
-        )
+        self._server = await asyncio.start_server(self._connected, self._host, 0, ssl=self._context)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

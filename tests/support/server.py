@@ -23,8 +23,16 @@ STOP_SECONDS = 20.0
 class Server:
     """One daemon with a control plane and nothing else, on loopback."""
 
-    def __init__(self, name: str, data_dir: Path, store: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        data_dir: Path,
+        store: str,
+        *flags: str,
+        disabled: str = "node,network,dataplane,dns,ingress",
+    ) -> None:
         self.name = name
+        self._flags = (*flags, f"--disable={disabled}")
         self.data_dir = data_dir
         self._store = store
         self._port = free_port()
@@ -54,7 +62,7 @@ class Server:
                     f"--node-name={self.name}",
                     f"--listen=127.0.0.1:{self._port}",
                     "--runtime=hollow",
-                    "--disable=node,network,dataplane,dns,ingress",
+                    *self._flags,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
