@@ -2,7 +2,8 @@
 
 `X-Do: status 503; wait 0.5; set Location: http://a/; at p1,p2` (only these pods do it), `die`
 (closes without an answer), `size 2000` (so many bytes more), `chunked` (with a trailer), `slowly`
-(two pieces, 0.3 s apart). The server that decides (`auth`) answers with the status that `X-User` names.
+(two pieces, 0.3 s apart). The server that decides (`auth`) answers with the status that `X-User`
+names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cases of which pod is asked, how often one may ask, and what follows when a pod does not serve."""
+"""Cases of which pod is asked, how often one may ask, and what follows when none serves."""
 
 from __future__ import annotations
 
@@ -222,14 +222,16 @@ FAILS = "X-Do: at p1,p2; status 503"
 @case({"proxy-next-upstream": "http_503", "proxy-next-upstream-tries": "3"})
 async def proxy_next_upstream(site: Site) -> None:
     assert {(await site.get("/", FAILS)).pod for _ in range(3)} == {"p3"}
-    answers = [await site.get("/", FAILS, method="POST", body=b"") for _ in range(6)]
+    answers = [await site.get("/", FAILS, method="POST", body=b"") for _ in range(40)]
     assert 503 in {each.status for each in answers}, "what may not be sent twice is not"
 
 
 @case({"proxy-next-upstream": "http_503", "proxy-next-upstream-tries": "1"})
 async def proxy_next_upstream_tries(site: Site) -> None:
-    answers = [await site.get("/", FAILS) for _ in range(6)]
-    assert {each.status for each in answers} == {200, 503}
+    statuses: set[int] = set()
+    for _ in range(40):  # other cases take turns at these pods too
+        statuses.add((await site.get("/", FAILS)).status)
+    assert statuses == {200, 503}
 
 
 @case(
