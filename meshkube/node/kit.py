@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from meshkube.clock import Clock
 from meshkube.node.handlers import Handlers
 from meshkube.node.hosts import Resolver
 from meshkube.node.images import Images
+from meshkube.node.pace import Pace
 from meshkube.node.pull_secrets import PullSecrets
 from meshkube.node.records import Records
 from meshkube.node.references import References
@@ -49,6 +51,7 @@ class Kit:
     """Why a new pod is not taken on now: the node runs short of something."""
     pods: Callable[[], Iterable[Object]]
     """Those of this node."""
+    pace: Pace = dataclasses.field(default_factory=Pace)
 
 
 def container_event(

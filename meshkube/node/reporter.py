@@ -1,16 +1,22 @@
-"""Writes one pod's status to the API: only what changed, and again until it got there."""
+"""Writes one pod's status to the API: only what changed, and again until it got there.
+
+What anybody waits for is written at once: that a container runs, ends, is ready or cannot start.
+That a pod is on its way there waits for more (`pace`), so a quick start is one write and not three.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.node.kit import Kit
-from meshkube.node.status import status_patch
+from meshkube.node.status import only_progress, status_patch
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +33,7 @@ class Reporter:
         self._wanted: tuple[Object, Object] | None = None
         self._written: Object | None = None
         self._wake = asyncio.Event()
+        self._weighty = asyncio.Event()
         self._lock = asyncio.Lock()
 
     def latest(self, pod: Object) -> Object:
@@ -45,6 +52,8 @@ class Reporter:
         if status_patch(pod.get("status") or {}, status):
             self._wanted = (pod, status)
             self._wake.set()
+            if not only_progress(pod.get("status") or {}, status):
+                self._weighty.set()
         else:
             self._wanted = None
 
@@ -53,6 +62,7 @@ class Reporter:
         delay = FIRST_DELAY
         while True:
             await self._wake.wait()
+            await self._more()
             self._wake.clear()
             if self._wanted is None:
                 continue
@@ -69,8 +79,16 @@ class Reporter:
                     else {},
                 )
                 self._wake.set()
+                self._weighty.set()
                 await self._kit.clock.sleep(delay)
                 delay = min(delay * 2, LONGEST_DELAY)
+
+    async def _more(self) -> None:
+        """Waits a while for something that anybody waits for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._kit.pace.patience):
+                await self._weighty.wait()
+        self._weighty.clear()
 
     async def _write(self, pod: Object, status: Object) -> None:
         async with self._lock:
@@ -78,6 +96,7 @@ class Reporter:
             if not patch:
                 return
             body = {"metadata": {"uid": meta.uid(pod)}, "status": patch}
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT):
                     self._written = await self._kit.client.patch(
@@ -89,6 +108,7 @@ class Reporter:
                         subresource="status",
                         field_manager="kubelet",
                     )
+                    self._kit.pace.took(time.monotonic() - began)
             except TimeoutError:
                 raise ApiError(504, "Timeout", "the API did not answer in time") from None
 

@@ -394,6 +394,27 @@ def status_patch(old: Mapping[str, Any], new: Object) -> Object:
     return patch
 
 
+def only_progress(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a new status says no more than that a pod is on its way: as before, nothing runs, has
+    run or hangs."""
+    if old.get("phase", "Pending") != "Pending" or new["phase"] != "Pending" or new.get("reason"):
+        return False
+    return all(
+        _waits(entry.get("state") or {})
+        for status in (old, new)
+        for statuses in _CONTAINERS
+        for entry in status.get(statuses) or ()
+    )
+
+
+_CONTAINERS = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+_ON_THE_WAY = ("ContainerCreating", "PodInitializing")
+
+
+def _waits(state: Object) -> bool:
+    return (state.get("waiting") or {}).get("reason") in _ON_THE_WAY
+
+
 def _same(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     keys = ("status", "reason", "message", "lastTransitionTime")
     return old is not None and all((old.get(k) or "") == (new.get(k) or "") for k in keys)

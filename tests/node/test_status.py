@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from meshkube.api.types import Object
+from meshkube.node.pace import Pace
 from meshkube.node.runtime import Record
-from meshkube.node.status import Facts, pod_status, status_patch
+from meshkube.node.status import Facts, only_progress, pod_status, status_patch
 from meshkube.node.view import ProbeView, Seen, Trouble, look
 from tests.node.test_plan import BOX, NOW, pod, record
 
@@ -177,3 +178,25 @@ def test_an_ephemeral_container_is_told_and_waited_for_by_nobody() -> None:
     [entry] = status["ephemeralContainerStatuses"]
     assert entry["state"]["terminated"]["exitCode"] == 3
     assert (status["phase"], conditions(status)["Ready"]) == ("Running", "True")
+
+
+def test_that_a_pod_is_on_its_way_is_no_news() -> None:
+    start, on_its_way = written(pod()), written(pod(), BOX)
+    assert only_progress({"phase": "Pending"}, start)
+    assert only_progress(start, on_its_way)
+    assert not only_progress(on_its_way, written(pod(), BOX, record()))
+    assert not only_progress({}, written(pod("c", init=({"name": "i"},)), BOX, record("i")))
+    stuck = {"c": Trouble("ErrImagePull", "no such image", NOW, 10)}
+    assert not only_progress(start, written(pod(), BOX, troubles=stuck))
+    assert not only_progress(written(pod(), BOX, troubles=stuck), start)
+
+
+def test_progress_waits_longer_where_writes_take_long() -> None:
+    pace = Pace()
+    assert pace.patience == 0.3
+    for _ in range(30):
+        pace.took(0.5)
+    assert 2 < pace.patience < 2.6
+    for _ in range(30):
+        pace.took(60)
+    assert pace.patience == 5

@@ -1,4 +1,4 @@
-"""One walk for what nearly every object is: all fields known, all types right, nothing null.
+"""One walk for what nearly every object is: all fields known, all types right.
 
 It does the work of `check` and `prune` together at a third of the cost, and gives up at the first
 thing that is otherwise: those two then say what it is.
@@ -22,7 +22,8 @@ _REMEMBERED: Final = 4096
 
 def settle(kind: Kind, obj: Object) -> bool:
     """True where `check` would find nothing and `prune` has nothing more to do: quantities have got
-    their canonical form, in place. False says nothing; quantities may have been rewritten."""
+    their canonical form and fields without a value are gone, in place. False says nothing; some of
+    that may have been done."""
     return isinstance(obj, dict) and _object(schema_for(kind), obj)
 
 
@@ -30,10 +31,14 @@ def _object(node: Node, value: Any) -> bool:
     if type(value) is not dict:
         return False
     fields = node.fields
+    empty: list[str] = []
     for key, item in value.items():
         field = fields.get(key)
         if field is None:
             return False
+        if item is None:
+            empty.append(key)
+            continue
         kind = field.type
         if _PLAIN.get(kind) is type(item):
             continue
@@ -41,9 +46,12 @@ def _object(node: Node, value: Any) -> bool:
             canonical = _quantity(item) if type(item) is str else None
             if canonical is None:
                 return False
-            value[key] = canonical
+            if canonical != item:
+                value[key] = canonical
         elif not _FITS[kind](field, item):
             return False
+    for key in empty:
+        del value[key]
     return True
 
 
@@ -72,7 +80,8 @@ def _map(node: Node, value: Any) -> bool:
             canonical = _quantity(item) if type(item) is str else None
             if canonical is None:
                 return False
-            value[key] = canonical
+            if canonical != item:
+                value[key] = canonical
         return True
     fits = _FITS[items.type]
     return all(fits(items, item) for item in value.values())

@@ -15,7 +15,7 @@ from typing import Protocol
 import orjson
 
 from meshkube.api import errors
-from meshkube.api.kinds import CUSTOM_RESOURCE_DEFINITION, Kind
+from meshkube.api.kinds import CUSTOM_RESOURCE_DEFINITION, POD, Kind
 from meshkube.api.selectors import FieldSelector, LabelSelector, field_values
 from meshkube.api.types import Object
 from meshkube.client.base import EventType
@@ -27,6 +27,7 @@ WINDOW = 2048
 """How many past changes of one resource a watch can start from."""
 _NO_LABELS: dict[str, str] = {}
 _NOBODY: dict[int, Sink] = {}
+_NODE = "spec.nodeName"
 
 
 class Cached:
@@ -186,7 +187,7 @@ class Change:
 class Selection:
     """Which objects of a resource a list or a watch is about."""
 
-    __slots__ = ("by_key", "fields", "key", "labels", "prefix", "values")
+    __slots__ = ("by_key", "fields", "key", "labels", "prefix", "topic", "values")
 
     def __init__(
         self,
@@ -205,6 +206,8 @@ class Selection:
         self.fields = fields
         self.by_key = bool(key) and labels is None and fields is not None and len(fields.terms) == 1
         """The key says all: whatever has it matches."""
+        self.topic = key or _topic_of(fields)
+        """What a change must be about to concern it, where that is known: see `ResourceCache`."""
 
     @property
     def everything(self) -> bool:
@@ -228,6 +231,16 @@ class Selection:
         return change.seen(was, now)
 
 
+def _topic_of(fields: FieldSelector | None) -> str:
+    node = fields.exact(_NODE) if fields is not None else None
+    return _NODE + node if node else ""
+
+
+def _node_of(item: Cached | None) -> str:
+    node = (item.object.get("spec") or {}).get("nodeName") if item is not None else ""
+    return _NODE + node if node else ""
+
+
 class Sink(Protocol):
     """Who is told of changes, at once and in order."""
 
@@ -247,8 +260,9 @@ class ResourceCache:
         self.items: dict[str, Cached] = {}
         self.watchers: dict[int, Sink] = {}
         """Who is told of every change."""
-        self._of_one: dict[str, dict[int, Sink]] = {}
-        """Who is told of the changes of one key."""
+        self._of_topic: dict[str, dict[int, Sink]] = {}
+        """Who is told of the changes of one key, or of one node's pods: of a hundred nodes that
+        watch their own pods, the others need not even look at a change."""
         self._keys: list[str] = []
         self._window: deque[Change] = deque()
         self._floor = 0
@@ -273,29 +287,29 @@ class ResourceCache:
         items = self.items.items()
         return {key: item.stored for key, item in items if isinstance(item, CustomCached)}
 
-    def add(self, watcher: Sink, key: str = "") -> None:
-        """Tells it of every change, or of those of one key."""
-        told = self._of_one.setdefault(key, {}) if key else self.watchers
+    def add(self, watcher: Sink, topic: str = "") -> None:
+        """Tells it of every change, or of those of a selection's topic."""
+        told = self._of_topic.setdefault(topic, {}) if topic else self.watchers
         told[id(watcher)] = watcher
 
-    def remove(self, watcher: Sink, key: str = "") -> None:
+    def remove(self, watcher: Sink, topic: str = "") -> None:
         """The end of `add`; nothing where that has ended."""
-        if not key:
+        if not topic:
             self.watchers.pop(id(watcher), None)
-        elif key in self._of_one:
-            told = self._of_one[key]
+        elif topic in self._of_topic:
+            told = self._of_topic[topic]
             told.pop(id(watcher), None)
             if not told:
-                del self._of_one[key]
+                del self._of_topic[topic]
 
     @property
     def watching(self) -> int:
         """How many watch."""
-        return len(self.watchers) + sum(map(len, self._of_one.values()))
+        return len(self.watchers) + sum(map(len, self._of_topic.values()))
 
     def end(self) -> None:
         """Ends every watch."""
-        for told in (self.watchers, *self._of_one.values()):
+        for told in (self.watchers, *self._of_topic.values()):
             for watcher in tuple(told.values()):
                 watcher.end()
 
@@ -318,8 +332,15 @@ class ResourceCache:
         self._remember(change)
         for watcher in tuple(self.watchers.values()):
             watcher.tell(change)
-        for watcher in tuple(self._of_one.get(kv.key, _NOBODY).values()):
-            watcher.tell(change)
+        for topic in self._topics(kv.key, change):
+            for watcher in tuple(self._of_topic.get(topic, _NOBODY).values()):
+                watcher.tell(change)
+
+    def _topics(self, key: str, change: Change) -> Iterable[str]:
+        if self.kind is not POD or not self._of_topic:
+            return (key,)
+        # As it was, too: whoever watches that node is told that the pod is there no more.
+        return {key, _node_of(change.old), _node_of(change.new)}
 
     def _remember(self, change: Change) -> None:
         if len(self._window) >= WINDOW:

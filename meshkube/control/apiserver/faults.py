@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from types import TracebackType
 
 from meshkube.api import errors
 from meshkube.api.errors import ApiError
@@ -20,16 +19,30 @@ from meshkube.store import (
 RETRY_SECONDS = 1
 
 
-@contextlib.contextmanager
-def told() -> Iterator[None]:
+class _Told:
+    """No generator, as each write and each read passes through here."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, StoreError) and not isinstance(error, _SETTLED):
+            raise of(error) from error
+
+
+_SETTLED = (KeyExists, RevisionMismatch, GuardFailed)
+_TOLD = _Told()
+
+
+def told() -> _Told:
     """Raises `ApiError` for what the store raises, but for what a writer settles by itself: another
     revision than expected, a guard that does not hold."""
-    try:
-        yield
-    except (KeyExists, RevisionMismatch, GuardFailed):
-        raise
-    except StoreError as error:
-        raise of(error) from error
+    return _TOLD
 
 
 def of(error: StoreError) -> ApiError:

@@ -14,6 +14,8 @@ from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.options import WriteOptions
 from meshkube.control.apiserver.registry import Registry
 
+_OF_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
+
 
 async def run(
     registry: Registry,
@@ -47,7 +49,7 @@ def _function(
     if type == "json":
         return lambda doc: patches.json_patch(doc, patch)
     if type == "merge":
-        return lambda doc: patches.merge_patch(doc, patch)
+        return _narrow(patches.merge_patch, patch, subresource)
     if kind.definition is not None and subresource != "scale":
         raise errors.unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: "
@@ -59,4 +61,23 @@ def _function(
         if subresource == "scale"
         else schemas.schema_for(kind)
     )
-    return lambda doc: patches.strategic_merge(doc, patch, schema)
+
+    def merge(doc: Object, patch: JSON) -> Object:
+        return patches.strategic_merge(doc, patch, schema)
+
+    return _narrow(merge, patch, subresource)
+
+
+def _narrow(
+    merge: Callable[[Object, JSON], Object], patch: JSON, subresource: str
+) -> Callable[[Object], Object]:
+    """The merge of a patch. One of the status that says nothing of other parts leaves these shared
+    with the document: they are most of it, and what writes a status changes none of them."""
+    if subresource != "status" or not isinstance(patch, dict) or not patch.keys() <= _OF_STATUS:
+        return lambda doc: merge(doc, patch)
+
+    def merged(doc: Object) -> Object:
+        rest = {key: value for key, value in doc.items() if key not in _OF_STATUS}
+        return {**merge({key: doc[key] for key in doc if key in _OF_STATUS}, patch), **rest}
+
+    return merged

@@ -7,6 +7,7 @@ Pods".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 
 from meshkube.api import errors, kinds, meta
@@ -58,7 +59,7 @@ def admit(pod: Object, namespace: str, find: Find, everything: All) -> None:
     if account is None:
         return
     if mounts_token(pod, account):
-        _mount(spec)
+        _mount(spec, VOLUME_PREFIX + _suffix(namespace, name))
     if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
         spec["imagePullSecrets"] = [dict(one) for one in account["imagePullSecrets"]]
 
@@ -72,14 +73,22 @@ def mounts_token(pod: Object, account: Object) -> bool:
     return True
 
 
-def _mount(spec: Object) -> None:
-    """Mounts the token where a container has nothing at its path yet."""
+def _suffix(namespace: str, account: str) -> str:
+    """Five characters as in generated names, the same for all pods of an account: so what pods of
+    one template have in common stays in common, and is kept once (`sharing`)."""
+    digest = hashlib.blake2b(f"{namespace}/{account}".encode(), digest_size=5).digest()
+    return "".join(meta.SUFFIX_ALPHABET[byte % len(meta.SUFFIX_ALPHABET)] for byte in digest)
+
+
+def _mount(spec: Object, name: str) -> None:
+    """Mounts the token where a container has nothing at its path yet, from a volume of that
+    name."""
     volumes = spec.get("volumes") or []
-    name = next(
+    known = next(
         (one["name"] for one in volumes if str(one.get("name")).startswith(VOLUME_PREFIX)), ""
     )
-    missing = not name
-    name = name or VOLUME_PREFIX + meta.generated_name("")
+    missing = not known
+    name = known or name
     used = False
     for container in [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]:
         mounts = container.get("volumeMounts") or []

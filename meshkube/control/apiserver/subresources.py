@@ -140,7 +140,6 @@ def bound(pod: Object, binding: Object, now: str) -> Object:
     scheduled = {
         "type": "PodScheduled",
         "status": "True",
-        "lastProbeTime": None,
         "lastTransitionTime": now,
     }
     status["conditions"] = [*others, scheduled]

@@ -34,7 +34,7 @@ class Watcher:
         """Called when the watcher is cut off for being too slow."""
         self.on_news: Callable[[], None] | None = None
         """Called when something waits again after nothing did, unless somebody is in `take`."""
-        cache.add(self, selection.key)
+        cache.add(self, selection.topic)
 
     async def start_with(self, first: Sequence[Notice]) -> None:
         """What comes before all that was collected so far. Before anything is taken."""
@@ -112,7 +112,7 @@ class Watcher:
     def end(self) -> None:
         """No more notices: what waits may still be taken."""
         self.ended = True
-        self._cache.remove(self, self._selection.key)
+        self._cache.remove(self, self._selection.topic)
         self._wake()
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from meshkube.control import indexes, pods, volumes
 from meshkube.control.queue import WorkQueue
 from meshkube.control.scheduler.binding import Held, VolumeBinding
 from meshkube.control.scheduler.filters import grants
-from meshkube.control.scheduler.model import PodInfo, Snapshot, place_all
+from meshkube.control.scheduler.model import PodInfo, Snapshot, counts, place_all
 from meshkube.control.scheduler.preemption import Nomination
 from meshkube.control.scheduler.preemptor import Preemptor
 from meshkube.control.scheduler.schedule import schedule
@@ -144,7 +144,12 @@ class Scheduler:
         if pods.finished(new):
             self._gone(new)
         elif pods.node_name(new):
-            self._snapshot.set_pod(PodInfo.of(new))
+            if (
+                old is None
+                or not self._snapshot.placed(meta.uid(new))
+                or counts(old) != counts(new)
+            ):
+                self._snapshot.set_pod(PodInfo.of(new))
             self._volumes.forget(new)
             self._forget(meta.key(new))
         elif _wants_node(new) and _changed(old, new):

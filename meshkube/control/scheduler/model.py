@@ -89,6 +89,20 @@ class PodInfo:
         )
 
 
+def counts(pod: Object) -> tuple[object, ...]:
+    """All of a pod that a `PodInfo` is made of: where that is as before, so is the other."""
+    status, metadata = pod.get("status") or {}, meta.metadata(pod)
+    return (
+        pod.get("spec"),
+        metadata.get("labels"),
+        metadata.get("ownerReferences"),
+        metadata.get("deletionTimestamp"),
+        status.get("startTime"),
+        status.get("nominatedNodeName"),
+        held(pod),
+    )
+
+
 @dataclass(slots=True)
 class NodeInfo:
     """A node and what the pods on it take."""

@@ -90,6 +90,25 @@ def test_field_selectors_decide_as_label_selectors_do() -> None:
     assert script.told == [("ADDED", "a", "2"), ("DELETED", "a", "4")]
 
 
+def test_who_watches_the_pods_of_one_node_is_not_asked_about_others() -> None:
+    selection = Selection(EVERYTHING.prefix, None, parse_fields("spec.nodeName=n1"))
+    script = Script(selection)
+    script.cache.remove(script)
+    script.cache.add(script, selection.topic)
+    asked: list[str] = []
+    script.tell = lambda change: asked.append(change.plain.type)  # type: ignore[method-assign]
+    script.put("other", node="n2")
+    script.put("a")
+    assert asked == []
+    script.put("a", node="n1")
+    script.put("a", node="n2")
+    script.delete("a")
+    assert asked == ["MODIFIED", "MODIFIED"], "also when it leaves"
+    assert script.cache.watching == 1
+    script.cache.remove(script, selection.topic)
+    assert script.cache.watching == 0
+
+
 def test_a_namespace_is_not_a_prefix_of_another_one() -> None:
     script = Script(Selection("/registry/core/pods/shop/"))
     script.put("a", "shop")

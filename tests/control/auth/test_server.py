@@ -399,6 +399,8 @@ class TestPods:
         made = await ask.make(PODS, pod())
         (volume,) = made["spec"]["volumes"]
         assert volume["name"].startswith("kube-api-access-")
+        again = await ask.make(PODS, {**pod(), "metadata": {"name": "again"}})
+        assert again["spec"]["volumes"] == made["spec"]["volumes"], "kept once for both"
         kinds_of = [next(iter(source)) for source in volume["projected"]["sources"]]
         assert kinds_of == ["serviceAccountToken", "configMap", "downwardAPI"]
         (mount,) = made["spec"]["containers"][0]["volumeMounts"]
