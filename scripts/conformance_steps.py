@@ -23,6 +23,7 @@ IMAGES = {
     f"{REGISTRY}/agnhost:2.53": ("agnhost", 'ENTRYPOINT ["/agnhost"]', 'CMD ["pause"]'),
     f"{REGISTRY}/jessie-dnsutils:1.7": ("agnhost", STAY),
     f"{REGISTRY}/busybox:1.36.1-1": ("busybox", 'CMD ["sh"]'),
+    f"{REGISTRY}/nonewprivs:1.3": ("nonewprivs", 'CMD ["nnp"]'),
     f"{REGISTRY}/nonroot:1.4": ("busybox", "USER 1234", 'CMD ["sh"]'),
     f"{REGISTRY}/httpd:2.4.38-4": ("httpd", SERVE),
     f"{REGISTRY}/httpd:2.4.39-4": ("httpd", SERVE),
