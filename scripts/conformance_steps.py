@@ -56,34 +56,51 @@ def main() -> int:
         return subprocess.call([str(e2e), "--ginkgo.dry-run", "--ginkgo.v", *chosen])
     report = Path(options.report or tempfile.mkdtemp(prefix="conformance-"))
     report.mkdir(parents=True, exist_ok=True)
-    with lab(3, docker=False) as (first, second, client):
-        engines = (first, second)
+    with lab(options.hosts + 1, docker=False) as (*hosts, client):
+        first, *others = hosts
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(Host.start_docker, engines))
-            list(pool.map(lambda host: give_images(host, options.kept / "roots"), engines))
-        cluster = Cluster(first, f"--docker={first.docker_socket}")
+            list(pool.map(Host.start_docker, hosts))
+            list(pool.map(lambda host: give_images(host, options.kept / "roots"), hosts))
+        subnet = first.address.rpartition(".")[0]
+        flags = [f"--load-balancer-pool={subnet}.200-{subnet}.219"]
+        if options.dual_stack:
+            for number, host in enumerate((*hosts, client), 11):
+                host.run("ip", "address", "add", f"fd00:250::{number}/64", "dev", "eth0", "nodad")
+                host.run("ip", "-6", "route", "add", "default", "via", "fd00:250::1")
+            flags += ["--pod-cidr=10.42.0.0/16,fd00:42::/56"]
+            flags += ["--service-cidr=10.43.0.0/16,fd00:43::/112"]
+        cluster = Cluster(first, f"--docker={first.docker_socket}", *flags)
         cluster.build_image()
         cluster.start()
         token = cluster.meshkube("token", "create", "--role=agent").stdout.strip()
-        Agent(second, first.address, f"--docker={second.docker_socket}").start(token)
-        wait_for(lambda: len(cluster.get("nodes")["items"]) == 2, 60, "two nodes")
+        for host in others:
+            Agent(host, first.address, f"--docker={host.docker_socket}").start(token)
+        wait_for(lambda: len(cluster.get("nodes")["items"]) == len(hosts), 90, "all nodes")
         kubeconfig = client.directory / "kubeconfig.yaml"
         url = f"https://{first.address}:6443"
         kubeconfig.write_text(cluster.meshkube("kubeconfig", "--server", url).stdout)
-        print(
-            f"hosts {first.name} ({first.directory}) and {second.name}; report {report}", flush=True
-        )
+        if options.zones:
+            for number, node in enumerate(cluster.get("nodes")["items"]):
+                zone = f"topology.kubernetes.io/zone=z{number % options.zones}"
+                name = node["metadata"]["name"]
+                client.run(
+                    options.kubectl, f"--kubeconfig={kubeconfig}", "label", "node", name, zone
+                )
+        names = ", ".join(host.name for host in others)
+        print(f"hosts {first.name} ({first.directory}), {names}; report {report}", flush=True)
         command = client.command(
             str(options.kept / "ginkgo"), f"--procs={options.procs}", "-v",
             f"--focus={options.focus}", f"--skip={options.skip}", f"--timeout={options.hours}h",
             "--junit-report=junit.xml", f"--output-dir={report}", str(e2e), "--",
-            f"--kubeconfig={kubeconfig}", "--provider=skeleton", "--num-nodes=2",
+            f"--kubeconfig={kubeconfig}", "--provider=skeleton", f"--num-nodes={len(hosts)}",
             "--disable-log-dump", f"--kubectl-path={options.kubectl}", "--delete-namespace=true",
         )  # fmt: skip
         with (report / "log.txt").open("wb") as log:
             status = subprocess.call(command, stdout=log, stderr=subprocess.STDOUT)
         (report / "meshkube.log").write_text(cluster.log)
-        (report / "agent.log").write_text((second.directory / "agent.log").read_text())
+        for number, host in enumerate(others, 1):
+            kept = report / f"agent{number if number > 1 else ''}.log"
+            kept.write_text((host.directory / "agent.log").read_text())
     summary(report)
     return status
 
@@ -111,6 +128,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--procs", type=int, default=1, help="how many tests at a time")
     parser.add_argument("--hours", default="2", help="the longest that all may take")
     parser.add_argument("--report", default="", help="the folder for log and JUnit file")
+    parser.add_argument("--hosts", type=int, default=2, help="how many nodes")
+    parser.add_argument("--zones", type=int, default=0, help="how many zones they are in")
+    parser.add_argument("--dual-stack", action="store_true", help="a cluster of IPv4 and IPv6")
     parser.add_argument("--list", action="store_true", help="only say which tests these are")
     parser.add_argument("--kubectl", default=kubectl(), help="the kubectl to test with")
     return parser.parse_args()
