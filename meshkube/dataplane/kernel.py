@@ -22,6 +22,11 @@ class Kernel(Protocol):
         it is open."""
         ...
 
+    @property
+    def limits(self) -> str:
+        """What else its users go without, in a sentence; empty: nothing."""
+        ...
+
     async def open(self, settings: Settings, node_ip: str) -> None:
         """Makes the host fit, or raises `KernelError` with what is missing."""
         ...

@@ -66,6 +66,10 @@ class NftKernel:
     def cannot(self) -> Mapping[str, str]:
         return {} if host.tracks_sctp() else {"SCTP": "this kernel does not track its connections"}
 
+    @property
+    def limits(self) -> str:
+        return ""
+
     async def open(self, settings: Settings, node_ip: str) -> None:
         self._settings, self._node_ip = settings, node_ip
         await self._do(self._open)

@@ -131,6 +131,9 @@ class ServiceProxy:
                 self._table.take_stale()
                 self._table.take_left()
                 ready()
+                if self._kernel.limits:
+                    said = self._kernel.limits
+                    self._events.event(self._node(), "Warning", "ServicesInUserspace", said)
                 await self._follow()
         finally:
             await self._kernel.close()

@@ -47,6 +47,14 @@ class UserKernel:
     def cannot(self) -> Mapping[str, str]:
         return {"SCTP": "it needs the kernel's rules (--dataplane nftables)"}
 
+    @property
+    def limits(self) -> str:
+        return (
+            "Without the right to change the kernel's rules, pods of this node reach Services by"
+            " the node's address (node ports, balancers' ports) and resolve no cluster names;"
+            " addresses of a pool are not announced, and pods of other nodes are out of reach"
+        )
+
     async def open(self, settings: Settings, node_ip: str) -> None:
         cidrs = [*settings.pod_cidrs, *settings.service_cidrs, "127.0.0.0/8", "::1/128"]
         own = [node_ip] if node_ip else []

@@ -39,6 +39,10 @@ class ModelKernel:
     def cannot(self) -> Mapping[str, str]:
         return self.lacks
 
+    @property
+    def limits(self) -> str:
+        return ""
+
     async def open(self, settings: Settings, node_ip: str) -> None:
         if self.open_error:
             raise KernelError(self.open_error)

@@ -56,7 +56,7 @@ def cluster() -> Iterator[PlainUser]:
             "kind": "Service",
             "metadata": {"name": "user-port", "namespace": "shop"},
             "spec": {
-                "type": "NodePort",
+                "type": "LoadBalancer",
                 "selector": {"app.kubernetes.io/name": "user"},
                 "ports": [{"port": 8080, "targetPort": 8080, "nodePort": 30080}],
             },
@@ -90,6 +90,30 @@ def test_a_node_port_leads_to_both_pods(cluster: PlainUser) -> None:
         return {json.loads(a.stdout)["pod"] for a in answers if a.returncode == 0}
 
     wait_for(lambda: len(pods()) == 2, 10, "both pods behind the node port")
+
+
+def test_a_balancer_answers_at_the_nodes_address_pods_too(cluster: PlainUser) -> None:
+    def ingress() -> object:
+        status = cluster.get("service", "user-port", "-n", "shop")["status"]
+        return status["loadBalancer"].get("ingress")
+
+    address = cluster.host.address
+    wait_for(lambda: ingress() == [{"ip": address, "ipMode": "VIP"}], 20, "the address")
+    url = f"http://{address}:8080/user"
+    wait_for(lambda: cluster.fetch(url).returncode == 0, 10, "an answer")
+    assert served_by(cluster.fetch(url)) == "user"
+    (container, *_) = cluster.containers("name=mk_products")
+    answer = cluster.host.docker("exec", container, "wget", "-q", "-O", "-", url)
+    assert json.loads(answer.stdout)["service"] == "user"
+
+
+def test_the_node_says_what_its_pods_go_without(cluster: PlainUser) -> None:
+    def told() -> list[str]:
+        events = cluster.get("events")["items"]
+        return [e["message"] for e in events if e["reason"] == "ServicesInUserspace"]
+
+    wait_for(told, 10, "the Event")
+    assert "resolve no cluster names" in told()[0]
 
 
 def test_a_cluster_address_answers_processes_of_the_host(cluster: PlainUser) -> None:
