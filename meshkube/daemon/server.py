@@ -127,6 +127,7 @@ def _assemble(
         "node-server": keys.server_context("node-server", require_client=True),
     }
     peer_tls = keys.client_context("node-server")
+    registry.webhooks.use(shown["api-client"])
     api = ApiServer(
         registry=registry,
         listen=config.listen_address,

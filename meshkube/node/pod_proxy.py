@@ -8,11 +8,11 @@ from aiohttp import web
 
 from meshkube.node.runtime import Record
 from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable, unverified
+from meshkube.tunnel.verifying import AUTHORITY, NAME, UNREACHABLE, Verify, verified
 
 PATH = "/proxy/{namespace}/{pod}/{scheme}/{port}"
-UNREACHABLE = "X-Meshkube-Unreachable"
-"""Tells the API server that this answer is the node's own, and why."""
 _SEGMENTS = 6
+_OURS = frozenset({NAME.lower(), AUTHORITY.lower()})
 
 
 class PodProxy:
@@ -36,9 +36,19 @@ class PodProxy:
         path, mark, query = request.raw_path.partition("?")
         tail = "".join("/" + part for part in path.split("/")[_SEGMENTS:])
         url = f"{scheme}://{address}:{port}{tail or '/'}{mark}{query}"
-        target = Target(url, self._tls if scheme == "https" else None)
         try:
+            target = self._target(url, request) if scheme == "https" else Target(url)
             return await self._forwarder.forward(request, target)
         except Unreachable as error:
             reason = " ".join(str(error).split())
             return web.Response(status=503, text=reason, headers={UNREACHABLE: reason})
+
+    def _target(self, url: str, request: web.Request) -> Target:
+        """Verified where the API server says by what. Raises `Unreachable`."""
+        verify = Verify.of(request.headers)
+        if verify is None:
+            return Target(url, self._tls)
+        try:
+            return Target(url, verified(verify.bundle), dropped=_OURS, name=verify.name)
+        except ValueError as error:
+            raise Unreachable(str(error)) from error

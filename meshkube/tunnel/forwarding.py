@@ -38,12 +38,14 @@ class Unreachable(Exception):
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a request goes. `tls` is for `https:`; `headers` are set, `dropped` (lower-case) left
-    out of what the client sent."""
+    out of what the client sent. `name` is what the target's certificate says, where that is not
+    what the URL says."""
 
     url: str
     tls: ssl.SSLContext | None = None
     headers: Iterable[tuple[str, str]] = ()
     dropped: Collection[str] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,11 @@ class Forwarder:
     """Passes requests on, over connections that it keeps. Close it with `aclose`."""
 
     def __init__(self) -> None:
-        self._sessions: dict[int, aiohttp.ClientSession] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def aclose(self) -> None:
-        sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
+        session, self._session = self._session, None
+        if session is not None:
             await session.close()
 
     async def forward(
@@ -94,11 +96,13 @@ class Forwarder:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 found = await stack.enter_async_context(
-                    self._session(target.tls).request(
+                    self._open().request(
                         request.method,
                         URL(target.url, encoded=True),
                         headers=headers,
                         data=body,
+                        ssl=target.tls if target.tls is not None else True,
+                        server_hostname=target.name or None,
                         allow_redirects=False,
                     )
                 )
@@ -132,19 +136,17 @@ class Forwarder:
             await answer.pipe.close()
         return client.response
 
-    def _session(self, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
-        found = self._sessions.get(id(tls))
-        if found is None:
-            connector = aiohttp.TCPConnector(limit=0, ssl=tls if tls is not None else True)
-            found = self._sessions[id(tls)] = aiohttp.ClientSession(
-                connector=connector,
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=_AUTOMATIC,
                 read_bufsize=256 * 1024,
             )
-        return found
+        return self._session
 
 
 def _reason(target: Target, error: BaseException) -> str:

@@ -20,9 +20,7 @@ _API_VERSION: Final = {
 _KIND: Final = {"type": "string", "description": "What this object is."}
 _METADATA: Final = "The metadata that every object has."
 # What Swagger 2.0, or the clients that read it, cannot take.
-_NOT_V2: Final = frozenset(
-    {"oneOf", "anyOf", "allOf", "not", "nullable", "default", "enum", "pattern"}
-)
+_NOT_V2: Final = frozenset({"oneOf", "anyOf", "allOf", "not", "nullable"})
 _BELOW: Final = ("items", "additionalProperties")
 
 
@@ -53,8 +51,10 @@ def _whole(raw: Schema, kind: Kind, dialect: Dialect) -> Schema:
         "kind": _KIND,
         "metadata": _metadata("ObjectMeta", dialect),
     }
-    if not raw.get("properties") and raw.get("x-kubernetes-preserve-unknown-fields"):
-        schema: Schema = {**raw, "properties": common}
+    schema: Schema
+    if dialect is V2 and raw.get("x-kubernetes-preserve-unknown-fields"):
+        # With any property named, kubectl would refuse all others.
+        schema = {"type": "object"}
     else:
         schema = {**raw, "properties": {**(raw.get("properties") or {}), **common}}
     schema["x-kubernetes-group-version-kind"] = [_gvk(kind, kind.kind)]
@@ -88,17 +88,30 @@ def _gvk(kind: Kind, name: str) -> dict[str, str]:
 
 
 def _v2(raw: Schema) -> Schema:
-    """A schema without what Swagger 2.0 cannot say; where free fields are kept, without a type."""
+    """A schema without what Swagger 2.0 cannot say; where free fields are kept, or null may stand,
+    without what kubectl would then refuse."""
     schema: dict[str, Any] = {key: value for key, value in raw.items() if key not in _NOT_V2}
-    if raw.get("x-kubernetes-preserve-unknown-fields") or raw.get("nullable"):
-        for key in ("type", "properties", "items", "additionalProperties", "required"):
-            schema.pop(key, None)
-        return schema
+    free, nullable = raw.get("x-kubernetes-preserve-unknown-fields"), raw.get("nullable")
+    if free or nullable:
+        schema.pop("items", None)
+        schema.pop("properties", None)
+    if nullable or (free and raw.get("type") == "object"):
+        schema.pop("type", None)
+    if schema.get("type") == "array" and not schema.get("items"):
+        del schema["type"]
     if schema.get("properties"):
-        schema["properties"] = {key: _v2(value) for key, value in schema["properties"].items()}
+        below = schema["properties"]
+        schema["properties"] = {key: _v2(value) for key, value in below.items()}
+        _drop_required(schema, {key for key, value in below.items() if value.get("nullable")})
     for key in _BELOW:
         if isinstance(schema.get(key), dict):
             schema[key] = _v2(schema[key])
-        elif key in schema:
-            del schema[key]
     return schema
+
+
+def _drop_required(schema: dict[str, Any], names: set[str]) -> None:
+    kept = [name for name in schema.get("required") or () if name not in names]
+    if kept:
+        schema["required"] = kept
+    else:
+        schema.pop("required", None)

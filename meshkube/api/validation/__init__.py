@@ -32,6 +32,7 @@ from meshkube.api.validation import (
     services,
     sets,
     storage,
+    webhooks,
     workloads,
 )
 from meshkube.api.validation.cluster import validate_binding
@@ -90,6 +91,8 @@ _CREATE: Final[dict[Kind, Create]] = {
     kinds.VALIDATING_ADMISSION_POLICY: admission.validate_policy,
     kinds.VALIDATING_ADMISSION_POLICY_BINDING: admission.validate_policy_binding,
     kinds.CERTIFICATE_SIGNING_REQUEST: certificates.validate_request,
+    kinds.MUTATING_WEBHOOK_CONFIGURATION: webhooks.validate_configuration,
+    kinds.VALIDATING_WEBHOOK_CONFIGURATION: webhooks.validate_configuration,
 }
 # A kind that is not here is checked on update as on creation.
 _UPDATE: Final[dict[Kind, Update]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from meshkube.api.types import Object
@@ -17,6 +17,8 @@ from meshkube.api.validation.faults import (
 
 VARIABLES: Final = ("object", "oldObject", "request", "params", "namespaceObject", "variables")
 """What expressions of policies may name."""
+CONDITION_VARIABLES: Final = ("object", "oldObject", "request")
+"""What the match conditions of webhooks may name."""
 _ACTIONS: Final = ("Audit", "Deny", "Warn")
 
 
@@ -33,7 +35,7 @@ def validate_policy(policy: Object) -> Faults:
             not_supported("spec.failurePolicy", spec["failurePolicy"], ("Fail", "Ignore"))
         )
     for path, text, needed in _expressions(spec):
-        faults += _expression(path, text, needed)
+        faults += expression_faults(path, text, VARIABLES, needed=needed)
     return faults
 
 
@@ -46,14 +48,17 @@ def _expressions(spec: Object) -> Iterator[tuple[str, str, bool]]:
             yield child(path, "messageExpression"), one.get("messageExpression") or "", False
 
 
-def _expression(path: str, text: str, needed: bool) -> Faults:
+def expression_faults(
+    path: str, text: str, variables: Iterable[str], *, needed: bool = True
+) -> Faults:
+    """What is wrong with a CEL expression that may name these variables."""
     # Imported when the first policy comes: most clusters have none.
     from meshkube.api.cel import CompileError, compile_rule
 
     if not text.strip():
         return [required(path)] if needed else []
     try:
-        compile_rule(text, dict.fromkeys(VARIABLES))
+        compile_rule(text, dict.fromkeys(variables))
     except CompileError as error:
         return [invalid(path, text, f"compilation failed: {error}")]
     return []

@@ -16,8 +16,9 @@ from meshkube.api import errors
 from meshkube.api.errors import ApiError
 from meshkube.api.types import JSON as Document
 from meshkube.client.base import PatchType
-from meshkube.control.apiserver import negotiation
+from meshkube.control.apiserver import duplicates, negotiation, protobuf
 from meshkube.control.apiserver.routing import Route
+from meshkube.control.apiserver.turns import aside
 from meshkube.control.auth.users import User
 
 T = TypeVar("T")
@@ -50,6 +51,8 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     age: int | None = None
     """Of what was read: seconds since it was known to be the newest. None: it is."""
+    twice: tuple[str, ...] = ()
+    """What the body says twice, in words."""
     started: bool = False
     """The head of a streamed answer is out: no Status can follow it."""
     leave: Callable[[], None] = lambda: None
@@ -90,8 +93,22 @@ class Call:
     async def _read_as(self, read: Callable[[bytes, str], T]) -> T:
         content, media = await self.body(), self.header("Content-Type")
         if "json" in media or len(content) < _LONG_TEXT:
-            return read(content, media)
-        return await asyncio.to_thread(read, content, media)
+            found = read(content, media)
+        else:
+            found = await asyncio.to_thread(read, content, media)
+        await self._look_twice(content, media, found)
+        return found
+
+    async def _look_twice(self, content: bytes, media: str, found: Any) -> None:
+        """Notes what the body says twice, where the client wants to be told of it."""
+        if self.query.get("fieldValidation") == "Ignore" or protobuf.MEDIA_TYPE in media:
+            return
+        long = len(content) >= _LONG_TEXT
+        parsed = found[1] if isinstance(found, tuple) else found
+        if "yaml" not in media:
+            self.twice = await aside(long, duplicates.of_json, content, parsed)
+        elif content.lstrip()[:1] != b"{" or duplicates.of_json(content, parsed):
+            self.twice = await aside(long, duplicates.of_yaml, content)
 
     async def body(self) -> bytes:
         """Raises `ApiError` 413 or 504."""

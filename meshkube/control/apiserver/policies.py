@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from meshkube.api import errors, kinds, meta
 from meshkube.api.cel import Budget, CelError, CompileError, OutOfBudget, Program, compile_rule
@@ -17,36 +17,20 @@ from meshkube.api.selectors import from_label_selector
 from meshkube.api.types import Object
 from meshkube.api.validation.admission import VARIABLES
 from meshkube.control.apiserver.lookup import Lookup
-from meshkube.control.apiserver.options import WriteOptions
-from meshkube.control.auth.users import User
+from meshkube.control.apiserver.matching import (
+    EXEMPT,
+    Asked,
+    expression_names,
+    matched,
+    selected,
+)
 
-Operation = Literal["CREATE", "UPDATE", "DELETE"]
 POLICY: Final = kinds.VALIDATING_ADMISSION_POLICY
 BINDING: Final = kinds.VALIDATING_ADMISSION_POLICY_BINDING
 STEPS: Final = 100_000
 """What all policies of one write may take together: about 50 ms."""
-_EXEMPT: Final = frozenset({POLICY, BINDING})
 _CODES: Final = {"Invalid": 422, "Forbidden": 403, "Unauthorized": 401,
                  "RequestEntityTooLarge": 413}  # fmt: skip
-
-
-class Asked(NamedTuple):
-    """One write, as policies see it."""
-
-    kind: Kind
-    operation: Operation
-    obj: Object | None
-    old: Object | None
-    subresource: str
-    user: User | None
-    dry_run: bool
-
-    @property
-    def about(self) -> Object:
-        """The object that selectors and names are compared with."""
-        found = self.obj if self.obj is not None else self.old
-        assert found is not None
-        return found
 
 
 @dataclass(slots=True)
@@ -112,71 +96,45 @@ class Policies:
         self._lookup = lookup
         self._compiled: dict[str, _Compiled] = {}
 
-    def judge(
-        self,
-        kind: Kind,
-        operation: Operation,
-        obj: Object | None,
-        old: Object | None,
-        options: WriteOptions,
-        subresource: str = "",
-    ) -> None:
+    def judge(self, asked: Asked, warnings: list[str]) -> None:
         """Raises `ApiError` where one denies the write; warns where it is bound to warn. What the
         server itself writes, without a user, is not judged."""
-        judged = options.user is not None and kind not in _EXEMPT
+        judged = asked.user is not None and asked.kind not in EXEMPT
         bindings = list(self._lookup.all(BINDING)) if judged else []
         if not bindings:
             return
-        asked = Asked(kind, operation, obj, old, subresource, options.user, options.dry_run)
         budget = Budget(STEPS)
         for binding in bindings:
             policy = self._lookup.find(POLICY, binding["spec"].get("policyName") or "")
-            if policy is None or not self._concerns(policy, binding, asked):
+            kind = self._matched(policy, binding, asked) if policy is not None else None
+            if policy is None or kind is None:
                 continue
-            for fault in self._faults(policy, binding, asked, budget):
-                _act(binding, policy, asked, fault, options.warnings)
+            for fault in self._faults(policy, binding, asked, kind, budget):
+                _act(binding, policy, asked, fault, warnings)
 
-    def _concerns(self, policy: Object, binding: Object, asked: Asked) -> bool:
+    def _matched(self, policy: Object, binding: Object, asked: Asked) -> Kind | None:
+        """The kind in whose form the policy judges the request; None: it does not."""
         whole = policy["spec"].get("matchConstraints") or {}
         part = binding["spec"].get("matchResources")
-        return self._matches(whole, asked) and (not part or self._matches(part, asked))
+        kind = self._chosen(whole, asked)
+        return kind if kind and (not part or self._chosen(part, asked)) else None
 
-    def _matches(self, match: Object, asked: Asked) -> bool:
-        rules = match.get("resourceRules") or ()
-        if rules and not any(_rule_matches(rule, asked) for rule in rules):
-            return False
-        if any(_rule_matches(rule, asked) for rule in match.get("excludeResourceRules") or ()):
-            return False
-        return self._selected(match, asked)
-
-    def _selected(self, match: Object, asked: Asked) -> bool:
-        wanted = match.get("objectSelector")
-        if wanted:
-            selector = from_label_selector(wanted)
-            sides = [one for one in (asked.obj, asked.old) if one is not None]
-            if not any(selector.matches(meta.labels(one)) for one in sides):
-                return False
-        wanted = match.get("namespaceSelector")
-        if not wanted or (not asked.kind.namespaced and asked.kind is not kinds.NAMESPACE):
-            return True
-        space = self._namespace(asked)
-        return from_label_selector(wanted).matches(meta.labels(space or {}))
-
-    def _namespace(self, asked: Asked) -> Object | None:
-        if asked.kind is kinds.NAMESPACE:
-            return asked.about
-        if not asked.kind.namespaced:
+    def _chosen(self, match: Object, asked: Asked) -> Kind | None:
+        how = match.get("matchPolicy") or "Equivalent"
+        wanted = match.get("resourceRules") or ()
+        kind = matched(wanted, how, asked) if wanted else asked.kind
+        if kind is None or matched(match.get("excludeResourceRules") or (), how, asked):
             return None
-        return self._lookup.find(kinds.NAMESPACE, meta.namespace(asked.about))
+        return kind if selected(match, asked, self._lookup) else None
 
     def _faults(
-        self, policy: Object, binding: Object, asked: Asked, budget: Budget
+        self, policy: Object, binding: Object, asked: Asked, kind: Kind, budget: Budget
     ) -> list[tuple[str, str]]:
         """`(reason, words)` of everything that the policy has against the write."""
         fails = policy["spec"].get("failurePolicy") != "Ignore"
         try:
             compiled = self._compile(policy)
-            names = self._names(asked)
+            names = expression_names(asked, kind, self._lookup)
             found: list[tuple[str, str]] = []
             for params in self._params(policy, binding, asked):
                 names["params"] = params
@@ -197,25 +155,6 @@ class Policies:
             found = self._compiled[name] = _Compiled(policy)
         return found
 
-    def _names(self, asked: Asked) -> dict[str, Any]:
-        kind, about = asked.kind, asked.about
-        request = {
-            "kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
-            "resource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
-            "subResource": asked.subresource,
-            "name": meta.name(about),
-            "namespace": meta.namespace(about),
-            "operation": asked.operation,
-            "userInfo": asked.user.info() if asked.user else {"username": "system:apiserver"},
-            "dryRun": asked.dry_run,
-        }
-        return {
-            "object": asked.obj,
-            "oldObject": asked.old,
-            "request": request,
-            "namespaceObject": self._namespace(asked),
-        }
-
     def _params(self, policy: Object, binding: Object, asked: Asked) -> Iterable[Object | None]:
         """What the policy is judged with: once with each. Raises `CelError` for none at all."""
         wanted = policy["spec"].get("paramKind")
@@ -225,7 +164,7 @@ class Policies:
         kind = self._lookup.kind(wanted.get("apiVersion") or "", wanted.get("kind") or "")
         if kind is None:
             raise CelError(f"no kind {wanted.get('kind')} in {wanted.get('apiVersion')}")
-        space = reference.get("namespace") or meta.namespace(asked.about) if kind.namespaced else ""
+        space = reference.get("namespace") or asked.space if kind.namespaced else ""
         found: list[Object | None] = []
         if reference.get("name"):
             one = self._lookup.find(kind, reference["name"], space)
@@ -237,33 +176,6 @@ class Policies:
         if not found and reference.get("parameterNotFoundAction") != "Allow":
             raise CelError("no params found for policy binding with `Deny` parameterNotFoundAction")
         return found
-
-
-def _rule_matches(rule: Object, asked: Asked) -> bool:
-    kind, operations = asked.kind, rule.get("operations") or ()
-    scope = rule.get("scope") or "*"
-    if scope != "*" and scope != ("Namespaced" if kind.namespaced else "Cluster"):
-        return False
-    names = rule.get("resourceNames") or ()
-    if names and meta.name(asked.about) not in names:
-        return False
-    return (
-        _listed(operations, asked.operation)
-        and _listed(rule.get("apiGroups") or (), kind.group)
-        and _listed(rule.get("apiVersions") or (), kind.version)
-        and any(_resource(one, asked) for one in rule.get("resources") or ())
-    )
-
-
-def _listed(allowed: Iterable[str], value: str) -> bool:
-    return any(one in ("*", value) for one in allowed)
-
-
-def _resource(pattern: str, asked: Asked) -> bool:
-    resource, _, sub = pattern.partition("/")
-    if resource not in ("*", asked.kind.plural):
-        return False
-    return sub in ("*", asked.subresource) if sub else not asked.subresource
 
 
 def _holds(program: Program, names: dict[str, Any], budget: Budget) -> bool:
@@ -313,7 +225,7 @@ def _act(
 
 
 def _denied(asked: Asked, reason: str, words: str) -> ApiError:
-    kind, name = asked.kind, meta.name(asked.about)
+    kind, name = asked.kind, asked.named
     subject = errors.resource_name(kind.group, kind.plural)
     message = f'{subject} "{name}" is forbidden: {words}'
     details = {

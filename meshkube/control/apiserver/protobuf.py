@@ -8,6 +8,7 @@ Source: Kubernetes API concepts, "Kubernetes Protobuf encoding"; the Protocol Bu
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -55,7 +56,7 @@ def decode(content: bytes) -> Object:
         about = {number: value.decode() for number, _, value in _read(parts.get(1, b""))}
         api_version, kind = about.get(1, ""), about.get(2, "")
         obj = _message(_name_of(api_version, kind), parts.get(2, b""), 0)
-    except (IndexError, AttributeError, TypeError, KeyError, OverflowError) as error:
+    except (IndexError, AttributeError, TypeError, KeyError, OverflowError, struct.error) as error:
         raise DecodeError(f"the body is not valid protobuf: {error}") from None
     except UnicodeDecodeError as error:
         raise DecodeError(f"a text in the body is not UTF-8: {error.reason}") from None
@@ -152,8 +153,25 @@ def _value(type_: str, value: Any, depth: int) -> Any:
     if scalar is not None:
         return scalar(value)
     made = _message(type_, value, depth + 1)
+    union = _UNIONS.get(type_)
+    if union is not None:
+        return union(made)
     # A named list is a message on the wire, and a list in JSON.
     return made.get("", []) if _is_list(type_) else made
+
+
+# What JSON schemas say in one of two forms.
+_UNIONS: dict[str, Callable[[Object], Any]] = {
+    "apiextensions/v1 JSONSchemaPropsOrArray": lambda one: (
+        one.get("JSONSchemas") or one.get("Schema") or []
+    ),
+    "apiextensions/v1 JSONSchemaPropsOrBool": lambda one: one.get(
+        "Schema", bool(one.get("Allows"))
+    ),
+    "apiextensions/v1 JSONSchemaPropsOrStringArray": lambda one: (
+        one.get("Property") or one.get("Schema") or []
+    ),
+}
 
 
 def _is_list(type_: str) -> bool:
@@ -198,7 +216,14 @@ def _raw(content: bytes) -> Any:
         raise DecodeError(f"JSON inside the body cannot be read: {error}") from None
 
 
+def _double(content: bytes) -> float | int:
+    number = float(struct.unpack("<d", content)[0])
+    # Go writes whole numbers without a fraction.
+    return int(number) if number.is_integer() else number
+
+
 _SCALARS: dict[str, Callable[[Any], Any]] = {
+    "d": _double,
     "s": lambda value: value.decode(),
     "i": _signed,
     "b": bool,

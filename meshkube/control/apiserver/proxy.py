@@ -21,6 +21,7 @@ from meshkube.api import errors, kinds, meta
 from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
 from meshkube.control.apiserver import proxy_names
+from meshkube.control.apiserver.connecting import connecting
 from meshkube.control.apiserver.http import Call
 from meshkube.control.apiserver.proxy_links import Page, location
 from meshkube.control.apiserver.reading import Query
@@ -36,9 +37,8 @@ from meshkube.tunnel.forwarding import (
     Unreachable,
     unverified,
 )
+from meshkube.tunnel.verifying import UNREACHABLE
 
-UNREACHABLE = "X-Meshkube-Unreachable"
-"""A node's answer has it where the node did not reach the pod: the reason."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -74,6 +74,7 @@ class Proxy:
             # Relative links of the page would else be taken from one level above.
             return web.Response(status=301, headers={"Location": f"{path}/{mark}{query}"})
         named = proxy_names.split(route.name)
+        await connecting(self._registry, call, route, {"path": route.tail} if route.tail else {})
         if route.kind is kinds.NODE:
             place = await self._node(named)
         elif route.kind is kinds.POD:

@@ -25,6 +25,7 @@ from meshkube.control.apiserver import (
 )
 from meshkube.control.apiserver.access import Access
 from meshkube.control.apiserver.admission import AWAY_SECONDS
+from meshkube.control.apiserver.admitting import Admitting
 from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached, Change, Selection
 from meshkube.control.apiserver.catalog import Catalog
@@ -33,12 +34,14 @@ from meshkube.control.apiserver.definition_keeper import keep_definitions
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.matching import Asked
 from meshkube.control.apiserver.metering import Metering
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Listing, Query, Reader, shown
 from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.control.apiserver.turns import aside
 from meshkube.control.apiserver.watching import Watcher
+from meshkube.control.apiserver.webhook_client import WebhookClient
 from meshkube.control.apiserver.writing import Writer
 from meshkube.control.auth.tokens import TokenIssuer, temporary_issuer
 from meshkube.store import Store
@@ -48,6 +51,9 @@ DELETED_AT_ONCE = 16
 """Objects of a collection: their writes share a commit of the store."""
 ACCOUNT_TRIES = 20
 ACCOUNT_SECONDS = 0.05
+_BODIES = {"binding": ("v1", "Binding"), "eviction": ("policy/v1", "Eviction")}
+"""`apiVersion` and `kind` of what is sent to sub-resources of pods."""
+Warnings = list[str]
 Patch = Callable[[Object], Object]
 """From a document (shared) to a patched copy."""
 
@@ -87,22 +93,34 @@ class Registry:
         beside = Beside(self.feed, lookup, self.services, clock)
         self.metering: Metering | None = None
         """Who answers for the kinds of `metrics.k8s.io`."""
+        self.webhooks = WebhookClient(lookup)
+        self.admitting = Admitting(lookup, self.webhooks)
         self._writer = Writer(
-            store, self.feed, lookup, beside, clock, self.access.guard, away_seconds
+            store,
+            self.feed,
+            lookup,
+            beside,
+            self.admitting,
+            clock,
+            self.access.guard,
+            away_seconds,
         )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Keeps the caches; makes what every cluster has. See `parts.Part`."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.feed.run(self._loaded))
-            await self.feed.synced.wait()
-            await bootstrap.ensure(self, self._settings)
-            await bootstrap_policy.ensure(self)
-            self.access.open()
-            group.create_task(sweep_events(self))
-            group.create_task(keep_claims(self._store, self.feed, self.clock))
-            group.create_task(keep_definitions(self))
-            ready()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.feed.run(self._loaded))
+                await self.feed.synced.wait()
+                await bootstrap.ensure(self, self._settings)
+                await bootstrap_policy.ensure(self)
+                self.access.open()
+                group.create_task(sweep_events(self))
+                group.create_task(keep_claims(self._store, self.feed, self.clock))
+                group.create_task(keep_definitions(self))
+                ready()
+        finally:
+            await self.webhooks.aclose()
 
     def _loaded(self) -> None:
         cache = self.feed.cache(kinds.SERVICE)
@@ -159,6 +177,7 @@ class Registry:
         if kind is kinds.POD:
             await self._account_made(obj, namespace)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
+        options.named = kind
         made = await self._writer.create(stored, obj, namespace, options)
         if versioned:
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
@@ -188,6 +207,7 @@ class Registry:
             await aside(options.long, rules.shape, kind, obj, options)
         _check_place(kind, obj, namespace, name)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
+        options.named = kind
 
         def make(current: Object) -> Object:
             # Another try must start from what the client sent.
@@ -210,6 +230,7 @@ class Registry:
         """Raises `ApiError`. `patch` may run more than once."""
         kind = self.catalog.current(kind)
         stored = kind.storage
+        options.named = kind
 
         def make(current: Object) -> Object:
             seen = conversion.from_stored(kind, current)
@@ -240,9 +261,10 @@ class Registry:
         check_type(kind, config)
         config["metadata"].setdefault("name", name)
         _check_place(kind, config, namespace, name)
-        await aside(options.long, rules.shape, kind, config, options)
         options.applied = True
+        await aside(options.long, rules.shape, kind, config, options)
         stored, config = kind.storage, conversion.to_stored(kind, config)
+        options.named = kind
 
         def make(current: Object | None) -> Object:
             return apply(
@@ -279,6 +301,8 @@ class Registry:
         self, kind: Kind, name: str, namespace: str, options: DeleteOptions
     ) -> tuple[Cached, bool]:
         """The object as it is left, and whether it is gone. Raises `ApiError`."""
+        if kind.stored is not None:
+            options = replace(options, named=kind)
         left, gone = await self._writer.delete(kind.storage, namespace, name, options)
         return shown(kind, left), gone
 
@@ -306,8 +330,28 @@ class Registry:
             raise failed[0]
         return listing
 
+    async def admit(
+        self, asked: Asked, warnings: Warnings, leave: Callable[[], None]
+    ) -> Object | None:
+        """Asks policies and webhooks about what is no write of a stored object; gives the body as
+        they leave it. Raises `ApiError`."""
+        obj = await self.admitting.mutated(asked, dict, warnings, leave)
+        await self.admitting.judge(asked._replace(obj=obj), warnings, leave)
+        return obj
+
+    async def _admit_below(
+        self, body: Object, subresource: str, namespace: str, name: str, options: WriteOptions
+    ) -> Object:
+        """The same of a body that is sent to a sub-resource of a pod."""
+        asked = Asked(
+            kinds.POD, "CREATE", body, None, options.user, subresource, options.dry_run, name,
+            namespace, _BODIES[subresource], options.shown("CreateOptions"),
+        )  # fmt: skip
+        return await self.admit(asked, options.warnings, options.leave) or body
+
     async def bind(self, binding: Object, namespace: str, name: str, options: WriteOptions) -> None:
         """Gives a pod its node. Raises `ApiError` 404 or 409."""
+        binding = await self._admit_below(binding, "binding", namespace, name, options)
         asked = meta.uid(binding)
         rules.refuse(kinds.POD, binding, validate_binding(binding))
 
@@ -321,6 +365,7 @@ class Registry:
     async def evict(self, body: Object, namespace: str, name: str, options: WriteOptions) -> None:
         """Deletes a pod where its disruption budget allows it. Raises `ApiError` 404, 429."""
         _check_place(kinds.POD, body, namespace, name)
+        body = await self._admit_below(body, "eviction", namespace, name, options)
         delete = DeleteOptions.of(body.get("deleteOptions") or {}, options.dry_run, options.user)
         delete = replace(delete, fence=options.fence)
         pod = (await self.get(kinds.POD, name, namespace)).object

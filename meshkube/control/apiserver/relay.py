@@ -16,6 +16,7 @@ from aiohttp import web
 from meshkube.api import errors, kinds, meta
 from meshkube.api.nodes import node_url
 from meshkube.api.types import Object
+from meshkube.control.apiserver.connecting import connecting
 from meshkube.control.apiserver.http import Call, all_values, stream
 from meshkube.control.apiserver.log_sockets import send_all, wants_socket
 from meshkube.control.apiserver.registry import Registry
@@ -58,6 +59,9 @@ class Relay:
         if route.subresource == "portforward":
             self._must_upgrade(call, route)
             ports = [("port", value) for value in all_values(call.request.raw_path, "ports")]
+            await connecting(
+                self._registry, call, route, {"ports": [int(p) for _, p in ports if p.isdigit()]}
+            )
             path = f"/portForward/{route.namespace}/{route.name}"
             return await tunnel(
                 call, await self._node_url(pod) + _target(path, ports), self._secure
@@ -68,8 +72,10 @@ class Relay:
         if route.subresource == "log":
             return await self._log(call, f"{base}/containerLogs{tail}")
         self._must_upgrade(call, route)
+        commands = all_values(call.request.raw_path, "command")
+        await connecting(self._registry, call, route, _stream_options(call, container, commands))
         query = [(key, call.query[key]) for key in _EXEC_QUERY if key in call.query]
-        query += [("command", value) for value in all_values(call.request.raw_path, "command")]
+        query += [("command", value) for value in commands]
         return await tunnel(
             call, base + _target(f"/{route.subresource}{tail}", query), self._secure
         )
@@ -119,6 +125,11 @@ class Relay:
                 return response
         except (aiohttp.ClientError, TimeoutError) as error:
             raise unreachable(url, error) from error
+
+
+def _stream_options(call: Call, container: str, commands: list[str]) -> Object:
+    options: Object = {key: True for key in _EXEC_QUERY if call.flag(key)}
+    return options | {"container": container} | ({"command": commands} if commands else {})
 
 
 def container_of(pod: Object, asked: str) -> str:

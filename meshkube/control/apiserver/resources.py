@@ -23,6 +23,7 @@ from meshkube.control.apiserver import (
 )
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.control.apiserver.matching import Asked
 from meshkube.control.apiserver.negotiation import Accepted
 from meshkube.control.apiserver.options import DeleteOptions, FieldValidation, WriteOptions
 from meshkube.control.apiserver.reading import Listing, Match, Query
@@ -222,6 +223,11 @@ class Resources:
             await self._registry.evict(obj, route.namespace, route.name, options)
         elif route.subresource == "token":
             access = self._registry.access
+            asked = Asked(
+                kinds.SERVICE_ACCOUNT, "CREATE", obj, None, call.user, "token", options.dry_run,
+                route.name, route.namespace, ("authentication.k8s.io/v1", "TokenRequest"),
+            )  # fmt: skip
+            obj = await self._registry.admit(asked, call.warnings, call.leave) or obj
             made = token_requests.answer(obj, route.namespace, route.name, call.user, access)
             return await document(call, made, 201)
         return await document(call, _success(route, 201), 201)
@@ -280,7 +286,8 @@ class Resources:
             body["orphanDependents"] = call.flag("orphanDependents")
         dry_run = call.query.get("dryRun", "")
         option_faults.check_delete(body, dry_run)
-        return DeleteOptions.of(body, dry_run == "All", call.user)
+        options = DeleteOptions.of(body, dry_run == "All", call.user)
+        return replace(options, warnings=call.warnings, leave=call.leave)
 
 
 async def _metadata(listing: Listing, version: str) -> list[bytes]:
@@ -352,6 +359,8 @@ def write_options(call: Call, *, applies: bool = False) -> WriteOptions:
         warnings=call.warnings,
         user=call.user,
         long=(call.request.content_length or LONG_BYTES) >= LONG_BYTES,
+        duplicates=call.twice,
+        leave=call.leave,
     )
 
 

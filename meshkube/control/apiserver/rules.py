@@ -25,7 +25,7 @@ def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
         shape = objects.shape(kind, obj)
         if shape.error:
             raise errors.bad_request(shape.error)
-        _unknown(kind, shape.unknown, options)
+        _unknown(kind, obj, shape.unknown, options)
         warning = kind.definition.version(kind.version).warning
         if warning:
             options.warnings.append(_deprecated(kind, warning))
@@ -33,20 +33,34 @@ def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
     if kind is kinds.CUSTOM_RESOURCE_DEFINITION and objects.deeper_than(obj, DEEPEST_SCHEMA):
         raise errors.bad_request(f"the schema is nested deeper than {DEEPEST_SCHEMA} levels")
     if schemas.settle(kind, obj):
+        _unknown(kind, obj, [], options)
         return
     result = schemas.check(kind, obj)
     if result.errors:
         raise schemas.decode_error(kind, result.errors[0].message)
-    _unknown(kind, result.unknown, options)
+    _unknown(kind, obj, result.unknown, options)
     schemas.prune(kind, obj)
 
 
-def _unknown(kind: Kind, paths: list[str], options: WriteOptions) -> None:
-    faults = [f'unknown field "{path}"' for path in paths]
+def _unknown(kind: Kind, obj: Object, paths: list[str], options: WriteOptions) -> None:
+    if paths and options.applied and options.field_validation == "Strict":
+        raise _undeclared(kind, obj, paths)
+    faults = [*(f'unknown field "{path}"' for path in paths), *options.duplicates]
     if faults and options.field_validation == "Strict":
         raise schemas.strict_error(kind, faults)
     if faults and options.field_validation == "Warn":
         options.warnings.extend(faults)
+
+
+def _undeclared(kind: Kind, obj: Object, paths: list[str]) -> errors.ApiError:
+    """An apply says who owns which field: of one that is none nobody can be."""
+    faults = [f".{path}: field not declared in schema" for path in paths]
+    told = (
+        faults[0] if len(faults) == 1 else "".join(["errors:", *(f"\n  {one}" for one in faults)])
+    )
+    place = meta.key(obj) if kind.namespaced else meta.name(obj)
+    about = f"{place}; {kind.api_version}, Kind={kind.kind}"
+    return errors.ApiError(500, "", f"failed to create typed patch object ({about}): {told}")
 
 
 def _deprecated(kind: Kind, warning: str) -> str:

@@ -207,11 +207,12 @@ class Surface:
             raise errors.method_not_allowed(
                 "the server does not allow this method on the requested resource"
             )
+        accepted = negotiation.accept(call.header("Accept"), ("object",))
         body = await call.decoded()
         if not isinstance(body, dict):
             raise errors.bad_request("the object provided is not a JSON object")
         content = reviews.answer(kind, body, call.user, self._access, namespace)
-        return await document(call, content, 201)
+        return await document(call, content, 201, yaml=accepted.yaml)
 
 
 def etag(body: bytes) -> str:

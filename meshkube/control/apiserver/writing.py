@@ -12,14 +12,23 @@ from meshkube.api.custom import names
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.clock import Clock
-from meshkube.control.apiserver import admission, deletion, faults, rules, services, strategy
+from meshkube.control.apiserver import (
+    admission,
+    deletion,
+    faults,
+    rules,
+    services,
+    strategy,
+    subresources,
+)
+from meshkube.control.apiserver.admitting import Admitting
 from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
+from meshkube.control.apiserver.matching import Asked, Operation
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
-from meshkube.control.apiserver.policies import Policies
 from meshkube.control.apiserver.turns import aside
 from meshkube.control.auth.users import User
 from meshkube.control.fence import Fence
@@ -41,6 +50,8 @@ LONG_BYTES = 64 * 1024
 _NOT_SPEC = frozenset({"status", "binding", "finalize", "approval"})
 _OFTEN_TOLD = frozenset({kinds.POD, kinds.NODE})
 """Kinds whose status, written by their thousands, has no defaults."""
+_OWN_BODY = frozenset({"binding"})
+"""Sub-resources of a body of their own, which is judged where it is read (`registry`)."""
 _CHARGED_ON_UPDATE = frozenset({kinds.SERVICE, kinds.PERSISTENT_VOLUME_CLAIM})
 
 Guard = Callable[[Kind, Object | None, Object | None, User | None, str], None]
@@ -58,6 +69,7 @@ class Writer:
         feed: Feed,
         lookup: Lookup,
         beside: Beside,
+        admitting: Admitting,
         clock: Clock,
         guard: Guard,
         away_seconds: int,
@@ -69,7 +81,7 @@ class Writer:
         self._clock = clock
         self._guard = guard
         self._away_seconds = away_seconds
-        self._policies = Policies(lookup)
+        self._admitting = admitting
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
@@ -81,9 +93,9 @@ class Writer:
         if tries > 1:
             obj["metadata"]["name"] = meta.generated_name(base)
         self._prepare(kind, obj, namespace)
-        if kind is kinds.CERTIFICATE_SIGNING_REQUEST:
-            strategy.sign_request(obj, options.user)
+        self._sign(kind, obj, options)
         self._guard(kind, obj, None, options.user, "")
+        obj = await self._mutated_new(kind, obj, namespace, options)
         for left in reversed(range(tries)):
             try:
                 return await self._made(kind, obj, options)
@@ -93,6 +105,29 @@ class Writer:
                 obj["metadata"]["name"] = meta.generated_name(base)
         raise AssertionError("unreachable")
 
+    def _sign(self, kind: Kind, obj: Object, options: WriteOptions) -> None:
+        if kind is kinds.CERTIFICATE_SIGNING_REQUEST:
+            strategy.sign_request(obj, options.user)
+
+    async def _mutated_new(
+        self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
+    ) -> Object:
+        """A new object as webhooks leave it; of one that they changed all is filled in again."""
+        uid, made = meta.uid(obj), obj["metadata"]["creationTimestamp"]
+
+        def settle(new: Object) -> Object:
+            rules.shape(kind, new, WriteOptions())
+            self._prepare(kind, new, namespace, uid, made)
+            self._sign(kind, new, options)
+            return new
+
+        asked = _asked(kind, "CREATE", obj, None, options, "CreateOptions")
+        new = await self._admitting.mutated(asked, settle, options.warnings, options.leave)
+        if new is None or new is obj:
+            return obj
+        self._guard(kind, new, None, options.user, "")
+        return new
+
     async def _made(self, kind: Kind, obj: Object, options: WriteOptions) -> Cached:
         """Again from the start where what lies beside it was changed by somebody else."""
         contested = self._beside.contested(kind, obj)
@@ -101,24 +136,27 @@ class Writer:
             # Each try begins with what was sent.
             new = meta.copy(obj) if contested else {**obj, "metadata": {**obj["metadata"]}}
             try:
-                async with self._beside.turn(kind, new):
-                    with self._beside.allotted(kind, new, dry_run=options.dry_run):
-                        await aside(options.long, rules.validate_create, kind, new)
-                        self._policies.judge(kind, "CREATE", new, None, options)
-                        self._settle(kind, new)
-                        now = self._clock.now()
-                        await aside(
-                            options.long, rules.record_manager, kind, new, None, options, now
-                        )
+                with self._beside.allotted(kind, new, dry_run=options.dry_run):
+                    await aside(options.long, rules.validate_create, kind, new)
+                    asked = _asked(kind, "CREATE", new, None, options, "CreateOptions")
+                    await self._admitting.judge(asked, options.warnings, options.leave)
+                    self._settle(kind, new)
+                    now = self._clock.now()
+                    await aside(options.long, rules.record_manager, kind, new, None, options, now)
+                    # Not before: who is asked above may write in this namespace too.
+                    async with self._beside.turn(kind, new):
                         return await self._create(kind, new, options, stale)
             except (KeyExists, RevisionMismatch, GuardFailed) as error:
                 await self._beside.settle(error, stale)
                 admission.admit_place(kind, obj, self._lookup)
         raise errors.conflict(kind.group, kind.plural, meta.name(obj))
 
-    def _prepare(self, kind: Kind, obj: Object, namespace: str) -> None:
-        now = meta.timestamp(self._clock.now())
-        strategy.prepare_create(kind, obj, namespace, now, _new_uid())
+    def _prepare(
+        self, kind: Kind, obj: Object, namespace: str, uid: str = "", made: str = ""
+    ) -> None:
+        """Once more with the `uid` and the creation time that it already has."""
+        now = made or meta.timestamp(self._clock.now())
+        strategy.prepare_create(kind, obj, namespace, now, uid or _new_uid())
         # Limit ranges look at what is left after the defaults.
         rules.defaults(kind, obj)
         admission.admit_create(kind, obj, namespace, self._lookup, self._away_seconds)
@@ -162,6 +200,7 @@ class Writer:
             long = options.long = options.long or len(current.raw) > LONG_BYTES
             made = await aside(long, make, current.object)
             new = self._changed(kind, current, made, subresource)
+            new = await self._mutated(kind, current, new, options, subresource)
             try:
                 # What a Service is allotted is part of what is validated.
                 with self._beside.allotted(kind, new, dry_run=options.dry_run):
@@ -179,6 +218,35 @@ class Writer:
             except (KeyExists, RevisionMismatch) as error:
                 await self._beside.settle(error, stale)
         raise errors.conflict(kind.group, kind.plural, name)
+
+    async def _mutated(
+        self, kind: Kind, current: Cached, new: Object, options: WriteOptions, subresource: str
+    ) -> Object:
+        """A change as webhooks leave it."""
+
+        def settle(patched: Object) -> Object:
+            if subresource == "scale":
+                whole = subresources.written(options.named or kind, patched, new, "scale")
+            else:
+                whole = patched
+                rules.shape(kind, whole, WriteOptions())
+            return self._changed(kind, current, whole, subresource)
+
+        if subresource in _OWN_BODY:
+            return new
+        asked = _asked(kind, "UPDATE", new, current.object, options, "UpdateOptions", subresource)
+        if subresource != "scale":
+            found = await self._admitting.mutated(asked, settle, options.warnings, options.leave)
+            return new if found is None else found
+        return await self._scaled(kind, asked, new, settle, options)
+
+    async def _scaled(
+        self, kind: Kind, asked: Asked, new: Object, settle: Make, options: WriteOptions
+    ) -> Object:
+        """Webhooks of `scale` see a Scale, not the object."""
+        shown = _scale(options.named or kind, asked)
+        found = await self._admitting.mutated(shown, dict, options.warnings, options.leave)
+        return new if found is None or found is shown.obj else settle(found)
 
     def current(self, kind: Kind, namespace: str, name: str) -> Cached:
         """Raises `ApiError` 404."""
@@ -219,7 +287,11 @@ class Writer:
             await aside(options.long, rules.validate_update, kind, new, old)
             admission.admit_update(kind, new, old, self._lookup)
             self._settle(kind, new)
-        self._policies.judge(kind, "UPDATE", new, old, options, subresource)
+        if subresource not in _OWN_BODY:
+            asked = _asked(kind, "UPDATE", new, old, options, "UpdateOptions", subresource)
+            if subresource == "scale":
+                asked = _scale(options.named or kind, asked)
+            await self._admitting.judge(asked, options.warnings, options.leave)
         now = self._clock.now()
         await aside(options.long, rules.record_manager, kind, new, old, options, now, subresource)
 
@@ -254,8 +326,7 @@ class Writer:
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
             self._guard(kind, None, current.object, options.user, "")
-            told = WriteOptions(dry_run=options.dry_run, user=options.user)
-            self._policies.judge(kind, "DELETE", None, current.object, told)
+            await self._ask_delete(kind, current.object, options)
             plan = deletion.plan(kind, current.object, options, self._clock.now())
             if options.dry_run:
                 return current, plan.remove
@@ -270,6 +341,15 @@ class Writer:
             except RevisionMismatch as error:
                 await self._feed.caught_up(error.current)
         raise errors.conflict(kind.group, kind.plural, name)
+
+    async def _ask_delete(self, kind: Kind, old: Object, options: DeleteOptions) -> None:
+        """Raises `ApiError`."""
+        asked = Asked(
+            options.named or kind, "DELETE", None, old, options.user,
+            dry_run=options.dry_run, options=options.shown(),
+        )  # fmt: skip
+        await self._admitting.mutated(asked, dict, options.warnings, options.leave)
+        await self._admitting.judge(asked, options.warnings, options.leave)
 
     async def _commit(
         self, writes: Sequence[Write], fence: Fence | None, place: Sequence[Condition] = ()
@@ -309,6 +389,22 @@ class Writer:
         """Waits for the cache, though not for ever: what is written is written."""
         with contextlib.suppress(errors.ApiError):
             await self._feed.reach(written.mod_revision)
+
+
+def _asked(
+    kind: Kind, operation: Operation, obj: Object, old: Object | None, options: WriteOptions,
+    kind_of_options: str, subresource: str = "",
+) -> Asked:  # fmt: skip
+    return Asked(
+        options.named or kind, operation, obj, old, options.user, subresource, options.dry_run,
+        options=options.shown(kind_of_options),
+    )  # fmt: skip
+
+
+def _scale(kind: Kind, asked: Asked) -> Asked:
+    """The same request with its objects as the `scale` of them."""
+    obj, old = (one and subresources.scale_of(kind, one) for one in (asked.obj, asked.old))
+    return asked._replace(obj=obj, old=old, body=("autoscaling/v1", "Scale"))
 
 
 def _new_uid() -> str:

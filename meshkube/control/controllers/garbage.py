@@ -62,9 +62,19 @@ def blocks(dependent: Object, owner_uid: str) -> bool:
     return any(o["uid"] == owner_uid and o.get("blockOwnerDeletion") for o in _owners(dependent))
 
 
+def waiting(obj: Object) -> bool:
+    """Whether it is deleted once its dependents are."""
+    return meta.deleting(obj) and FOREGROUND in (meta.metadata(obj).get("finalizers") or ())
+
+
 def without_owners(obj: Object, uids: set[str]) -> Object:
     """The patch that frees an object of owners; it holds for the object as it was seen."""
     return _patch(obj, "ownerReferences", [o for o in _owners(obj) if o["uid"] not in uids])
+
+
+def unblocking(obj: Object) -> Object:
+    """The patch after which no owner waits for an object; for the object as it was seen."""
+    return _patch(obj, "ownerReferences", [o | {"blockOwnerDeletion": False} for o in _owners(obj)])
 
 
 def without_finalizer(obj: Object, name: str) -> Object:
@@ -116,7 +126,7 @@ async def reconcile(context: Context, key: str) -> float | None:
     if obj is None:
         return None
     finalizers = meta.metadata(obj).get("finalizers") or ()
-    if meta.deleting(obj) and FOREGROUND in finalizers:
+    if waiting(obj):
         return await _foreground(context, kind, obj)
     if meta.deleting(obj) and ORPHAN in finalizers:
         return await _orphan(context, kind, obj)
@@ -156,12 +166,15 @@ async def _collect(context: Context, kind: Kind, obj: Object) -> None:
             await _write(context, kind, obj, without_owners(obj, verdict.drop))
         elif verdict.delete:
             waits = "waiting" in states.values()
-            held = bool(dependents(context.caches, meta.uid(obj)))
+            held = dependents(context.caches, meta.uid(obj))
+            if waits and any(waiting(below) for _, below in held):
+                # A circle of owners, each of which waits for the next.
+                await _write(context, kind, obj, unblocking(obj))
             await context.client.delete(
                 kind,
                 meta.name(obj),
                 meta.namespace(obj) or None,
-                propagation=propagation(obj, held, waits),
+                propagation=propagation(obj, bool(held), waits),
                 uid=meta.uid(obj),
             )
     except ApiError as error:
@@ -183,8 +196,7 @@ async def _owner_state(
         cached = await _live(context, found, name, space)
     if cached is None or meta.uid(cached) != owner["uid"]:
         return "absent"
-    waits = meta.deleting(cached) and FOREGROUND in (meta.metadata(cached).get("finalizers") or ())
-    return "waiting" if waits else "solid"
+    return "waiting" if waiting(cached) else "solid"
 
 
 async def _live(context: Context, kind: Kind, name: str, namespace: str) -> Object | None:
