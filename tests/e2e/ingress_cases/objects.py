@@ -25,6 +25,8 @@ SERVICES = {
     "few": ("few-1", "few-2", "few-3"),
     "slow": ("slow-1", "slow-2"),
     "late": ("late",),
+    "ill": ("ill-1", "ill-2"),
+    "worse": ("worse-1", "worse-2"),
     "other": ("p4",),
     "one": ("one",),
     "two": ("two",),

@@ -24,6 +24,7 @@ from tests.support.ingress import Origin, host_address, read_body, response
 PODS = (
     *("p1", "p2", "p3", "p4", "one", "two"),
     *("frail-1", "frail-2", "frail-3", "few-1", "few-2", "few-3", "slow-1", "slow-2", "late"),
+    *("ill-1", "ill-2", "worse-1", "worse-2"),
 )
 
 
