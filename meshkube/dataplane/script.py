@@ -105,7 +105,7 @@ def shape(ruleset: Iterable[str], settings: Settings) -> dict[str, int]:
         "sources": 1 + len(families),
         "prerouting": 2,
         "output": 1,
-        "outside": 3 * len(families),
+        "outside": 1 + 2 * len(families),
         "services": 2 * len(families),
         "input": 1,
         "forward": 1,
@@ -189,9 +189,9 @@ def _translation(settings: Settings) -> Iterator[str]:
     hook = f"type nat hook prerouting priority {_NAT};"
     yield f"chain prerouting {{ {hook} jump outside; jump services; }}"
     yield f"chain output {{ type nat hook output priority {_NAT}; jump services; }}"
-    yield "chain outside {"
+    # Pods of other nodes chose this one by its node port: who has no endpoint does not answer them.
+    yield f'chain outside {{ iifname "{settings.bridge}" return'
     for family in settings.families:
-        yield f"{_IP[family]} saddr {_cidrs(settings.pod_cidrs, family)} return"
         yield f"{_front(family)} vmap @outside_services{family}"
         yield f"{_this_host(family)} {_port()} vmap @outside_nodeports{family}"
     yield "}"

@@ -19,6 +19,8 @@ Reach = Literal["all", "node", "outside node"]
 
 PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 """By IP protocol number: a host may have no /etc/protocols for `nft` to look names up in."""
+NOT_OURS = frozenset({"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"})
+"""Labels by which a Service is left to another proxy, or to none."""
 AFFINITY_SECONDS = 10800
 """Where a Service with affinity names no time-out."""
 
@@ -152,10 +154,10 @@ def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def frontends(service: Object, slices: Iterable[Object], settings: Settings) -> Frontends:
     """What the Service's addresses lead to on this node. `slices` are all of this Service."""
     spec = service.get("spec") or {}
-    if spec.get("type") == "ExternalName":
+    metadata = service.get("metadata") or {}
+    if spec.get("type") == "ExternalName" or not NOT_OURS.isdisjoint(metadata.get("labels") or ()):
         return Frontends()
     slices = list(slices)
-    metadata = service.get("metadata") or {}
     rank = (
         str(metadata.get("creationTimestamp") or ""),
         f"{metadata.get('namespace', '')}/{metadata.get('name', '')}",

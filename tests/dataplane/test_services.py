@@ -231,6 +231,13 @@ def test_nothing_comes_of_an_external_name() -> None:
     assert frontends(service(type="ExternalName"), [], SETTINGS) == Frontends()
 
 
+@pytest.mark.parametrize("label", ["service-proxy-name", "headless"])
+def test_a_service_of_another_proxy_is_left_to_it(label: str) -> None:
+    theirs = service()
+    theirs["metadata"]["labels"] = {f"service.kubernetes.io/{label}": ""}
+    assert frontends(theirs, [piece(NEAR)], SETTINGS) == Frontends()
+
+
 def hinted(address: str, *zones: str, node: str = "", **conditions: bool) -> Object:
     hints = {"forZones": [{"name": zone} for zone in zones]} if zones else {}
     hints |= {"forNodes": [{"name": node}]} if node else {}

@@ -84,8 +84,11 @@ async def test_a_local_policy_keeps_the_clients_address_and_leaves_pods_free(wor
         assert answers(world, here.address, 30080) == {seen}
         # Another node could only pass it on under its own address: it does not answer.
         assert silent(world, there.address, 30080)
-        # Who is inside is answered everywhere.
+        # Pods of another node are outside of this one, but inside of their own.
         far = world.pods[1]
+        assert ask(far.namespace, here.address, 30080) == [world.pods[0].name, far.address]
+        with pytest.raises(TimeoutError):
+            ask(world.pods[0].namespace, there.address, 30080, timeout=0.5)
         assert ask(far.namespace, BALANCER, 80) == [world.pods[0].name, far.address]
         assert ask(there.name, there.address, 30080)[0] == world.pods[0].name
         world.api.put(kinds.ENDPOINT_SLICE, endpoints(world))
