@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.lab import power
+from tests.lab import container_runtime, power
 from tests.lab.shell import run as run
 from tests.lab.shell import wait_for as wait_for
 from tests.lab.switch import Switch
@@ -93,6 +93,7 @@ class Host:
             f"--pidfile={self.directory}/docker.pid",
             f"--host={self.docker_socket}",
             "--storage-driver=overlay2",
+            *container_runtime.flags(self.directory),
             *flags,
             log="dockerd.log",
         )
