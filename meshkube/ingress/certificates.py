@@ -27,6 +27,8 @@ from meshkube.ingress.rules import most_exact
 
 PROTOCOLS = ["h2", "http/1.1"]
 SOON = timedelta(days=10)
+TICKET_NAME = 16
+"""Bytes of its keys' name, with which a ticket begins."""
 ENDS = "holds a certificate that ends in"
 
 
@@ -84,6 +86,19 @@ class HostContext(ssl.SSLContext):
     """A context that knows whose certificates it asks for."""
 
     client_auth: ClientAuth | None = None
+    tickets = tickets_before = b""
+    """What its session tickets are encrypted with, and were until the last replacement (of length
+    `openssl.KEYS`); empty: with keys of its own."""
+
+    def knows_from_before(self, hello: bytes) -> bool:
+        """Whether a client comes with a ticket of the keys before: its name is in its first bytes,
+        in the clear (RFC 5077, section 4)."""
+        before = self.tickets_before
+        return bool(before) and before[:TICKET_NAME] in hello
+
+    def use_tickets(self, keys: bytes) -> None:
+        """Reads and makes tickets with these from now on."""
+        openssl.set_ticket_keys(self, keys)
 
 
 class Certificates:
@@ -96,11 +111,11 @@ class Certificates:
         self._asking = new_context(pair)
         """For a client whose first bytes do not tell the server name: OpenSSL asks for it."""
         self._asking.sni_callback = self._choose
-        self._hosts: dict[str, ssl.SSLContext] = {}
-        self._loaded: dict[_Wanted, ssl.SSLContext] = {}
+        self._hosts: dict[str, HostContext] = {}
+        self._loaded: dict[_Wanted, HostContext] = {}
         self._pairs: dict[str, pki.Pair] = {}
         """The sound ones, by Secret."""
-        self._master = b""
+        self._master = self._previous = b""
 
     def update(
         self,
@@ -114,8 +129,8 @@ class Certificates:
         wanted_keys = dict.fromkeys(key for host in hosts.values() for key in host.secrets)
         pairs = self._pairs = _sound(wanted_keys, secret, problems, self._pairs)
         authorities: dict[str, str] = {}
-        loaded: dict[_Wanted, ssl.SSLContext] = {}
-        chosen: dict[str, ssl.SSLContext] = {}
+        loaded: dict[_Wanted, HostContext] = {}
+        chosen: dict[str, HostContext] = {}
         for name, host in hosts.items():
             own = _by_kind(pairs[key] for key in host.secrets if key in pairs)
             if not own and host.client_auth is None:
@@ -140,15 +155,15 @@ class Certificates:
         self._hosts = chosen
         return problems
 
-    def share_tickets(self, master: bytes) -> None:
-        """Sessions are resumed at every node that has the same key: those of before are not, once.
-        Empty: each context keeps the keys that it has."""
-        if master and master != self._master:
-            self._master = master
+    def share_tickets(self, master: bytes, previous: bytes = b"") -> None:
+        """Sessions are resumed at every node that has the same key, also those begun with the
+        previous one. Empty: each context keeps the keys that it has."""
+        if master and (master, previous) != (self._master, self._previous):
+            self._master, self._previous = master, previous
             for wanted, context in self._loaded.items():
                 self._key(wanted, context)
 
-    def _new(self, wanted: _Wanted) -> ssl.SSLContext:
+    def _new(self, wanted: _Wanted) -> HostContext:
         first, *others = wanted.pairs
         context = new_context(first)
         for pair in others:
@@ -163,19 +178,23 @@ class Certificates:
         self._key(wanted, context)
         return context
 
-    def _key(self, wanted: _Wanted, context: ssl.SSLContext) -> None:
-        if self._master:
-            keys = ticket_keys.derived(self._master, wanted.digest(), openssl.KEYS)
-            openssl.set_ticket_keys(context, keys)
+    def _key(self, wanted: _Wanted, context: HostContext) -> None:
+        if not self._master:
+            return
+        digest = wanted.digest()
+        context.tickets = ticket_keys.derived(self._master, digest, openssl.KEYS)
+        context.use_tickets(context.tickets)
+        if self._previous:
+            context.tickets_before = ticket_keys.derived(self._previous, digest, openssl.KEYS)
 
-    def context_for(self, hello: bytes) -> ssl.SSLContext:
+    def context_for(self, hello: bytes) -> HostContext:
         """The context to begin with, by the first bytes of a connection."""
         name = server_name(hello)
         if name is None:
             return self._asking
         return (self.find(name) if self._hosts else None) or self._default
 
-    def find(self, name: str) -> ssl.SSLContext | None:
+    def find(self, name: str) -> HostContext | None:
         """The most exact context for a server name: its own, a wildcard's (one label), that of
         rules without a host; None for the default certificate."""
         host = most_exact(name, self._hosts)

@@ -288,7 +288,7 @@ class Ingress:
             return
         self._tls_dirty = False
         hosts = self.table.tls()
-        self._certificates.share_tickets(ticket_keys.master_of(self._secrets.get(TICKETS)))
+        self._certificates.share_tickets(*ticket_keys.masters_of(self._secrets.get(TICKETS)))
         problems = self._certificates.update(hosts, self._secrets.get)
         expiring: dict[str, str] = {}
         for key in {key for host in hosts.values() for key in host.secrets} - set(problems):

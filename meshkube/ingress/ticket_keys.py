@@ -14,13 +14,17 @@ import hmac
 from meshkube.api.types import Object
 
 SECRET = "kube-system/meshkube-ingress-tickets"
-KEY = "key"
+KEY, PREVIOUS = "key", "previous"
 SHORTEST = 32
 
 
-def master_of(secret: Object | None) -> bytes:
-    """The key in the Secret; empty where there is none that can be used."""
-    text = ((secret or {}).get("data") or {}).get(KEY) or ""
+def masters_of(secret: Object | None) -> tuple[bytes, bytes]:
+    """The key in the Secret, and the one before it; empty where there is none that can be used."""
+    data = (secret or {}).get("data") or {}
+    return _usable(data.get(KEY) or ""), _usable(data.get(PREVIOUS) or "")
+
+
+def _usable(text: str) -> bytes:
     try:
         found = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -12,7 +12,7 @@ import ssl
 from time import monotonic
 from typing import Any, cast
 
-from meshkube.ingress.certificates import Certificates, shown
+from meshkube.ingress.certificates import Certificates, HostContext, shown
 from meshkube.ingress.client_hello import incomplete
 from meshkube.ingress.connection import Http1Connection
 from meshkube.ingress.http2 import Http2Connection
@@ -77,6 +77,9 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             context = self._certificates.context_for(data)
             self._tls = context.wrap_bio(self._in, self._out, server_side=True)
             self._certificates = None
+            if context.knows_from_before(data):
+                self._resume_from_before(context, data)
+                return
         self._in.write(data)
         if self._established or self._shake_hands():
             self._read()
@@ -99,6 +102,18 @@ class TlsTransport(asyncio.Protocol, asyncio.Transport):
             return
         # The two point at each other: without this the garbage collector would have to find out.
         del self._inner
+
+    def _resume_from_before(self, context: HostContext, hello: bytes) -> None:
+        """Begins with the ticket keys that the client's ticket was made with. The one it gets in
+        return (in TLS 1.3 in a later step) is made with those of now."""
+        context.use_tickets(context.tickets_before)
+        try:
+            self._in.write(hello)
+            done = self._shake_hands()
+        finally:
+            context.use_tickets(context.tickets)
+        if done:
+            self._read()
 
     def _shake_hands(self) -> bool:
         """Goes on with the handshake; whether it is done."""

@@ -267,7 +267,7 @@ async def test_a_client_gets_the_certificate_whose_key_it_knows() -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-async def test_a_session_is_resumed_at_another_node_until_the_key_is_replaced(
+async def test_a_session_is_resumed_at_every_node_that_knows_its_key(
     version: ssl.TLSVersion,
 ) -> None:
     nodes = [Certificates(), Certificates()]
@@ -300,7 +300,17 @@ async def test_a_session_is_resumed_at_another_node_until_the_key_is_replaced(
         was, session = await was_resumed(ports[0], session)
         assert not was
         nodes[1].share_tickets(b"n" * 32)
-        assert (await was_resumed(ports[1], session))[0] is True
+        was, session = await was_resumed(ports[1], session)
+        assert was
+        # The one before is still read, and the client gets a ticket of the new one for it: in TLS
+        # 1.2 a client keeps what it has.
+        nodes[0].share_tickets(b"m" * 32, b"n" * 32)
+        was, old = await was_resumed(ports[0], session)
+        assert was
+        assert (await was_resumed(ports[0], None))[0] is False
+        nodes[1].share_tickets(b"m" * 32)
+        assert (await was_resumed(ports[1], session))[0] is False
+        assert (await was_resumed(ports[1], old))[0] is (version == ssl.TLSVersion.TLSv1_3)
 
 
 # The end of certificates

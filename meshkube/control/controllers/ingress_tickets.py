@@ -17,7 +17,8 @@ NAMESPACE, NAME = "kube-system", "meshkube-ingress-tickets"
 KEY = f"{NAMESPACE}/{NAME}"
 SINCE = "meshkube.io/replaced"
 LIFE = timedelta(hours=12)
-"""Whoever reads a key can read what was sent in sessions resumed with it: none is kept for long."""
+"""Whoever reads a key can read what was sent in sessions resumed with it: none is kept for longer
+than twice this."""
 SIZE = 48
 
 
@@ -34,10 +35,14 @@ def due(secret: Object | None, now: datetime) -> timedelta:
 
 
 def renewed(secret: Object | None, now: datetime) -> Object:
-    """The Secret with a new key; what else it holds stays."""
+    """The Secret with a new key, beside which the last one stays: sessions begun with it are still
+    resumed. What else it holds stays too."""
     new = meta.copy(secret) if secret is not None else _empty()
     new["metadata"].setdefault("annotations", {})[SINCE] = meta.timestamp(now)
-    new["data"] = {"key": base64.b64encode(os.urandom(SIZE)).decode()}
+    data = {"key": base64.b64encode(os.urandom(SIZE)).decode()}
+    if last := (new.get("data") or {}).get("key"):
+        data["previous"] = last
+    new["data"] = data
     return new
 
 

@@ -27,6 +27,8 @@ def test_a_key_of_unknown_age_is_replaced(text: str) -> None:
     secret = ingress_tickets.renewed(None, NOW)
     secret["metadata"]["annotations"] = {SINCE: text, "mine": "x"}
     again = ingress_tickets.renewed(secret, NOW)
+    assert again["data"]["previous"] == secret["data"]["key"]
+    assert set(ingress_tickets.renewed(again, NOW)["data"]) == {"key", "previous"}
     assert due(secret, NOW) <= timedelta(0)
     assert again["data"] != secret["data"]
     assert again["metadata"]["annotations"] == {SINCE: meta.timestamp(NOW), "mine": "x"}
