@@ -13,7 +13,10 @@ SYS_RESOURCE = 24
 
 SCRIPT = """#!/bin/sh
 for argument; do
-  [ "$previous" != --bundle ] || settings=$argument/config.json
+  case $previous in
+    --bundle) settings=$argument/config.json ;;
+    --process) settings=$argument ;;
+  esac
   previous=$argument
 done
 [ -z "$settings" ] || sed -i 's/"CAP_SYS_RESOURCE",//g; s/,"CAP_SYS_RESOURCE"//g' "$settings"

@@ -54,7 +54,9 @@ def test_what_a_process_may_do(docker_host: Host, tmp_path: Path) -> None:
                 secured("caps", "grep CapEff /proc/self/status", capabilities=capabilities),
                 secured("meek", "grep NoNewPrivs /proc/self/status",
                         allowPrivilegeEscalation=False),
-                secured("mighty", "mount -t tmpfs none /tmp && echo mounted", privileged=True),
+                pod("mighty", shows("mount -t tmpfs none /tmp && echo mounted",
+                                    securityContext={"privileged": True},
+                                    readinessProbe={"exec": {"command": ["true"]}})),
             ]  # fmt: skip
             for each in pods:
                 await world.create(each)
@@ -64,6 +66,7 @@ def test_what_a_process_may_do(docker_host: Host, tmp_path: Path) -> None:
             assert "CapEff:\t0000000000001000" in await printed(world, "caps")
             assert "NoNewPrivs:\t1" in await printed(world, "meek")
             assert "mounted" in await printed(world, "mighty")
+            await world.until("mighty", lambda found: status_of(found)["ready"])
             await world.event("missing", "Failed", "cannot load seccomp profile")
             waiting = status_of(await world.pod("missing"))["state"]["waiting"]
             assert waiting["reason"] == "CreateContainerConfigError"
