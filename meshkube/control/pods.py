@@ -83,3 +83,24 @@ def set_condition(conditions: list[Object], entry: Object) -> bool:
         return any(old.get(part) != entry.get(part) for part in ("status", "reason", "message"))
     conditions.append(entry)
     return True
+
+
+def disruption(reason: str, message: str, now: datetime) -> Object:
+    """The condition that says why a pod is disrupted. Source: Kubernetes documentation,
+    "Disruptions", pod disruption conditions."""
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": meta.timestamp(now),
+        "reason": reason,
+        "message": message,
+    }
+
+
+def targeted(pod: Object, reason: str, message: str, now: datetime) -> Object:
+    """A copy of the pod with that condition."""
+    marked = meta.copy(pod)
+    conditions = marked.setdefault("status", {}).setdefault("conditions", [])
+    set_condition(conditions, disruption(reason, message, now))
+    return marked

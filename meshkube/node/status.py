@@ -121,16 +121,15 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
 
 
 def _resources(container: ContainerView) -> Object:
-    """What it was given; `resources` is what it runs with until that is done."""
-    given: Object = container.spec.get("resources") or {}
-    if container.role == "ephemeral" or not given:
+    """What it was given; `resources` is what it runs with until that is done, empty for nothing."""
+    if container.role == "ephemeral":
         return {}
-    record, found = container.current, {}
+    given: Object = container.spec.get("resources") or {}
+    record = container.current
     now = {key: given[key] for key in ("limits", "requests") if given.get(key)}
     if record is not None and record.state == "running" and lacks(container.spec, record.limits):
         now = container.last.get("resources") or now
-    if now:
-        found["resources"] = now
+    found: Object = {"resources": now}
     if given.get("requests"):
         found["allocatedResources"] = given["requests"]
     return found

@@ -99,15 +99,4 @@ def _forbidden(name: str, why: str) -> errors.ApiError:
 
 def targeted(pod: Object, now: datetime) -> Object:
     """A copy of the pod that says what is done to it."""
-    marked = meta.copy(pod)
-    conditions = marked.setdefault("status", {}).setdefault("conditions", [])
-    entry = {
-        "type": "DisruptionTarget",
-        "status": "True",
-        "lastProbeTime": None,
-        "lastTransitionTime": meta.timestamp(now),
-        "reason": "EvictionByEvictionAPI",
-        "message": "Eviction API: evicting",
-    }
-    pods.set_condition(conditions, entry)
-    return marked
+    return pods.targeted(pod, "EvictionByEvictionAPI", "Eviction API: evicting", now)

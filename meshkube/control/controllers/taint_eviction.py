@@ -63,12 +63,20 @@ async def reconcile(context: Context, key: str) -> float | None:
 async def _evict(context: Context, pod: Object) -> None:
     message = f"Marking for deletion Pod {meta.key(pod)}"
     context.events.event(pod, "Normal", "TaintManagerEviction", message)
+    why = "Taint manager: deleting due to NoExecute taint"
+    condition = pods.disruption("DeletionByTaintManager", why, context.clock.now())
+    body = {"metadata": {"uid": meta.uid(pod)}, "status": {"conditions": [condition]}}
     try:
+        await context.client.patch(
+            kinds.POD, meta.name(pod), body, meta.namespace(pod),
+            type="strategic", subresource="status",
+        )  # fmt: skip
         await context.client.delete(
             kinds.POD, meta.name(pod), meta.namespace(pod), uid=meta.uid(pod)
         )
     except ApiError as error:
-        if error.code != 404:
+        if error.code not in (404, 409):
+            # Where it is gone, there may be another one of its name.
             raise
 
 

@@ -60,14 +60,7 @@ class Preemptor:
             self._events.event(reference, "Normal", "Preempted", why)
 
     async def _mark(self, victim: Object) -> None:
-        entry: Object = {
-            "type": "DisruptionTarget",
-            "status": "True",
-            "reason": "PreemptionByScheduler",
-            "message": "default-scheduler: preempting to accommodate a higher priority pod",
-            "lastProbeTime": None,
-            "lastTransitionTime": meta.timestamp(self._clock.now()),
-        }
-        changed = meta.copy(victim)
-        pods.set_condition(changed.setdefault("status", {}).setdefault("conditions", []), entry)
+        message = "default-scheduler: preempting to accommodate a higher priority pod"
+        now = self._clock.now()
+        changed = pods.targeted(victim, "PreemptionByScheduler", message, now)
         await self._client.update(kinds.POD, changed, subresource="status")

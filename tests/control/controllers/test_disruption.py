@@ -146,6 +146,12 @@ async def test_pods_nobody_scales_leave_a_percentage_without_meaning(tmp_path: P
     async with cluster(tmp_path, (disruption.CONTROLLER,)) as made:
         await made.create(pod)
         await made.create(budget(maxUnavailable="50%"))
+
+        def failed() -> bool:
+            [found] = made.list(kinds.POD_DISRUPTION_BUDGET)
+            return bool((found.get("status") or {}).get("conditions"))
+
+        await made.until(failed, "the budget says why")
         found = await status(made, disruptionsAllowed=0)
         condition = found["conditions"][0]
         assert condition["reason"] == "SyncFailed"

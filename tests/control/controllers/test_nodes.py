@@ -248,13 +248,34 @@ async def test_pods_leave_a_node_they_do_not_tolerate(tmp_path: Path) -> None:
     async with cluster(
         tmp_path, [taint_eviction.CONTROLLER], nodes=[node()], scheduler=True
     ) as running:
-        await running.create(pod("goes"))
+        goes = pod("goes")
+        goes["metadata"]["finalizers"] = ["example.com/look"]
+        await running.create(goes)
         stays = [{"operator": "Exists"}]
         await running.create(pod("stays", tolerations=stays))
         await running.until(lambda: all(pods.node_name(p) for p in running.list(kinds.POD)))
         taints = [{"key": "x", "effect": "NoExecute"}]
         await running.change(kinds.NODE, "n1", {"spec": {"taints": taints}}, "")
-        await running.until(lambda: [meta.name(p) for p in running.list(kinds.POD)] == ["stays"])
+
+        def why(name: str) -> str:
+            [found] = [p for p in running.list(kinds.POD) if meta.name(p) == name]
+            condition = pods.condition(found, "DisruptionTarget") or {}
+            return str(condition.get("reason", "")) if meta.deleting(found) else "stays"
+
+        await running.until(lambda: why("goes") == "DeletionByTaintManager")
+        assert why("stays") == "stays"
+
+
+async def test_a_pod_that_nobody_will_end_has_failed(tmp_path: Path) -> None:
+    nodes = [node("n1"), node("n2")]
+    async with cluster(tmp_path, [pod_gc.CONTROLLER], nodes=nodes) as running:
+        unplaced = pod("unplaced")
+        unplaced["metadata"]["finalizers"] = ["example.com/look"]
+        await running.create(unplaced)
+        await running.client.delete(kinds.POD, "unplaced", "default")
+        await running.until(lambda: all(map(meta.deleting, running.list(kinds.POD))))
+        await running.client.delete(kinds.NODE, "n2")
+        await running.until(lambda: all(map(pods.finished, running.list(kinds.POD))))
 
 
 @settings(max_examples=50, deadline=None)
