@@ -263,3 +263,15 @@ def test_no_schema_of_the_right_shape_crashes_the_review(raw: Schema) -> None:
             prune(obj, schema)
             default(obj, schema)
             validate(obj, schema)
+
+
+def test_free_keys_beside_known_ones_are_kept() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"known": {"type": "string"}},
+        "additionalProperties": True,
+    }
+    assert not review_schema(schema, "schema")
+    obj = {"known": "a", "other": {"b": [1]}}
+    assert prune(obj, Structural(schema)) == []
+    assert obj == {"known": "a", "other": {"b": [1]}}

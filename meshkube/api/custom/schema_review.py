@@ -102,7 +102,7 @@ def _keywords(schema: Object, path: str, faults: Faults) -> None:
     if schema.get("additionalProperties") is False:
         detail = "additionalProperties cannot be set to false"
         faults.append(forbidden(child(path, "additionalProperties"), detail))
-    elif schema.get("additionalProperties") is not None and schema.get("properties"):
+    elif isinstance(schema.get("additionalProperties"), dict) and schema.get("properties"):
         detail = "additionalProperties and properties are mutual exclusive"
         faults.append(forbidden(child(path, "additionalProperties"), detail))
     if isinstance(schema.get("items"), list):

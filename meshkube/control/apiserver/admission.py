@@ -13,9 +13,9 @@ from meshkube.api.qos import qos_class
 from meshkube.api.types import Object
 from meshkube.control.apiserver import classes, limits, service_accounts
 from meshkube.control.apiserver.lookup import Lookup
+from meshkube.control.apiserver.strategy import AWAY
 
 ALWAYS_KEPT = frozenset({"default", "kube-system", "kube-public"})
-AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 AWAY_SECONDS = 300
 """How long every pod puts up with a node that is away, where it says nothing else."""
 

@@ -5,8 +5,10 @@ Sources: Kubernetes API concepts, "API discovery"; `apidiscovery.k8s.io/v2`.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TypeAlias
 
 from meshkube.api.kinds import BINDING, MEASURED, Kind
@@ -137,6 +139,8 @@ def _resources(kind: Kind) -> Iterable[Object]:
         entry["shortNames"] = list(kind.short_names)
     if kind.categories:
         entry["categories"] = list(kind.categories)
+    if "get" in kind.verbs and kind not in MEASURED:
+        entry["storageVersionHash"] = _storage_hash(kind.storage)
     yield entry
     for name in kind.subresources:
         sub = subresource(kind, name)
@@ -150,6 +154,13 @@ def _resources(kind: Kind) -> Iterable[Object]:
         if (sub.group, sub.version) != (kind.group, kind.version):
             below |= {"group": sub.group, "version": sub.version}
         yield below
+
+
+def _storage_hash(kind: Kind) -> str:
+    """Tells clients that migrate stored objects when the version that a kind is kept in changes:
+    opaque to them, and made as kube-apiserver makes it (KEP-1515)."""
+    text = f"{kind.group}/{kind.version}/{kind.kind}"
+    return b64encode(sha256(text.encode()).digest()[:8]).decode()
 
 
 def aggregated(groups: Groups, core: bool) -> Object:

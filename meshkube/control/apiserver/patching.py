@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from meshkube.api import errors, meta, schemas
 from meshkube.api import patch as patches
 from meshkube.api.kinds import Kind
 from meshkube.api.types import JSON, Object
+from meshkube.api.validation.faults import invalid
 from meshkube.client.base import PatchType
 from meshkube.control.apiserver import subresources
 from meshkube.control.apiserver.cache import Cached
 from meshkube.control.apiserver.options import WriteOptions
 from meshkube.control.apiserver.registry import Registry
 
+_WRONG_TYPE = re.compile(
+    r"json: cannot unmarshal (?P<given>\w+) into Go struct field \S+ of type (?P<wanted>\S+)$"
+)
 _OF_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
 
 
@@ -39,8 +44,24 @@ async def run(
             config = subresources.applied_scale(kind, config, name)
         return await registry.apply(kind, name, namespace, config, options, subresource)
     function = _function(kind, type, patch, subresource)
-    done = await registry.patch(kind, name, namespace, function, options, subresource)
+    try:
+        done = await registry.patch(kind, name, namespace, function, options, subresource)
+    except errors.ApiError as error:
+        raise _of_the_patch(error, type, patch) from None
     return done, False
+
+
+def _of_the_patch(error: errors.ApiError, type: PatchType, patch: JSON) -> errors.ApiError:
+    """A patch that makes a value of a wrong type is itself invalid, as kube-apiserver has it: it
+    words a strategic one as its converter does, others as its decoder does."""
+    found = _WRONG_TYPE.search(error.message)
+    if error.code != 400 or found is None:
+        return error
+    detail = found[0]
+    for start, name in (("map[", "map"), ("[]", "slice")):
+        if type == "strategic" and found["wanted"].startswith(start):
+            detail = f"cannot restore {name} from {found['given']}"
+    return errors.invalid("", "", "", [invalid("patch", patch, detail)])
 
 
 def _function(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError, FieldError
 from meshkube.api.types import Object
+from meshkube.api.validation.addresses import validate_cluster_ips_update
 from meshkube.control.apiserver import service_families
 
 NONE = "None"
@@ -218,6 +219,11 @@ def prepare(new: Object, old: Object | None) -> None:
         spec["clusterIPs"] = [address]
     elif addresses and not address:
         spec["clusterIP"] = addresses[0]
+    if before and "ExternalName" not in (spec.get("type"), before.get("type")):
+        # Told before another address is asked for, which may not even be free.
+        faults = validate_cluster_ips_update(spec, before)
+        if faults:
+            raise errors.invalid("", "Service", meta.name(new), faults)
 
 
 def _carry_over(spec: Object, old: Object) -> None:

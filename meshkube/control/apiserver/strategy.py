@@ -13,6 +13,9 @@ from meshkube.control import volumes
 from meshkube.control.apiserver import workloads
 from meshkube.control.auth.users import User
 
+AWAY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Taints that admission has every pod tolerate for a while."""
+
 # metadata.generation counts changes of what is wanted; these kinds have it.
 WITH_GENERATION = frozenset(
     kind.resource
@@ -203,8 +206,24 @@ def _whole(kind: Kind, obj: Object, old: Object, subresource: str) -> None:
         _take(obj, old, "spec")
     elif kind is kinds.PERSISTENT_VOLUME_CLAIM:
         _data_sources(obj)
+    elif kind is kinds.POD:
+        _keep_admitted(obj, old)
     if kind is kinds.DAEMON_SET:
         workloads.changed_daemon_set(obj, old)
+
+
+def _keep_admitted(pod: Object, old: Object) -> None:
+    """What admission gave a pod when it was made stays where an update leaves it out: a manifest
+    does not know of it (Kubernetes' admission plugins Priority and DefaultTolerationSeconds)."""
+    spec, before = pod.setdefault("spec", {}), old["spec"]
+    for field in ("priority", "preemptionPolicy"):
+        if spec.get(field) is None and before.get(field) is not None:
+            spec[field] = before[field]
+    known = spec.get("tolerations") or []
+    given = [each for each in before.get("tolerations") or () if each.get("key") in AWAY]
+    missing = [each for each in given if all(each["key"] != one.get("key") for one in known)]
+    if missing:
+        spec["tolerations"] = [*known, *missing]
 
 
 def wanted(obj: Object) -> Object:

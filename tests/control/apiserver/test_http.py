@@ -153,6 +153,40 @@ class TestWriting:
         done = await ask.json("PATCH", f"{MAPS}/p", data=body, headers=headers)
         assert done["data"] == data
 
+    async def test_a_patch_that_makes_a_wrong_type_is_invalid(self, ask: Asker) -> None:
+        await ask.make(MAPS, config_map("p"))
+        body = '{"metadata":{"labels":"invalid"}}'
+        for kind, words in (
+            ("strategic-merge-patch+json", "cannot restore map from string"),
+            ("merge-patch+json", "cannot unmarshal string into Go struct field"),
+        ):
+            headers = {"Content-Type": f"application/{kind}"}
+            refused = await ask.json("PATCH", f"{MAPS}/p", 422, data=body, headers=headers)
+            assert refused["details"]["causes"][0]["field"] == "patch"
+            assert words in refused["message"]
+
+    async def test_a_pod_replaced_keeps_what_admission_gave_it(self, ask: Asker) -> None:
+        pods = "/api/v1/namespaces/default/pods"
+        spec = {"containers": [{"name": "a", "image": "i"}], "automountServiceAccountToken": False}
+        made = await ask.make(pods, {"metadata": {"name": "p"}, "spec": spec})
+        sent = {
+            "metadata": {"name": "p", "labels": {"a": "b"}},
+            "spec": {**spec, "serviceAccountName": "default"},
+        }
+        done = await ask.json("PUT", f"{pods}/p", body=sent)
+        assert done["metadata"]["labels"] == {"a": "b"}
+        for field in ("priority", "preemptionPolicy", "tolerations"):
+            assert done["spec"][field] == made["spec"][field]
+
+    async def test_another_cluster_ip_is_refused_before_it_is_looked_for(self, ask: Asker) -> None:
+        services = "/api/v1/namespaces/default/services"
+        made = await ask.make(
+            services, {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+        )
+        made["spec"] |= {"clusterIP": "192.0.2.7", "clusterIPs": ["192.0.2.7"]}
+        refused = await ask.json("PUT", f"{services}/s", 422, body=made)
+        assert "may not change once set" in refused["message"]
+
     async def test_an_apply_makes_what_is_not_there(self, ask: Asker) -> None:
         headers = {"Content-Type": "application/apply-patch+yaml"}
         text = yaml.safe_dump(config_map("applied", data={"a": "1"}))
@@ -357,6 +391,10 @@ class TestDiscovery:
         plain = await ask.json("GET", "/apis/apps/v1")
         names = {one["name"] for one in plain["resources"]}
         assert {"deployments", "deployments/scale", "deployments/status"} <= names
+        hashes = {one["name"]: one.get("storageVersionHash") for one in plain["resources"]}
+        # As a kube-apiserver was seen to answer.
+        assert hashes["deployments"] == "8aSe+NMegvE="
+        assert hashes["deployments/scale"] is None
         accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
         async with ask("GET", "/apis", headers={"Accept": f"{accept},application/json"}) as got:
             assert got.headers["Content-Type"] == accept
