@@ -18,6 +18,7 @@ from meshkube.api.types import Object
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import pod_proxy
 from meshkube.node.finding import Finder
+from meshkube.node.host_logs import HostLogs
 from meshkube.node.image_requests import ImageRequests, peer_certificate
 from meshkube.node.images import Images
 from meshkube.node.inspection import Inspection
@@ -68,6 +69,7 @@ class NodeServer:
             Inspection(meter, records, pods, PROBES),
             ImageRequests(runtime, images),
             StreamRequests(runtime, finder, clock),
+            HostLogs(),
         ]
         self.address: tuple[str, int] | None = None
         """Where it listens, while it does."""

@@ -86,7 +86,10 @@ class Host:
         # One that was killed leaves these behind, and the next waits for who is long gone.
         for stale in ("docker.pid", "docker-exec/containerd/containerd.pid"):
             (self.directory / stale).unlink(missing_ok=True)
+        # Its containers on the host's network have the host's name: each host has its own.
+        named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
         process = self.start(
+            *named,
             "dockerd",
             f"--data-root={self.directory}/docker",
             f"--exec-root={self.directory}/docker-exec",
