@@ -175,6 +175,12 @@ class Config:
     ingress_pod_idle: int = _setting("unused connections kept for one pod", 256)
     ingress_pod_idle_seconds: float = _setting("how long an unused connection is kept", 30.0)
     node_ports: str = _setting("the range of ports for NodePort Services", "30000-32767")
+    proxy_health_port: int = _setting(
+        "the port where balancers ask whether this node serves (/healthz); 0: none", 10256
+    )
+    proxy_status_port: int = _setting(
+        "the port of 127.0.0.1 that says how Services are served (/proxyMode); 0: none", 10249
+    )
     docker: str = _setting("where Docker Engine listens", "unix:///var/run/docker.sock")
     runtime: str = _setting("`docker`, or `hollow`: start no container", "docker")
     network: str = _setting(
@@ -490,6 +496,11 @@ def _port(value: int) -> None:
         raise ValueError(f"{value} is not a port (1-65535)")
 
 
+def _port_or_none(value: int) -> None:
+    if value:
+        _port(value)
+
+
 def _seconds(value: int) -> None:
     if value <= 0:
         raise ValueError(f"{value} is not a number of seconds above 0")
@@ -604,6 +615,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "ingress_pod_idle": _no_less_than_0,
     "ingress_pod_idle_seconds": _no_less_than_0,
     "node_port": _port,
+    "proxy_health_port": _port_or_none,
+    "proxy_status_port": _port_or_none,
     "node_ports": _port_range,
     "node_heartbeat": _seconds,
     "eviction_pressure_transition_period": _time,

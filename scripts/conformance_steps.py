@@ -71,7 +71,7 @@ def main() -> int:
             flags += ["--service-cidr=10.43.0.0/16,fd00:43::/112"]
         cluster = Cluster(first, f"--docker={first.docker_socket}", *flags)
         cluster.build_image()
-        cluster.start()
+        cluster.start(timeout=120)
         token = cluster.meshkube("token", "create", "--role=agent").stdout.strip()
         for host in others:
             Agent(host, first.address, f"--docker={host.docker_socket}").start(token)

@@ -225,6 +225,8 @@ def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         service_cidrs=config.service_cidrs,
         # Another DNS may be pods behind that address, or a process of this host.
         **{"local" if "dns" in config.disable else "skip": {config.cluster_dns}},
+        health_port=config.proxy_health_port,
+        status_port=config.proxy_status_port,
         clock=clock,
     )
     yield proxy

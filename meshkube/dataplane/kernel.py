@@ -23,6 +23,11 @@ class Kernel(Protocol):
         ...
 
     @property
+    def mode(self) -> str:
+        """Its name: `nftables`, `userspace`."""
+        ...
+
+    @property
     def limits(self) -> str:
         """What else its users go without, in a sentence; empty: nothing."""
         ...

@@ -67,6 +67,10 @@ class NftKernel:
         return {} if host.tracks_sctp() else {"SCTP": "this kernel does not track its connections"}
 
     @property
+    def mode(self) -> str:
+        return "nftables"
+
+    @property
     def limits(self) -> str:
         return ""
 

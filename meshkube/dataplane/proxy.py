@@ -18,6 +18,7 @@ from meshkube.clock import Clock, SystemClock
 from meshkube.dataplane.health_ports import HealthPorts
 from meshkube.dataplane.kernel import Kernel, KernelError
 from meshkube.dataplane.network_plan import node_addresses, peers
+from meshkube.dataplane.proxy_health import ProxyHealth, mode
 from meshkube.dataplane.rules import NODES, Table, is_class, is_memory, of_nodes, service_of
 from meshkube.dataplane.services import Frontends, Left, Settings, frontends
 from meshkube.metrics import REGISTRY
@@ -76,11 +77,14 @@ class ServiceProxy:
         node_ip: str = "",
         skip: Collection[str] = frozenset(),
         local: Collection[str] = frozenset(),
+        health_port: int = 0,
+        status_port: int = 0,
         clock: Clock | None = None,
     ) -> None:
         """`pod_cidrs` and `service_cidrs` are the whole cluster's, one of each family.
         `skip`: Service addresses that this process answers itself; `local`: those that another one
-        of this host may."""
+        of this host may. `health_port` answers balancers that ask about the node, `status_port`
+        programs of this host; 0: nobody does."""
         self._client = client
         self._kernel = kernel
         self._node_ip = node_ip
@@ -96,6 +100,11 @@ class ServiceProxy:
         self._health = HealthPorts(lambda: self._in_step)
         self._in_step = False
         """Whether the kernel took the last change."""
+        told = ProxyHealth(lambda: self._in_step, self._own, self._clock.now)
+        if health_port:
+            self._health.serve(health_port, told.health)
+        if status_port:
+            self._health.serve(status_port, mode(kernel.mode), "127.0.0.1")
         self._dirty: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._informers = Informers(client)
@@ -276,9 +285,12 @@ class ServiceProxy:
             said = "Somebody changed what carries Services on this node; put right: "
             self._events.event(self._node(), "Warning", "RulesRepaired", said + "; ".join(found))
 
+    def _own(self) -> Object | None:
+        """This node."""
+        return self._informers.of(kinds.NODE).get(self._settings.node_name)
+
     def _node(self) -> Object:
-        name = self._settings.node_name
-        node = self._informers.of(kinds.NODE).get(name) or {"metadata": {"name": name}}
+        node = self._own() or {"metadata": {"name": self._settings.node_name}}
         return {"apiVersion": "v1", "kind": "Node", "metadata": node["metadata"]}
 
     async def _forget(self) -> None:

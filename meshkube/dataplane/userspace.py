@@ -48,6 +48,10 @@ class UserKernel:
         return {"SCTP": "it needs the kernel's rules (--dataplane nftables)"}
 
     @property
+    def mode(self) -> str:
+        return "userspace"
+
+    @property
     def limits(self) -> str:
         return (
             "Without the right to change the kernel's rules, pods of this node reach Services by"

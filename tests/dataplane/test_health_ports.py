@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
+from meshkube.clock import SystemClock
 from meshkube.dataplane import health_ports
 from meshkube.dataplane.health_ports import HealthPorts
+from meshkube.dataplane.proxy_health import GOING, ProxyHealth
 from meshkube.dataplane.services import Health
 
 
@@ -40,15 +42,39 @@ class Node:
             await asyncio.wait([task])
 
 
-async def ask(port: int) -> tuple[int, dict[str, object]]:
+async def ask(port: int, path: str = "") -> tuple[int, dict[str, object]]:
     """Waits for the port to open, at most some seconds."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(10):
         while True:
             try:
-                async with session.get(f"http://127.0.0.1:{port}/") as answer:
+                async with session.get(f"http://127.0.0.1:{port}/{path}") as answer:
                     return answer.status, await answer.json()
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("in_step", "node", "healthz", "livez"),
+    [
+        (True, {}, 200, 200),
+        (True, None, 200, 200),
+        (False, {}, 503, 503),
+        (True, {"spec": {"taints": [{"key": GOING}]}}, 503, 200),
+        (True, {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, 503, 200),
+        (True, {"spec": {"taints": [{"key": "other"}]}}, 200, 200),
+    ],
+)
+async def test_balancers_hear_whether_the_node_serves_and_will(
+    port: int, in_step: bool, node: dict[str, object] | None, healthz: int, livez: int
+) -> None:
+    made = Node()
+    told = ProxyHealth(lambda: in_step, lambda: node, SystemClock().now)
+    made.ports.serve(port, told.health)
+    async with made.running():
+        status, body = await ask(port, "healthz")
+        assert (status, body["nodeEligible"]) == (healthz, healthz == 200 or not in_step)
+        assert body["currentTime"]
+        assert (await ask(port, "livez"))[0] == livez
 
 
 async def closed(port: int) -> bool:

@@ -40,6 +40,10 @@ class ModelKernel:
         return self.lacks
 
     @property
+    def mode(self) -> str:
+        return "model"
+
+    @property
     def limits(self) -> str:
         return ""
 
