@@ -11,7 +11,9 @@ NODE_PORT = 10250
 def node_url(node: Object) -> str:
     """`https://ADDRESS:PORT`. Raises `ApiError` 503 where the Node does not say."""
     status = node.get("status") or {}
-    addresses = {one.get("type"): one.get("address") for one in status.get("addresses") or ()}
+    # Of a node of both families the first is the one where it listens.
+    listed = reversed(status.get("addresses") or ())
+    addresses = {one.get("type"): one.get("address") for one in listed}
     address = addresses.get("InternalIP") or addresses.get("Hostname")
     endpoint = (status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}
     if not address:

@@ -43,7 +43,7 @@ class BareMetal:
         if asked_class == POOL_CLASS and not self._pool:
             raise CloudError("NoPool", "no --load-balancer-pool is set on the servers", 300.0)
         if not self._pool or asked_class == NODES_CLASS:
-            return Balancer(ingress=_ingress(node_addresses(nodes)))
+            return Balancer(ingress=_ingress(node_addresses(nodes, _versions(service))))
         given = choose(service, services, self._pool)
         condition = {
             "type": FROM_POOL,
@@ -57,15 +57,20 @@ class BareMetal:
         """A Service that is gone holds no address."""
 
 
-def node_addresses(nodes: Iterable[Object]) -> list[str]:
-    """One address for each node: its external one, or else its internal one."""
+def node_addresses(nodes: Iterable[Object], versions: Sequence[int]) -> list[str]:
+    """For each node one address of each of these IP versions that it has: its first external one,
+    or else its first internal one. Those of the first version come first."""
     found = set()
     for node in nodes:
-        known = {a.get("type"): a.get("address") for a in node["status"].get("addresses") or ()}
-        address = known.get("ExternalIP") or known.get("InternalIP")
-        if address:
-            found.add(address)
-    return sorted(found)
+        known: dict[tuple[str, int], str] = {}
+        for one in node["status"].get("addresses") or ():
+            address = str(one.get("address") or "")
+            known.setdefault((str(one.get("type")), _version(address)), address)
+        for version in versions:
+            address = known.get(("ExternalIP", version)) or known.get(("InternalIP", version), "")
+            if address:
+                found.add(address)
+    return sorted(found, key=lambda address: (versions.index(_version(address)), address))
 
 
 def choose(service: Object, services: Iterable[Object], pool: Pool) -> list[str]:

@@ -224,6 +224,7 @@ def test_an_open_choice_is_a_bad_request(obj: Object, asked: str, message: str) 
     [
         ([("Hostname", "h"), ("InternalIP", "10.0.0.1")], 7, "https://10.0.0.1:7"),
         ([("InternalIP", "fd00::1")], 0, "https://[fd00::1]:10250"),
+        ([("InternalIP", "10.0.0.1"), ("InternalIP", "fd00::1")], 7, "https://10.0.0.1:7"),
     ],
 )
 def test_where_a_node_listens(addresses: Any, port: int, url: str) -> None:

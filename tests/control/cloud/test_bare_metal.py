@@ -119,3 +119,16 @@ async def test_an_address_of_the_pool_is_marked_as_such() -> None:
     pool_class = service("c", loadBalancerClass="meshkube.io/pool")
     with pytest.raises(CloudError, match="no --load-balancer-pool"):
         await BareMetal(Pool()).ensure(pool_class, NODES, [])
+
+
+async def test_nodes_of_both_families_are_reached_by_those_of_the_service() -> None:
+    listed = [("InternalIP", "192.0.2.1"), ("InternalIP", "fd00::1"), ("ExternalIP", "2001:db8::1")]
+    addresses = [{"type": kind, "address": address} for kind, address in listed]
+    nodes = [{"metadata": {"name": "n"}, "status": {"addresses": addresses}}]
+
+    async def found(*families: str) -> list[str]:
+        balancer = await BareMetal().ensure(service("c", ipFamilies=list(families)), nodes, [])
+        return [entry["ip"] for entry in balancer.ingress]
+
+    assert await found("IPv4") == ["192.0.2.1"]
+    assert await found("IPv6", "IPv4") == ["2001:db8::1", "192.0.2.1"]
