@@ -26,6 +26,7 @@ from meshkube.ingress.http2_events import (
     TrailersReceived,
     WindowUpdated,
 )
+from meshkube.ingress.http2_patience import NOISE, Patience
 from meshkube.ingress.http2_stream import Http2Stream
 from meshkube.ingress.http2_tunnel import Http2Tunnel
 from meshkube.ingress.problems import Problem
@@ -42,9 +43,6 @@ CONNECTION_WINDOW = 4 * STREAM_WINDOW
 RESETS, RESETS_BACK = 100.0, 10.0
 """Requests that a client may begin and reset, and how many more it earns back each second. What
 goes beyond that is the "rapid reset" attack (CVE-2023-44487)."""
-NOISE, NOISE_BACK = 1000, 50.0
-"""Frames of no use (pings, settings, priorities, empty ones) that a client may send, beside those
-that go with requests and responses; and how many it earns back each second."""
 _LAST_STREAM = 2**31 - 1
 
 
@@ -67,7 +65,7 @@ class Http2Connection(asyncio.Protocol):
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""
         self._resets = RESETS
-        self._resets_at = self._calm_at = 0.0
+        self._resets_at = 0.0
         self._leaving = False
         self._flushing = False
         self.write_paused = False
@@ -80,7 +78,8 @@ class Http2Connection(asyncio.Protocol):
         self.peer = proxy.peer(transport, self._port, self._scheme, self.source)
         proxy.connections += 1
         proxy.clients.add(self)
-        self._resets_at = self._calm_at = monotonic()
+        self._resets_at = monotonic()
+        self._patience = Patience(self._resets_at)
         self.deadline = monotonic() + proxy.settings.head_timeout
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
@@ -98,8 +97,8 @@ class Http2Connection(asyncio.Protocol):
             self.transport.close()
             return
         self.flush()
-        if self.h2.noise > NOISE:
-            self._calm(monotonic())
+        if self.h2.noise > NOISE and self._patience.ends(self.h2, monotonic()):
+            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def eof_received(self) -> None:
         """The end of the client is the end of its requests."""
@@ -192,14 +191,6 @@ class Http2Connection(asyncio.Protocol):
         if self._resets < 0:
             self._end(ErrorCodes.ENHANCE_YOUR_CALM)
         self._leave_when_idle()
-
-    def _calm(self, now: float) -> None:
-        """Whether so many frames of no use are still too many for the time that they took."""
-        earned = int((now - self._calm_at) * NOISE_BACK)
-        self._calm_at = now
-        self.h2.noise = max(0, self.h2.noise - earned)
-        if self.h2.noise > NOISE:
-            self._end(ErrorCodes.ENHANCE_YOUR_CALM)
 
     # What streams need
 

@@ -45,6 +45,9 @@ def checked_response(headers: list[Header]) -> tuple[int, int]:
     """(status, the length that the body is said to have). Raises `StreamError`."""
     if not headers or headers[0][0] != b":status" or not headers[0][1].isdigit():
         raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+    if headers[0][1] == b"101":
+        # HTTP/2 has no upgrades (section 8.6).
+        raise StreamError(ErrorCodes.PROTOCOL_ERROR)
     length = -1
     for name, value in headers[1:]:
         if name[:1] == b":":

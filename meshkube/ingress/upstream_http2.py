@@ -34,6 +34,7 @@ from meshkube.ingress.http2_events import (
     TrailersReceived,
     WindowUpdated,
 )
+from meshkube.ingress.http2_patience import NOISE, Patience
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.upstream import watch_over
 from meshkube.ingress.upstream_stream import PodStream
@@ -83,6 +84,7 @@ class Http2Upstream(asyncio.Protocol):
         """It has answered: when it ends now, that says nothing about the pod."""
         self.idle_since = monotonic()
         self._owed = 0
+        self._patience = Patience(self.idle_since)
 
     # The event loop's calls
 
@@ -104,6 +106,8 @@ class Http2Upstream(asyncio.Protocol):
             self.end(f"broke the rules of HTTP/2 ({error})")
             return
         self.flush()
+        if self.h2.noise > NOISE and self._patience.ends(self.h2, monotonic()):
+            self.end("sent a flood of frames that say nothing")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.endpoint.connections.discard(self)
