@@ -18,6 +18,8 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import uvloop
+
 from bench import harness
 from meshkube.api.kinds import CLUSTER_ROLE_BINDING, CONFIG_MAP, DEPLOYMENT, NODE
 from meshkube.api.types import Object
@@ -222,8 +224,8 @@ def main(pods: int) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["agents"]:
-        asyncio.run(agents(sys.argv[2], int(sys.argv[3])))
+        uvloop.run(agents(sys.argv[2], int(sys.argv[3])))
     elif sys.argv[1:2] == ["inside"]:
-        asyncio.run(measure(sys.argv[2], *map(int, sys.argv[3:6])))
+        uvloop.run(measure(sys.argv[2], *map(int, sys.argv[3:6])))
     else:
         sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 2_000))

@@ -35,7 +35,7 @@ REFILL = 1 / 300.0
 WAITING = 5000
 """Events waiting to be sent; more are dropped."""
 AT_ONCE = 32
-"""Events sent side by side."""
+"""Events sent side by side, where nothing else is said."""
 MESSAGE_LIMIT = 1024
 ATTEMPTS = 6
 
@@ -149,9 +149,16 @@ class EventRecorder:
     """
 
     def __init__(
-        self, client: Client, component: str, host: str = "", clock: Clock | None = None
+        self,
+        client: Client,
+        component: str,
+        host: str = "",
+        clock: Clock | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
+        """`at_once`: Events sent side by side; what else the client does waits for these."""
         self._client = client
+        self._at_once = at_once
         self._clock = clock or SystemClock()
         self._component = component
         self._host = host
@@ -232,7 +239,7 @@ class EventRecorder:
     def _next_writes(self) -> list[Write]:
         """Some writes, at most one for each key: of several the last counts."""
         writes: dict[tuple[str, ...], Write] = {}
-        while self._waiting and len(writes) < AT_ONCE:
+        while self._waiting and len(writes) < self._at_once:
             write = self._correlator.correlate(self._waiting.popleft(), self._clock.monotonic())
             if write is not None:
                 before = writes.get(write.key)

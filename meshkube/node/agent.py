@@ -47,6 +47,8 @@ NODE_PORT = 10250
 RUNTIME_PATIENCE = 30.0
 # Everything is listed anew this often, whatever events said.
 RELIST = 60.0
+EVENTS_AT_ONCE = 4
+"""So that a pod's status does not wait behind what is said about others."""
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 10.0
 
@@ -187,7 +189,9 @@ class NodeAgent:
         pods = informers.of(kinds.POD, fields=f"spec.nodeName={self._name}")
         node = informers.of(kinds.NODE, fields=f"metadata.name={self._name}")
         volumes = LocalVolumes(self._client, self._name, self._data_dir / "volumes", self._clock)
-        self._recorder = recorder = EventRecorder(self._client, "kubelet", self._name, self._clock)
+        self._recorder = recorder = EventRecorder(
+            self._client, "kubelet", self._name, self._clock, at_once=EVENTS_AT_ONCE
+        )
         # Before the first pod is looked at: it may be one too many.
         await self._housekeeping.observe()
         async with asyncio.TaskGroup() as group:

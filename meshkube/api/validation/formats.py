@@ -31,6 +31,7 @@ _ENDS: Final = "must start and end with an alphanumeric character"
 _UNDERSCORED: Final = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*"
 
 
+@functools.lru_cache(4096)
 def _matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern, text, re.ASCII) is not None
 

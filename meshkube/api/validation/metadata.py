@@ -57,6 +57,17 @@ _KEPT: Final = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
 )
+_CHECKED: Final = (
+    "name",
+    "namespace",
+    "generateName",
+    "generation",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+)
 
 
 def validate_metadata(kind: Kind, obj: Object) -> Faults:
@@ -84,6 +95,9 @@ def validate_metadata_update(kind: Kind, obj: Object, old: Object) -> Faults:
     for field in _KEPT:
         if meta.get(field) and meta[field] != before.get(field):
             faults.append(invalid(f"metadata.{field}", meta[field], IMMUTABLE))
+    if all(meta.get(field) == before.get(field) for field in _CHECKED):
+        # It was right when it was written.
+        return faults
     if kind in _PARTLY_ON_UPDATE:
         return faults + _common(meta)
     return faults + validate_metadata(kind, obj)

@@ -113,6 +113,8 @@ class Call:
     async def body(self) -> bytes:
         """Raises `ApiError` 413 or 504."""
         try:
+            if self.request.content.is_eof():  # it came with its head, as short ones do
+                return await self.request.read()
             async with asyncio.timeout(BODY_SECONDS):
                 return await self.request.read()
         except TimeoutError:

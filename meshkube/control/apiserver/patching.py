@@ -20,6 +20,7 @@ _WRONG_TYPE = re.compile(
     r"json: cannot unmarshal (?P<given>\w+) into Go struct field \S+ of type (?P<wanted>\S+)$"
 )
 _OF_STATUS = frozenset({"apiVersion", "kind", "metadata", "status"})
+_MANAGERS = "managedFields"
 
 
 async def run(
@@ -98,7 +99,14 @@ def _narrow(
         return lambda doc: merge(doc, patch)
 
     def merged(doc: Object) -> Object:
-        rest = {key: value for key, value in doc.items() if key not in _OF_STATUS}
-        return {**merge({key: doc[key] for key in doc if key in _OF_STATUS}, patch), **rest}
+        part = {key: doc[key] for key in doc if key in _OF_STATUS}
+        managers = None
+        if _MANAGERS not in (patch.get("metadata") or {}):
+            part["metadata"] = {**doc["metadata"]}
+            managers = part["metadata"].pop(_MANAGERS, None)
+        new = merge(part, patch)
+        if managers is not None and isinstance(new.get("metadata"), dict):
+            new["metadata"][_MANAGERS] = managers
+        return {**new, **{key: value for key, value in doc.items() if key not in _OF_STATUS}}
 
     return merged

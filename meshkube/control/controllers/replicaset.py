@@ -25,6 +25,8 @@ from meshkube.control.controllers.pod_control import BURST
 from meshkube.control.loop import Context, Controller
 from meshkube.control.ownership import claim, controller_key, settle
 
+REST = 4.0
+"""One look then counts all the pods that became ready meanwhile, and is one write."""
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -198,6 +200,7 @@ def controller(kind: Kind, name: str, component: str = "") -> Controller:
         kind=kind,
         watches={kinds.POD: partial(_of_pod, kind)},
         reconcile=partial(_reconcile, kind),
+        rest=REST,
         component=component,
     )
 
