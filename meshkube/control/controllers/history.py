@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
@@ -35,14 +36,47 @@ class Step:
 
 
 def data_of(template: Object) -> Object:
-    """A patch that puts this template in the place of whatever there is."""
-    return {"spec": {"template": {**template, "$patch": "replace"}}}
+    """A patch that puts this template in the place of whatever there is.
+
+    Laid out as Kubernetes' own controllers do it, keys in order and empty fields of theirs
+    included: clients find the revision of a template by its very bytes.
+    """
+    spec = dict(template.get("spec") or {})
+    for field in ("containers", "initContainers"):
+        if field in spec:
+            spec[field] = [{"resources": {}, **container} for container in spec[field]]
+    if "volumes" in spec:
+        spec["volumes"] = [_volume(volume) for volume in spec["volumes"]]
+    whole = {**template, "metadata": _metadata(template), "spec": spec, "$patch": "replace"}
+    return {"spec": {"template": _in_key_order(whole)}}
+
+
+def _volume(volume: Object) -> Object:
+    claim = (volume.get("ephemeral") or {}).get("volumeClaimTemplate")
+    if claim is None:
+        return volume
+    spec = {"resources": {}, **(claim.get("spec") or {})}
+    claim = {**claim, "metadata": _metadata(claim), "spec": spec}
+    return {**volume, "ephemeral": {**volume["ephemeral"], "volumeClaimTemplate": claim}}
+
+
+def _metadata(obj: Object) -> Object:
+    return {**(obj.get("metadata") or {}), "creationTimestamp": None}
+
+
+def _in_key_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_key_order(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_in_key_order(item) for item in value]
+    return value
 
 
 def template_of(revision: Object) -> Object:
     """The template that a revision keeps."""
     template = (revision.get("data") or {}).get("spec", {}).get("template") or {}
-    return {key: value for key, value in template.items() if key != "$patch"}
+    metadata = {k: v for k, v in (template.get("metadata") or {}).items() if v is not None}
+    return {**{k: v for k, v in template.items() if k != "$patch"}, "metadata": metadata}
 
 
 def number(revision: Object) -> int:
@@ -58,13 +92,21 @@ def step(kind: Kind, owner: Object, revisions: Sequence[Object]) -> Step:
     """Whether the present template of `owner` is in its history, and is the newest there."""
     template = owner["spec"]["template"]
     ordered = in_order(revisions)
-    equal = next((r for r in reversed(ordered) if template_of(r) == template), None)
+    equal = next((r for r in reversed(ordered) if _keeps(r, template)), None)
     if equal is None:
         latest = number(ordered[-1]) if ordered else 0
         return Step(_new(kind, owner, latest + 1), create=True)
     if equal is ordered[-1]:
         return Step(equal)
     return Step({**equal, "revision": number(ordered[-1]) + 1}, renumber=True)
+
+
+def _keeps(revision: Object, template: Object) -> bool:
+    data = revision.get("data")
+    # The second is how releases before wrote it.
+    return data == data_of(template) or data == {
+        "spec": {"template": {**template, "$patch": "replace"}}
+    }
 
 
 def _new(kind: Kind, owner: Object, revision: int) -> Object:
