@@ -407,10 +407,20 @@ class DockerRuntime:
         return DockerExec(stream, made, id)
 
     async def attach(self, id: str, *, stdin: bool = False) -> Process:
-        tty = bool((await self._inspected(id))["Config"].get("Tty"))
-        query = f"stream=1&stdout=1&stderr=1&stdin={int(stdin)}"
+        config = (await self._inspected(id))["Config"]
+        tty = bool(config.get("Tty"))
+        # Whom `kubectl run -i` starts it for wants what it said before they were connected, too.
+        said = int(stdin and bool(config.get("StdinOnce")))
+        query = f"stream=1&stdout=1&stderr=1&stdin={int(stdin)}&logs={said}"
         path = f"{self._prefix()}/containers/{id}/attach?{query}"
         stream = await hijack(self._url, path, multiplexed=not tty)
+        try:
+            # To one that has ended Docker stays attached, until it would be started again.
+            if not (await self._inspected(id))["State"].get("Running"):
+                raise RuntimeFailure(f"container {id} does not run")
+        except BaseException:
+            await stream.close()
+            raise
         return DockerAttached(stream, self._docker.containers.container(id))
 
     async def connect(self, sandbox: Record, port: int) -> StreamPipe:

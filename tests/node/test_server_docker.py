@@ -15,9 +15,19 @@ import pytest
 
 from meshkube import pki
 from meshkube.node.channels import of_text
+from meshkube.node.runtime import RuntimeFailure
 from meshkube.node.server import NodeServer
 from tests.lab.host import Host
-from tests.node.world import IMAGE, World, container, docker_world, in_host, pod, status_of
+from tests.node.world import (
+    IMAGE,
+    World,
+    container,
+    container_id,
+    docker_world,
+    in_host,
+    pod,
+    status_of,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.docker]
 
@@ -283,7 +293,7 @@ def test_attach(docker_host: Host, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(docker_host, tmp_path) as node:
             await node.world.create(
-                pod("a", container("c", "cat", plain=True, stdin=True, stdinOnce=True))
+                pod("a", container("c", "echo early; cat", plain=True, stdin=True, stdinOnce=True))
             )
             await node.world.running("a")
             url = f"{node.base}/attach/default/a/c?input=1&output=1&error=1"
@@ -294,6 +304,13 @@ def test_attach(docker_host: Host, tmp_path: Path) -> None:
                     message = await socket.receive(timeout=10)
                     if message.data[0] == 1:
                         got += message.data[1:]
+                assert got == b"early\nhello\n"
+            # One may end between the look that found it running and Docker's answer.
+            await node.world.create(pod("b", container("c", "true"), restartPolicy="Never"))
+            ended = container_id(await node.world.phase("b", "Succeeded"))
+            with pytest.raises(RuntimeFailure, match="does not run"):
+                async with asyncio.timeout(20):
+                    await node.world.runtime.attach(ended)
 
     in_host(docker_host, scenario())
 
