@@ -202,6 +202,8 @@ async def stream(call: Call, content_type: str = JSON) -> web.StreamResponse:
     response = web.StreamResponse(
         headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"}
     )
+    for warning in _warnings(call.warnings):
+        response.headers.add("Warning", warning)
     response.enable_chunked_encoding()
     await response.prepare(call.request)
     call.started = True

@@ -26,9 +26,7 @@ def shape(kind: Kind, obj: Object, options: WriteOptions) -> None:
         if shape.error:
             raise errors.bad_request(shape.error)
         _unknown(kind, obj, shape.unknown, options)
-        warning = kind.definition.version(kind.version).warning
-        if warning:
-            options.warnings.append(_deprecated(kind, warning))
+        options.warnings += deprecation(kind)
         return
     if kind is kinds.CUSTOM_RESOURCE_DEFINITION and objects.deeper_than(obj, DEEPEST_SCHEMA):
         raise errors.bad_request(f"the schema is nested deeper than {DEEPEST_SCHEMA} levels")
@@ -63,8 +61,12 @@ def _undeclared(kind: Kind, obj: Object, paths: list[str]) -> errors.ApiError:
     return errors.ApiError(500, "", f"failed to create typed patch object ({about}): {told}")
 
 
-def _deprecated(kind: Kind, warning: str) -> str:
-    return warning.strip() or f"{kind.api_version} {kind.kind} is deprecated"
+def deprecation(kind: Kind) -> list[str]:
+    """What whoever asks for a version of a custom kind is told, where its definition says so."""
+    if kind.definition is None:
+        return []
+    warning = kind.definition.version(kind.version).warning
+    return [warning.strip() or f"{kind.api_version} {kind.kind} is deprecated"] if warning else []
 
 
 def schema_for(kind: Kind) -> TypedNode:

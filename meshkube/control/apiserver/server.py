@@ -16,7 +16,7 @@ from meshkube import handover
 from meshkube.api import errors, kinds
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
-from meshkube.control.apiserver import routing
+from meshkube.control.apiserver import routing, rules
 from meshkube.control.apiserver.connections import Connections
 from meshkube.control.apiserver.fairness import Fairness
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 5.0
 BACKLOG = 1024
+_WITHOUT_OBJECT = frozenset({"get", "list", "watch", "delete", "deletecollection"})
+"""Verbs without an object to be judged, which is when others are told of a deprecation."""
 _IN_TURN = frozenset({"create", "update", "patch", "delete"})
 """Writes of one object: short, and at times very many. Reads are cheap and wait for no write; lists
 go in turns by themselves."""
@@ -169,6 +171,8 @@ class ApiServer:
             call.verb = "connect"
             return await self._proxy.handle(call, route)
         call.verb = verb_of(call.method, route, call.flag("watch"))
+        if call.verb in _WITHOUT_OBJECT:
+            call.warnings += rules.deprecation(route.kind)
         if call.verb == "watch":
             return await self._streams.handle(call, route)
         if call.verb not in _IN_TURN:

@@ -22,6 +22,7 @@ from meshkube.api.types import Object
 from meshkube.parts import Health
 from tests.support.api import Served, serving_api
 from tests.support.asking import Asker, asking
+from tests.support.custom import crd, version
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -384,6 +385,20 @@ class TestIdentity:
         spec = {"resourceAttributes": {"verb": "delete", "resource": "nodes"}}
         answer = await ask.json("POST", path, 201, body={"spec": spec})
         assert answer["status"]["allowed"] is True
+
+
+class TestDeprecation:
+    @pytest.mark.parametrize("query", ["", "?watch=1&timeoutSeconds=1"])
+    async def test_who_reads_a_deprecated_version_is_told(self, ask: Asker, query: str) -> None:
+        beta = version("v1beta1", storage=False, deprecated=True)
+        await ask.make("/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+                       crd(version(), beta))  # fmt: skip
+        for name, warned in (("v1beta1", ["299 - \"example.com/v1beta1 Widget is deprecated\""]),
+                             ("v1", [])):  # fmt: skip
+            path = f"/apis/example.com/{name}/namespaces/default/widgets{query}"
+            async with ask("GET", path) as response:
+                assert response.status == 200
+                assert response.headers.getall("Warning", []) == warned
 
 
 class TestDiscovery:
