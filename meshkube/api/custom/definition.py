@@ -97,7 +97,10 @@ class Definition:
         self.name: str = crd["metadata"]["name"]
         self.group: str = spec["group"]
         self.deleting = bool(crd["metadata"].get("deletionTimestamp"))
-        self.converts = ((spec.get("conversion") or {}).get("strategy") or "None") != "None"
+        conversion = spec.get("conversion") or {}
+        converts = conversion.get("strategy") == "Webhook"
+        self.webhook: Mapping[str, Any] | None = conversion.get("webhook") if converts else None
+        """What converts objects between versions; None where they differ in `apiVersion` alone."""
         self._versions = {one["name"]: Version(one, source) for one in spec["versions"]}
         names = (crd.get("status") or {}).get("acceptedNames") or spec["names"]
         # What may be missing while it is not accepted is what was asked for.
@@ -122,10 +125,16 @@ class Definition:
 
     def read(self, obj: Object) -> None:
         """Makes a stored object what the schema now has it be, in place."""
+        self.settle(obj)
+        known = str(obj.get("apiVersion") or "").rpartition("/")[2] in self._versions
+        if self.webhook is None or not known:
+            obj["apiVersion"] = self.stored.api_version
+
+    def settle(self, obj: Object) -> None:
+        """Prunes an object and fills it in, by the version it is written in, in place."""
         schema = self.of(obj).schema
         prune(obj, schema)
         default(obj, schema)
-        obj["apiVersion"] = self.stored.api_version
 
 
 def _kind(

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from meshkube.api import meta
 from meshkube.api.custom import jsonpath, names
+from meshkube.api.custom.conversion_review import VERSIONS
 from meshkube.api.custom.schema_review import review_schema
 from meshkube.api.types import Object
 from meshkube.api.validation import formats
@@ -21,6 +22,7 @@ from meshkube.api.validation.faults import (
     required,
     without_value,
 )
+from meshkube.api.validation.webhooks import validate_client, validate_versions
 
 _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64",
@@ -286,10 +288,15 @@ def _conversion(spec: Object) -> Faults:
             detail = "should not be set when strategy is not set to Webhook"
             return [forbidden(f"{path}.webhook", detail)]
         return []
-    if conversion.get("webhook") is None:
+    webhook = conversion.get("webhook")
+    if webhook is None:
         return [required(f"{path}.webhook", "required when strategy is set to Webhook")]
-    served = [one for one in spec.get("versions") or () if one.get("served")]
-    if len(served) > 1:
-        detail = "this server calls no conversion webhooks: serve one version, or use None"
-        return [invalid(f"{path}.strategy", strategy, detail)]
-    return []
+    where = f"{path}.webhook"
+    client = webhook.get("clientConfig")
+    if client is None:
+        return [required(f"{where}.clientConfig")]
+    versions = webhook.get("conversionReviewVersions") or []
+    return [
+        *validate_client(client, f"{where}.clientConfig"),
+        *validate_versions(versions, f"{where}.conversionReviewVersions", VERSIONS),
+    ]

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, Final
 
 import orjson
 
 from meshkube.api.kinds import Kind
 from meshkube.api.openapi.definitions import V2, Dialect, Schema
-from meshkube.api.schemas.nodes import definition_of
+from meshkube.api.schemas.nodes import Source, definition_of
 
 _META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1."
-_API_VERSION: Final = {
-    "type": "string",
-    "description": "The group and version that this object is written in.",
-}
-_KIND: Final = {"type": "string", "description": "What this object is."}
-_METADATA: Final = "The metadata that every object has."
+_MODEL: Final = "io.k8s.api.core.v1.ConfigMap"
+"""Whose words on the parts that every object has are taken."""
 # What Swagger 2.0, or the clients that read it, cannot take.
 _NOT_V2: Final = frozenset({"oneOf", "anyOf", "allOf", "not", "nullable"})
 _BELOW: Final = ("items", "additionalProperties")
@@ -47,8 +44,8 @@ def fingerprint(kind: Kind) -> str:
 def _whole(raw: Schema, kind: Kind, dialect: Dialect) -> Schema:
     """As an API server publishes it: with the parts that every object has."""
     common = {
-        "apiVersion": _API_VERSION,
-        "kind": _KIND,
+        "apiVersion": _text("apiVersion"),
+        "kind": _text("kind"),
         "metadata": _metadata("ObjectMeta", dialect),
     }
     schema: Schema
@@ -61,11 +58,25 @@ def _whole(raw: Schema, kind: Kind, dialect: Dialect) -> Schema:
     return schema
 
 
+@cache
+def _model() -> Schema:
+    found: Schema = Source().definition(_MODEL)["properties"]
+    return found
+
+
+def _words(field: str) -> str:
+    return str(_model()[field]["description"])
+
+
+def _text(field: str) -> Schema:
+    return {"type": "string", "description": _words(field)}
+
+
 def _metadata(name: str, dialect: Dialect) -> Schema:
     reference = {"$ref": dialect.prefix + _META + name}
     if dialect.wraps:
-        return {"description": _METADATA, "allOf": [reference]}
-    return {"description": _METADATA, **reference}
+        return {"description": _words("metadata"), "allOf": [reference]}
+    return {"description": _words("metadata"), **reference}
 
 
 def _list(kind: Kind, name: str, dialect: Dialect) -> Schema:
@@ -74,8 +85,8 @@ def _list(kind: Kind, name: str, dialect: Dialect) -> Schema:
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": _API_VERSION,
-            "kind": _KIND,
+            "apiVersion": _text("apiVersion"),
+            "kind": _text("kind"),
             "metadata": _metadata("ListMeta", dialect),
             "items": {"type": "array", "items": {"$ref": dialect.prefix + name}},
         },

@@ -117,9 +117,9 @@ def matched(rules: Iterable[Object], policy: str, asked: Asked) -> Kind | None:
 
 
 def _equivalents(kind: Kind) -> Iterable[Kind]:
-    """The served kinds of the same objects."""
+    """The served kinds of the same objects, where one is easily told from the other."""
     if kind.definition is not None:
-        return kind.definition.kinds
+        return kind.definition.kinds if kind.definition.webhook is None else ()
     return _built_in(kind.storage)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from meshkube.api.selectors import (
 )
 from meshkube.control.apiserver import faults, subresources
 from meshkube.control.apiserver.cache import Cached, Change, Notice, Selection, cached
+from meshkube.control.apiserver.conversions import Conversions, converts
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.turns import aside, chosen, in_turns
@@ -85,9 +87,10 @@ class Query:
 class Reader:
     """Reads of stored kinds."""
 
-    def __init__(self, store: Store, feed: Feed) -> None:
+    def __init__(self, store: Store, feed: Feed, conversions: Conversions) -> None:
         self._store = store
         self._feed = feed
+        self._conversions = conversions
 
     async def get(self, kind: Kind, namespace: str, name: str, version: str = "") -> Cached:
         """Raises `ApiError` 400, 404 or 504."""
@@ -109,7 +112,19 @@ class Reader:
         if exact and int(query.resource_version) != revision:
             return await self._past(query, selection, int(query.resource_version), "")
         found = self._feed.cache(query.kind.storage).select(selection)
-        return await _page(query, selection, found, revision)
+        return await self._page(query, selection, found, revision)
+
+    async def _page(
+        self,
+        query: Query,
+        selection: Selection,
+        found: Sequence[Cached],
+        revision: int,
+        more: int = 0,
+    ) -> Listing:
+        """Raises `ApiError` 500 where a webhook does not convert."""
+        items = await self._conversions.all(query.kind, found)
+        return await _page(query, selection, items, revision, more)
 
     async def _wait(self, asked: str) -> None:
         version = parse_version(asked)
@@ -131,7 +146,7 @@ class Reader:
             await self._feed.fresh()
             found = self._feed.cache(query.kind.storage).select(selection, start)
             revision = self._feed.revision
-            return await _page(query, selection, found, revision)
+            return await self._page(query, selection, found, revision)
         return await self._past(query, selection, revision, start)
 
     async def _past(self, query: Query, selection: Selection, revision: int, start: str) -> Listing:
@@ -153,7 +168,7 @@ class Reader:
             ) from None
         kind = query.kind.storage
         found = [cached(kind, kv) for kv in result.kvs]
-        return await _page(query, selection, found, revision, result.remaining)
+        return await self._page(query, selection, found, revision, result.remaining)
 
     async def watch(self, query: Query, *, initial: bool = False) -> Watcher:
         """Starts to watch after `query.resource_version`; without one, or with `initial`, the
@@ -168,11 +183,14 @@ class Reader:
         # What there is, or was, at the moment from which the watcher collects.
         changes = None if initial or not version else cache.since(version)
         items = cache.select(selection) if changes is None else []
-        watcher = Watcher(cache, selection, view)
+        watcher = self._conversions.watcher(cache, selection, view, query.kind)
         try:
             if changes is None:
+                items = await self._conversions.all(query.kind, items)
                 await watcher.start_with(await _state(items, selection))
             else:
+                if converts(query.kind):
+                    changes = [await self._conversions.change(query.kind, one) for one in changes]
                 await watcher.start_with(await _told(changes, selection))
         except BaseException:
             watcher.close()

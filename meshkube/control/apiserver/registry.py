@@ -30,6 +30,7 @@ from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached, Change, Selection
 from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.claiming import keep_claims
+from meshkube.control.apiserver.conversions import Conversions
 from meshkube.control.apiserver.definition_keeper import keep_definitions
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
@@ -87,13 +88,14 @@ class Registry:
         self.feed = Feed(store, self.catalog, clock)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address, alone)
-        self._reader = Reader(store, self.feed)
         lookup = _Lookup(self.feed)
+        self.webhooks = WebhookClient(lookup)
+        self._conversions = Conversions(self.webhooks)
+        self._reader = Reader(store, self.feed, self._conversions)
         self.access = Access(self.feed, lookup, issuer or temporary_issuer(), clock)
         beside = Beside(self.feed, lookup, self.services, clock)
         self.metering: Metering | None = None
         """Who answers for the kinds of `metrics.k8s.io`."""
-        self.webhooks = WebhookClient(lookup)
         self.admitting = Admitting(lookup, self.webhooks)
         self._writer = Writer(
             store,
@@ -101,6 +103,7 @@ class Registry:
             lookup,
             beside,
             self.admitting,
+            self._conversions,
             clock,
             self.access.guard,
             away_seconds,
@@ -110,6 +113,7 @@ class Registry:
         """Keeps the caches; makes what every cluster has. See `parts.Part`."""
         try:
             async with asyncio.TaskGroup() as group:
+                self._conversions.group = group
                 group.create_task(self.feed.run(self._loaded))
                 await self.feed.synced.wait()
                 await bootstrap.ensure(self, self._settings)
@@ -120,7 +124,12 @@ class Registry:
                 group.create_task(keep_definitions(self))
                 ready()
         finally:
+            self._conversions.group = None
             await self.webhooks.aclose()
+
+    async def _shown(self, kind: Kind, found: Cached, subresource: str = "") -> Cached:
+        """Raises `ApiError` 500 where a webhook does not convert."""
+        return shown(kind, await self._conversions.one(kind, found), subresource)
 
     def _loaded(self) -> None:
         cache = self.feed.cache(kinds.SERVICE)
@@ -141,7 +150,7 @@ class Registry:
         if kind in kinds.MEASURED:
             return await self._measurer().get(kind, name, namespace)
         found = await self._reader.get(kind, namespace, name, resource_version)
-        return shown(kind, found, subresource)
+        return await self._shown(kind, found, subresource)
 
     async def list(self, query: Query) -> Listing:
         """Raises `ApiError` 400, 410 or 504."""
@@ -181,7 +190,7 @@ class Registry:
         made = await self._writer.create(stored, obj, namespace, options)
         if versioned:
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
-        return shown(kind, made)
+        return await self._shown(kind, made)
 
     async def _account_made(self, pod: Object, namespace: str) -> None:
         """Waits a second at most where a new namespace has no default service account yet."""
@@ -216,7 +225,7 @@ class Registry:
         done = await self._writer.modify(
             stored, namespace, name, make, options, subresource=subresource
         )
-        return shown(kind, done, subresource)
+        return await self._shown(kind, done, subresource)
 
     async def patch(
         self,
@@ -245,7 +254,7 @@ class Registry:
         done = await self._writer.modify(
             stored, namespace, name, make, options, subresource=subresource
         )
-        return shown(kind, done, subresource)
+        return await self._shown(kind, done, subresource)
 
     async def apply(
         self,
@@ -282,7 +291,7 @@ class Registry:
                 done = await self._writer.modify(
                     stored, namespace, name, make, options, subresource=subresource
                 )
-                return shown(kind, done, subresource), False
+                return await self._shown(kind, done, subresource), False
             except errors.ApiError as error:
                 if error.code != 404 or subresource:
                     raise
@@ -291,7 +300,7 @@ class Registry:
                 self.access.may_create(kind, namespace, name, options.user)
                 new = await aside(options.long, make, None)
                 made = await self._writer.create(stored, new, namespace, options)
-                return shown(kind, made), True
+                return await self._shown(kind, made), True
             except errors.ApiError as error:
                 if error.reason != "AlreadyExists":
                     raise
@@ -304,7 +313,7 @@ class Registry:
         if kind.stored is not None:
             options = replace(options, named=kind)
         left, gone = await self._writer.delete(kind.storage, namespace, name, options)
-        return shown(kind, left), gone
+        return await self._shown(kind, left), gone
 
     async def delete_collection(self, query: Query, options: DeleteOptions) -> Listing:
         """Deletes what a list finds, several at a time, and returns that. Raises `ApiError`: the

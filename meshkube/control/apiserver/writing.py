@@ -24,6 +24,7 @@ from meshkube.control.apiserver import (
 from meshkube.control.apiserver.admitting import Admitting
 from meshkube.control.apiserver.beside import Beside
 from meshkube.control.apiserver.cache import Cached
+from meshkube.control.apiserver.conversions import Conversions
 from meshkube.control.apiserver.encoding import encode, object_key, stamp
 from meshkube.control.apiserver.feed import Feed
 from meshkube.control.apiserver.lookup import Lookup
@@ -70,6 +71,7 @@ class Writer:
         lookup: Lookup,
         beside: Beside,
         admitting: Admitting,
+        conversions: Conversions,
         clock: Clock,
         guard: Guard,
         away_seconds: int,
@@ -82,6 +84,7 @@ class Writer:
         self._guard = guard
         self._away_seconds = away_seconds
         self._admitting = admitting
+        self._conversions = conversions
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str, options: WriteOptions
@@ -143,6 +146,7 @@ class Writer:
                     self._settle(kind, new)
                     now = self._clock.now()
                     await aside(options.long, rules.record_manager, kind, new, None, options, now)
+                    new = await self._conversions.kept(kind, new)
                     # Not before: who is asked above may write in this namespace too.
                     async with self._beside.turn(kind, new):
                         return await self._create(kind, new, options, stale)
@@ -197,6 +201,7 @@ class Writer:
         stale: dict[str, int] = {}
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
+            current = await self._conversions.one(options.named or kind, current)
             long = options.long = options.long or len(current.raw) > LONG_BYTES
             made = await aside(long, make, current.object)
             new = self._changed(kind, current, made, subresource)
@@ -214,6 +219,7 @@ class Writer:
                         *(self._beside.charges(kind, new, current.object) if charged else ()),
                         *self._beside.follows(kind, current.object, new, stale),
                     ]
+                    new = await self._conversions.kept(kind, new)
                     return await self._replace(kind, current, new, options, others)
             except (KeyExists, RevisionMismatch) as error:
                 await self._beside.settle(error, stale)
@@ -325,8 +331,10 @@ class Writer:
         admission.admit_delete(kind, name)
         for _ in range(WRITE_TRIES):
             current = self.current(kind, namespace, name)
+            current = await self._conversions.one(kind, current)
             self._guard(kind, None, current.object, options.user, "")
-            await self._ask_delete(kind, current.object, options)
+            seen = await self._conversions.one(options.named or kind, current)
+            await self._ask_delete(kind, seen.object, options)
             plan = deletion.plan(kind, current.object, options, self._clock.now())
             if options.dry_run:
                 return current, plan.remove
