@@ -73,10 +73,12 @@ class PodDirectory:
                 _mount_tmpfs(path, source.get("sizeLimit"))
         elif not path.exists():
             path.mkdir(parents=True)
-        path.chmod(0o777)
+        # A tmpfs keeps the bit that it comes with: who made a file may remove it, nobody else.
+        mode = 0o1777 if medium == "Memory" else 0o777
         if group is not None:
             os.chown(path, -1, group)
-            path.chmod(0o2777)
+            mode |= 0o2000
+        path.chmod(mode)
         return path
 
     def write_projection(self, name: str, files: Files, group: int | None) -> bool:
@@ -189,7 +191,9 @@ def _unmount(path: Path) -> None:
 
 def give_to_group(path: Path, group: int, policy: str) -> None:
     """Lets a pod's `fsGroup` own and write all that a volume holds. With the policy
-    `OnRootMismatch` only where the volume itself is not that group's yet."""
+    `OnRootMismatch` only where the volume itself is not that group's yet. A volume may be a link to
+    where its files are; links within it are left alone."""
+    path = path.resolve()
     root = path.stat()
     right = root.st_gid == group and root.st_mode & 0o2070 == 0o2070
     if policy == "OnRootMismatch" and right:
@@ -242,17 +246,7 @@ def host_path(source: Object) -> Path:
 
 def container_mount(volume: Path, mount: Object, read_only: bool, subpath: str) -> Mount:
     """One `volumeMount` on the volume at `volume`. Raises `VolumeError`."""
-    source = volume
-    if subpath:
-        source = volume / subpath
-        root = volume.resolve()
-        if not source.exists():
-            source.mkdir(parents=True)
-            source.chmod(stat.S_IMODE(root.stat().st_mode))
-        resolved = source.resolve()
-        if resolved != root and root not in resolved.parents:
-            raise VolumeError(f"subPath {subpath!r} is not inside the volume")
-        source = resolved
+    source = _within(volume, subpath) if subpath else volume
     target = mount["mountPath"]
     return Mount(
         str(source),
@@ -260,3 +254,25 @@ def container_mount(volume: Path, mount: Object, read_only: bool, subpath: str) 
         read_only or bool(mount.get("readOnly")),
         _PROPAGATION.get(mount.get("mountPropagation") or "", "rprivate"),  # type: ignore[arg-type]
     )
+
+
+def _within(volume: Path, subpath: str) -> Path:
+    """The real path of a part of the volume; directories that are missing are made like the volume.
+
+    Looked at before anything is made: links in the volume are its containers' to lay, and may lead
+    anywhere.
+    """
+    root = volume.resolve()
+    try:
+        path = (root / subpath).resolve()
+        if path != root and root not in path.parents:
+            raise VolumeError(f"subPath {subpath!r} is not inside the volume")
+        mode = stat.S_IMODE(root.stat().st_mode)
+        for directory in reversed((path, *path.parents)):
+            if not directory.exists():
+                directory.mkdir()
+                directory.chmod(mode)
+    except (OSError, RuntimeError) as error:
+        # The second is for links that go round in a circle.
+        raise VolumeError(f"subPath {subpath!r} cannot be made: {error}") from error
+    return path

@@ -197,6 +197,9 @@ def test_all_of_a_volume_is_given_to_the_group(tmp_path: Path) -> None:
     assert file.stat().st_gid == 0
     give_to_group(place, 4321, "Always")
     assert file.stat().st_gid == 4321
+    (tmp_path / "way").symlink_to(place)
+    give_to_group(tmp_path / "way", 8765, "Always")
+    assert {place.stat().st_gid, file.stat().st_gid} == {8765}
 
 
 def test_what_cannot_be_unmounted_is_not_erased(

@@ -56,6 +56,7 @@ def test_memory_volumes_are_mounted_and_unmounted(tmp_path: Path) -> None:
     try:
         assert os.path.ismount(path)
         assert path.stat().st_gid == 1234
+        assert stat.S_IMODE(path.stat().st_mode) == 0o3777
         with pytest.raises(OSError, match="space"):
             (path / "big").write_bytes(b"x" * 200_000)
     finally:
@@ -84,6 +85,28 @@ def test_a_sub_path_stays_inside_its_volume(tmp_path: Path) -> None:
     assert (found.source, found.target, found.read_only) == (str(volume / "a/b"), "/m", True)
     with pytest.raises(VolumeError, match="not inside"):
         container_mount(volume, mount, False, "out")
+
+
+def test_what_is_missing_of_a_sub_path_is_made_like_its_volume(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    volume.mkdir()
+    volume.chmod(0o3777)
+    container_mount(volume, {"mountPath": "/m"}, False, "a/b")
+    for path in (volume / "a", volume / "a/b"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o3777
+
+
+@pytest.mark.parametrize("subpath", ["out/new", "circle/new", "file/new"])
+def test_nothing_is_made_behind_a_link_or_a_file(tmp_path: Path, subpath: str) -> None:
+    volume, outside = tmp_path / "v", tmp_path / "outside"
+    volume.mkdir()
+    outside.mkdir()
+    (volume / "out").symlink_to(outside)
+    (volume / "circle").symlink_to(volume / "circle")
+    (volume / "file").touch()
+    with pytest.raises(VolumeError, match=f"subPath '{subpath}'"):
+        container_mount(volume, {"mountPath": "/m"}, False, subpath)
+    assert list(outside.iterdir()) == []
 
 
 def test_last_messages(tmp_path: Path) -> None:
