@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from meshkube.api import meta
@@ -106,11 +106,21 @@ class Cache:
 
     def replace(self, objects: Iterable[Object]) -> None:
         """Makes the cache hold exactly these; tells only of what differs."""
-        listed = {meta.key(obj): obj for obj in objects}
+        for _ in self.replacing(objects):
+            pass
+
+    def replacing(self, objects: Iterable[Object]) -> Iterator[None]:
+        """`replace` in steps of one object: there may be so many that others need a turn."""
+        listed: dict[str, Object] = {}
+        for obj in objects:
+            listed[meta.key(obj)] = obj
+            yield
         for key in [key for key in self._objects if key not in listed]:
             self.remove(key)
+            yield
         for obj in listed.values():
             self.put(obj)
+            yield
 
     def _changed(self, key: str, old: Object | None, new: Object | None) -> None:
         self._by_namespace.change(key, old, new)

@@ -149,7 +149,11 @@ class Informer:
             self.kind, self._namespace, labels=self._labels, fields=self._fields
         )
         items = found.items
-        self._cache.replace(map(self._project, items) if self._project else items)
+        began = perf_counter()
+        for _ in self._cache.replacing(map(self._project, items) if self._project else items):
+            if perf_counter() - began >= TURN:
+                await asyncio.sleep(0)
+                began = perf_counter()
         self._version = found.resource_version
         self.synced = True
         self._first_list.set()

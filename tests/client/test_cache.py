@@ -159,6 +159,12 @@ def test_replace_tells_only_what_differs() -> None:
     assert cache.get("default/same") is same
 
 
+def test_a_long_list_is_taken_over_in_steps() -> None:
+    cache = Cache()
+    sizes = [len(cache) for _ in cache.replacing([pod("a", 1), pod("b", 2), pod("c", 3)])]
+    assert sizes[-3:] == [1, 2, 3]
+
+
 STATES = st.dictionaries(
     st.sampled_from("abcd"), st.tuples(st.integers(1, 3), st.sampled_from(["", "n1", "n2"]))
 )

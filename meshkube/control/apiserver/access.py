@@ -20,6 +20,7 @@ from meshkube.control.apiserver import identity
 from meshkube.control.apiserver.cache import Change
 from meshkube.control.apiserver.feed import PATIENCE, Feed
 from meshkube.control.apiserver.lookup import Lookup
+from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.auth import attributes, certificates, escalation, join_tokens, node
 from meshkube.control.auth.authorizer import Authorizer, follow
 from meshkube.control.auth.jws import BadToken
@@ -50,13 +51,14 @@ class Access:
         self.clock = clock
         self._ready = asyncio.Event()
 
-    def load(self) -> None:
-        """Starts anew from the caches, and follows them from here."""
+    async def load(self) -> None:
+        """Starts anew from the caches, which rest meanwhile, and follows them from here."""
         self.authorizer.clear()
         for kind in FOLLOWED:
             cache = self._feed.cache(kind)
-            for item in cache.items.values():
-                follow(self.authorizer, kind, None, item.object)
+            async for some in in_turns(list(cache.items.values())):
+                for item in some:
+                    follow(self.authorizer, kind, None, item.object)
             cache.watchers[id(self)] = _Follower(self.authorizer, kind)
 
     def open(self) -> None:

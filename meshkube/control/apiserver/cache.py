@@ -269,10 +269,21 @@ class ResourceCache:
 
     def load(self, kvs: Iterable[KeyValue], revision: int) -> None:
         """Starts over from a whole range, in key order, as of `revision`."""
-        self.items = {kv.key: cached(self.kind, kv) for kv in kvs}
-        self._keys = sorted(self.items)
+        self.start_over(revision)
+        self.hold(kvs)
+
+    def start_over(self, revision: int) -> None:
+        """Forgets all; what there is as of `revision` follows by `hold`."""
+        self.items = {}
+        self._keys = []
         self._window.clear()
         self._floor = revision
+
+    def hold(self, kvs: Iterable[KeyValue]) -> None:
+        """A piece of what a load finds: the next in key order."""
+        for kv in kvs:
+            self.items[kv.key] = cached(self.kind, kv)
+            self._keys.append(kv.key)
 
     def adopt(self, kind: Kind) -> None:
         """The definition of a custom kind changed: what is here is read anew, and watches end."""

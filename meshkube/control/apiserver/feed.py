@@ -7,7 +7,7 @@ import contextlib
 import heapq
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from meshkube.api import errors, kinds
 from meshkube.api.kinds import Kind
@@ -18,6 +18,7 @@ from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.definitions import Definitions
 from meshkube.control.apiserver.encoding import ROOT, prefix_of, resource_prefix
 from meshkube.control.apiserver.store_health import StoreHealth
+from meshkube.control.apiserver.turns import in_turns
 from meshkube.store import (
     Compacted,
     Event,
@@ -67,11 +68,11 @@ class Feed:
     def caches(self) -> Iterable[ResourceCache]:
         return self._caches.values()
 
-    async def run(self, loaded: Callable[[], None]) -> None:
+    async def run(self, loaded: Callable[[], Awaitable[None]]) -> None:
         """Loads the caches and keeps them moving. Raises what the store raises."""
         try:
             await self._load()
-            loaded()
+            await loaded()
             self.synced.set()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._probe())
@@ -114,12 +115,17 @@ class Feed:
 
     async def _load(self) -> None:
         result = await self._store.range(ROOT)
-        found: dict[str, dict[str, KeyValue]] = {prefix: {} for prefix in self._fixed}
-        for kv in result.kvs:
-            found.setdefault(prefix_of(kv.key), {})[kv.key] = kv
         for prefix in self._fixed:
-            self._caches[prefix].load(found.pop(prefix).values(), result.revision)
-        self._unserved = found
+            self._caches[prefix].start_over(result.revision)
+        unserved: dict[str, dict[str, KeyValue]] = {}
+        async for some in in_turns(result.kvs):
+            for kv in some:
+                prefix = prefix_of(kv.key)
+                if prefix in self._fixed:
+                    self._caches[prefix].hold((kv,))
+                else:
+                    unserved.setdefault(prefix, {})[kv.key] = kv
+        self._unserved = unserved
         self._follow_definitions(result.revision)
         self._reach(result.revision)
 

@@ -131,11 +131,11 @@ class Registry:
         """Raises `ApiError` 500 where a webhook does not convert."""
         return shown(kind, await self._conversions.one(kind, found), subresource)
 
-    def _loaded(self) -> None:
+    async def _loaded(self) -> None:
         cache = self.feed.cache(kinds.SERVICE)
         self.services.rebuild(item.object for item in cache.items.values())
         cache.watchers[id(self.services)] = _Follower(self.services)
-        self.access.load()
+        await self.access.load()
 
     async def get(
         self,
