@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import uvloop
 
 from meshkube.parts import Part
+from meshkube.priority import traffic_first
 from meshkube.stalls import STALLS
 
 SWITCH = 0.0005
@@ -36,6 +37,7 @@ def side_loop(name: str) -> Iterator[asyncio.AbstractEventLoop]:
             await over.wait()
 
     def thread() -> None:
+        traffic_first()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(live())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from meshkube.aside import Aside, side_loop
+from meshkube.priority import TRAFFIC
 
 
 class Recorded:
@@ -62,6 +64,22 @@ async def test_a_failure_is_raised_to_the_supervisor_and_the_part_may_run_again(
             with pytest.raises(ValueError, match="no luck"):
                 await aside.run(lambda: None)
     assert part.threads == ["aside-test", "aside-test"]
+
+
+async def test_traffic_goes_before_other_threads_where_that_is_allowed() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    with side_loop("aside-test") as loop:
+
+        async def look() -> int:
+            return niceness()
+
+        found = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(look(), loop))
+    allowed = os.geteuid() == 0 or before <= TRAFFIC
+    assert found == (TRAFFIC if allowed else before)
+    assert niceness() == before
 
 
 async def test_what_holds_this_loop_does_not_hold_that_one() -> None:

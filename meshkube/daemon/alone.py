@@ -13,6 +13,7 @@ from meshkube.clock import SystemClock
 from meshkube.config import Config
 from meshkube.daemon import host
 from meshkube.parts import Part, Supervisor
+from meshkube.priority import traffic_first
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def serve(
     """What `process.run` runs: the part that `build` makes, until cancelled."""
 
     async def run(config: Config) -> None:
+        traffic_first()
         async with HttpClient.from_kubeconfig(kubeconfig) as client:
             part = build(config, client)
             log.info(

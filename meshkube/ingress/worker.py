@@ -25,6 +25,7 @@ from meshkube.ingress import counts
 from meshkube.ingress.controller import Ingress
 from meshkube.ingress.fed import FedInformers
 from meshkube.ingress.worker_wire import Reader, encoded, settings_in
+from meshkube.priority import traffic_first
 
 EVERY = 1.0
 """Seconds between two messages with counts."""
@@ -108,6 +109,7 @@ def main() -> None:
     """Ends with the daemon, not with the terminal's signals."""
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
+    traffic_first()
     try:
         uvloop.run(serve(int(sys.argv[1])))
     except asyncio.CancelledError:

@@ -13,4 +13,8 @@ import uvloop
 def pytest_asyncio_loop_factories(
     config: Any, item: Any
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"uvloop": uvloop.new_event_loop}
+    # Listener workers have loops of their own.
+    if getattr(item, "callspec", None) is None or not item.callspec.params.get("workers"):
+        loops["asyncio"] = asyncio.new_event_loop
+    return loops

@@ -35,8 +35,12 @@ from tests.support.ingress import (
 GET = b"GET /user HTTP/1.1\r\nHost: shop.io\r\n\r\n"
 
 
+PATIENCE = 60.0
+"""Seconds for what takes a moment, where the machine has much other work."""
+
+
 async def settled(condition: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             found = condition()
             if asyncio.iscoroutine(found):
@@ -60,7 +64,7 @@ async def running(api: Client, **options: Any) -> AsyncIterator[Ingress]:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(part.run(ready.set))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await ready.wait()
         try:
             yield part
