@@ -87,6 +87,7 @@ class NodeAgent:
         self._clock: Clock = clock or SystemClock()
         self._name = node_name
         self._address = node_ip or default_address()
+        self._second_ips = tuple(second_ips)
         self._data_dir = data_dir
         self._registry_config = registry_config
         self._machine = read_machine(data_dir)
@@ -235,6 +236,7 @@ class NodeAgent:
             services=lambda: reachable.by_pods(services(), self._address, self._api),
             node_name=self._name,
             node_ip=self._address,
+            second_ips=self._second_ips,
             pods_directory=self._data_dir / "pods",
             seccomp_directory=self._data_dir / "seccomp",
             cluster_dns=self._cluster[0],

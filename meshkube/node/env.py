@@ -40,6 +40,8 @@ class Context:
     """The node's `cpu`, `memory`, `ephemeral-storage`: the limits of who has none."""
     tokens: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Of the pod's service account, by audience and seconds."""
+    second_ips: tuple[str, ...] = ()
+    """The node's addresses beside `host_ip`."""
 
 
 def environment(
@@ -142,7 +144,7 @@ def field_value(path: str, context: Context) -> str:
         "spec.nodeName": lambda: context.node_name,
         "spec.serviceAccountName": lambda: str(spec.get("serviceAccountName") or ""),
         "status.hostIP": lambda: context.host_ip,
-        "status.hostIPs": lambda: context.host_ip,
+        "status.hostIPs": lambda: ",".join((context.host_ip, *context.second_ips)),
         "status.podIP": lambda: context.pod_ip,
         "status.podIPs": lambda: ",".join(_all_addresses(context)),
     }

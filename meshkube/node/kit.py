@@ -51,6 +51,8 @@ class Kit:
     """Why a new pod is not taken on now: the node runs short of something."""
     pods: Callable[[], Iterable[Object]]
     """Those of this node."""
+    second_ips: tuple[str, ...] = ()
+    """The node's addresses beside `node_ip`."""
     pace: Pace = dataclasses.field(default_factory=Pace)
 
 

@@ -57,6 +57,7 @@ class PodVolumes:
             pod_ip=address,
             node_name=self._kit.node_name,
             host_ip=self._kit.node_ip,
+            second_ips=self._kit.second_ips,
             lookup=lookup,
             allocatable=self._kit.allocatable,
             tokens=self._tokens.texts(),

@@ -28,7 +28,7 @@ class _Watched:
     ready: bool
     failed: str = ""
     passed: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    tasks: dict[ProbeKind, asyncio.Task[None]] = field(default_factory=dict)
 
     def view(self) -> ProbeView:
         return ProbeView(self.started, self.started and self.ready, self.failed)
@@ -81,13 +81,15 @@ class PodProber:
         self._counted.clear()
 
     def stop_for(self, id: str) -> None:
-        """Ends the tries, keeps the verdict: the container is being ended."""
+        """The container is being ended: nobody asks any more whether it lives, but clients still
+        need to know whether it is ready (`serving` in its EndpointSlice)."""
         watched = self._watched.get(id)
         if watched is not None:
-            self._end(watched)
+            for kind in watched.tasks.keys() - {"readiness"}:
+                watched.tasks.pop(kind).cancel()
 
     def _end(self, watched: _Watched) -> None:
-        for task in watched.tasks:
+        for task in watched.tasks.values():
             task.cancel()
         watched.tasks.clear()
 
@@ -109,7 +111,7 @@ class PodProber:
             if kind == "startup" and watched.started:
                 continue
             name = f"{kind} probe {record.name}"
-            watched.tasks.append(self._group.create_task(self._run(kind, watched), name=name))
+            watched.tasks[kind] = self._group.create_task(self._run(kind, watched), name=name)
 
     async def _run(self, kind: ProbeKind, watched: _Watched) -> None:
         probe = watched.container[FIELDS[kind]]

@@ -26,6 +26,8 @@ class Facts:
     """What the status says that neither the pod nor its containers know."""
 
     host_ip: str
+    second_ips: tuple[str, ...] = ()
+    """The host's other addresses."""
     scheme: str = "docker"
     """Of container ids: `docker://...`."""
     messages: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +44,7 @@ def pod_status(view: PodView, facts: Facts) -> Object:
         "phase": phase,
         "conditions": _conditions(view, phase, init, apps),
         "hostIP": facts.host_ip,
-        "hostIPs": [{"ip": facts.host_ip}],
+        "hostIPs": _by_ip(facts.host_ip, *facts.second_ips),
         "startTime": old.get("startTime") or meta.timestamp(view.seen.now),
         "qosClass": old.get("qosClass") or qos_class(view.pod),
         "containerStatuses": apps,
@@ -65,16 +67,22 @@ def pod_status(view: PodView, facts: Facts) -> Object:
     address = pod_address(view, facts)
     if address:
         status["podIP"] = address
-        status["podIPs"] = _addresses(view, address)
+        status["podIPs"] = _addresses(view, address, facts)
     return status
 
 
-def _addresses(view: PodView, first: str) -> list[Object]:
+def _by_ip(*addresses: str) -> list[Object]:
+    return [{"ip": each} for each in addresses if each]
+
+
+def _addresses(view: PodView, first: str, facts: Facts) -> list[Object]:
+    if is_host_network(view.pod):
+        return _by_ip(first, *facts.second_ips)
     record = view.sandbox
     if record is None or record.address != first:
         before = list((view.pod.get("status") or {}).get("podIPs") or ())
         return before if before and before[0].get("ip") == first else [{"ip": first}]
-    return [{"ip": each} for each in (first, record.second_address) if each]
+    return _by_ip(first, record.second_address)
 
 
 def pod_address(view: PodView, facts: Facts) -> str:

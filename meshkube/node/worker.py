@@ -262,6 +262,7 @@ class PodWorker:
     def _facts(self) -> Facts:
         return Facts(
             host_ip=self._kit.node_ip,
+            second_ips=self._kit.second_ips,
             scheme=self._kit.runtime.scheme,
             messages=self._last_words.by_id,
         )

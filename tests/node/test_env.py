@@ -32,6 +32,7 @@ def context() -> Context:
         host_ip="192.0.2.1",
         lookup=lambda kind, name: objects.get((kind, name)),
         allocatable={"cpu": "2", "memory": "1Gi"},
+        second_ips=("2001:db8::1",),
     )
 
 
@@ -88,6 +89,7 @@ def test_fields() -> None:
     assert field("metadata.labels") == 'app="we\\"b"'
     assert field("spec.nodeName") == "n1"
     assert field("status.podIP") == "10.0.0.2"
+    assert field("status.hostIPs") == "192.0.2.1,2001:db8::1"
     with pytest.raises(ConfigError, match="unsupported fieldPath"):
         field("spec.nope")
 

@@ -260,6 +260,26 @@ def test_probes_decide(docker_host: Host, tmp_path: Path) -> None:
     in_host(docker_host, scenario())
 
 
+def test_a_pod_that_ends_still_says_whether_it_is_ready(docker_host: Host, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with docker_world(docker_host, tmp_path) as world:
+            script = "trap '' TERM; touch /ready; while true; do sleep 1; done"
+            ready = {"exec": {"command": ["sh", "-c", "test -e /ready"]}}
+            quick = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 20}
+            ends = container("c", script, plain=True, readinessProbe={**ready, **quick})
+            await world.create(pod("a", ends, terminationGracePeriodSeconds=600))
+            await world.until("a", lambda p: condition(p, "Ready") == "True", timeout=60)
+            await world.delete("a")
+            await world.event("a", "Killing", "Stopping container c")
+            assert condition(await world.pod("a"), "Ready") == "True"
+            await command(world, "rm", "/ready")
+            await world.until("a", lambda p: condition(p, "Ready") == "False")
+            await world.delete("a", grace=1)
+            await world.gone("a")
+
+    in_host(docker_host, scenario(), timeout=150)
+
+
 def test_pre_stop_runs_and_grace_can_be_cut_short(docker_host: Host, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with docker_world(docker_host, tmp_path) as world:

@@ -200,3 +200,12 @@ def test_progress_waits_longer_where_writes_take_long() -> None:
     for _ in range(30):
         pace.took(60)
     assert pace.patience == 5
+
+
+def test_a_host_of_both_families_is_shown_by_both_addresses() -> None:
+    facts = Facts(host_ip="192.0.2.1", second_ips=("2001:db8::1",))
+    both = [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]
+    for spec, pod_ips in (({}, [{"ip": "10.0.0.2"}]), ({"hostNetwork": True}, both)):
+        seen = Seen(records=(BOX,), now=NOW)
+        status = pod_status(look(pod(**spec), seen), facts)
+        assert (status["hostIPs"], status["podIPs"]) == (both, pod_ips)
