@@ -25,7 +25,7 @@ _LOOPBACK: dict[Family, str] = {4: "127.0.0.0/8", 6: "::1"}
 _NAT, _FILTER, _GUARD = -105, -10, -110
 
 _MOST_CLIENTS = 262144
-"""How many clients with affinity a node remembers; more are spread by their address."""
+"""How many clients with affinity a node remembers; more are spread anew with each connection."""
 
 Affinities = Mapping[str, "Affinity"]
 """`client . front` -> whom it keeps to."""
@@ -272,12 +272,12 @@ def _class(name: str) -> Iterator[str]:
     random = f"numgen random mod {count}"
     yield f"add map {TABLE} {name} {{ typeof {front} . {random} : {ip} daddr . th dport; }}"
     spread, sticky = f"spread_{name}", f"sticky_{name}"
-    for chain, index in ((spread, random), (sticky, f"jhash {ip} saddr mod {count}")):
+    for chain in (spread, sticky):
         yield f"add chain {TABLE} {chain}"
         if chain == sticky:
             bound = f"{ip} saddr . {_front(family)} map @affinity{family}"
             yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {bound}"
-        yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {front} . {index} map @{name}"
+        yield f"add rule {TABLE} {chain} {_L4} dnat {ip} to {front} . {random} map @{name}"
 
 
 def _memory(name: str, seconds: str) -> Iterator[str]:
