@@ -9,16 +9,18 @@ from collections.abc import AsyncIterator
 import aiodocker
 import aiohttp
 
+from meshkube.node.docker_replays import Replays, parted
 from meshkube.node.runtime import LogOptions, NotFound, Output, RuntimeFailure, RuntimeUnavailable
 
 _FRAME = struct.Struct(">BxxxL")
 PIECE = 64 * 1024
 
 
-def parameters(options: LogOptions) -> dict[str, str]:
-    """The query of `GET /containers/ID/logs`."""
+def parameters(options: LogOptions, tty: bool) -> dict[str, str]:
+    """The query of `GET /containers/ID/logs`. What is followed comes with times, but for a tty's
+    bytes, which are in no messages."""
     params = {"stdout": "1", "stderr": "1", "follow": str(int(options.follow))}
-    params["timestamps"] = str(int(options.timestamps))
+    params["timestamps"] = str(int(options.timestamps or (options.follow and not tty)))
     params["tail"] = "all" if options.tail is None else str(options.tail)
     if options.since is not None:
         params["since"] = f"{options.since.timestamp():.9f}"
@@ -32,19 +34,34 @@ async def read_logs(
     no_limit = aiohttp.ClientTimeout(total=None, sock_read=None)
     try:
         async with docker._query(
-            f"containers/{id}/logs", "GET", params=parameters(options), timeout=no_limit
+            f"containers/{id}/logs", "GET", params=parameters(options, tty), timeout=no_limit
         ) as response:
             if tty:
                 async for data in response.content.iter_any():
                     yield Output(1, data)
                 return
-            async for output in _frames(response.content):
+            told = _once(response.content, options) if options.follow else _frames(response.content)
+            async for output in told:
                 yield output
     except aiodocker.DockerError as error:
         failure = NotFound if error.status == 404 else RuntimeFailure
         raise failure(error.message) from error
     except (aiohttp.ClientError, OSError) as error:
         raise RuntimeUnavailable(str(error)) from error
+
+
+async def _once(content: aiohttp.StreamReader, options: LogOptions) -> AsyncIterator[Output]:
+    """Messages, each once, with their times where those are wanted."""
+    streams: dict[int, Replays] = {}
+    while True:
+        try:
+            stream, size = _FRAME.unpack(await content.readexactly(_FRAME.size))
+            frame = await content.readexactly(size)
+        except asyncio.IncompleteReadError:
+            return
+        stamp, text = parted(frame)
+        if streams.setdefault(stream, Replays()).is_new(stamp):
+            yield Output(stream, frame if options.timestamps else text)
 
 
 async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[Output]:
