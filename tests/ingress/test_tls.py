@@ -103,6 +103,17 @@ async def test_other_names_get_the_default_certificate() -> None:
             assert (await c.ask(GET)).status == 200
 
 
+async def test_obsolete_ciphers_are_refused() -> None:
+    """HTTP/2 forbids them, and no browser of the last ten years needs them."""
+    async with Origin() as origin, https(loaded(), origin) as (_, port):
+        for ciphers, served in (("ECDHE+AES128:!AESGCM:!AESCCM", False), ("ECDHE+AESGCM", True)):
+            context = trusting(maximum_version=ssl.TLSVersion.TLSv1_2)
+            context.set_ciphers(ciphers)
+            with contextlib.nullcontext() if served else pytest.raises(ssl.SSLError):
+                async with client(port, ssl=context, server_hostname="a.io") as c:
+                    assert (await c.ask(GET)).status == 200
+
+
 async def test_old_versions_of_tls_are_refused() -> None:
     context = trusting()
     context.set_ciphers("DEFAULT@SECLEVEL=0")
