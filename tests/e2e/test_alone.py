@@ -91,11 +91,18 @@ def test_a_missing_kubeconfig_is_one_clear_line(cluster: Cluster, part: str) -> 
     assert "/nowhere" in line
 
 
-def test_a_taken_port_is_said_and_tried_again(cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("dns", f"port 53 of {CLUSTER_DNS} is taken by another program"),
+        ("ingress", "port 80 for http is taken by another process: stop it, or set --ingress-http"),
+    ],
+)
+def test_a_taken_port_is_said_and_tried_again(cluster: Cluster, part: str, sentence: str) -> None:
     second = cluster.host.start(
-        MESHKUBE, "dns", f"--kubeconfig={cluster.kubeconfig}", log="second.log"
+        MESHKUBE, part, f"--kubeconfig={cluster.kubeconfig}", log=f"second-{part}.log"
     )
-    log = cluster.host.directory / "second.log"
+    log = cluster.host.directory / f"second-{part}.log"
     wait_for(lambda: "part restarts" in log.read_text(), 30, "the refusal")
-    assert f"port 53 of {CLUSTER_DNS} is taken by another program" in log.read_text()
+    assert sentence in log.read_text()
     cluster.host.stop(second)
