@@ -74,8 +74,8 @@ def wrk(peer: Peer, size: int, connections: int, seconds: float) -> tuple[float,
     spent = cpu_ns(peer.process.pid) - before
     if "Non-2xx" in out.stdout:
         raise SystemExit(f"{peer.name} answers errors:\n{out.stdout}")
-    requests = int(_found(r"(\d+) requests in", out.stdout))
-    rate = float(_found(r"Requests/sec:\s*([\d.]+)", out.stdout))
+    requests = int(first_group(r"(\d+) requests in", out.stdout))
+    rate = float(first_group(r"Requests/sec:\s*([\d.]+)", out.stdout))
     latency = [float(found) for found in re.findall(r"^P ([\d.]+)", out.stdout, re.M)]
     return (spent / 1000 / max(requests, 1), rate, *latency)
 
@@ -87,13 +87,13 @@ def h2load(peer: Peer, path: str, seconds: float) -> tuple[float, float]:
     url = f"https://localhost:{peer.https}{path}"
     out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     spent = cpu_ns(peer.process.pid) - before
-    succeeded = int(_found(r"(\d+) succeeded", out))
+    succeeded = int(first_group(r"(\d+) succeeded", out))
     if not succeeded or "0 failed" not in out:
         raise SystemExit(f"{peer.name} answers errors:\n{out}")
     return spent / 1000 / succeeded, succeeded / seconds
 
 
-def _found(pattern: str, text: str) -> str:
+def first_group(pattern: str, text: str) -> str:
     match = re.search(pattern, text)
     return match[1] if match else "0"
 
