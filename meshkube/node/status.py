@@ -36,6 +36,8 @@ class Facts:
 
 def pod_status(view: PodView, facts: Facts) -> Object:
     """The status for the API: every field that the node owns."""
+    if _turned_away(view):
+        return _refused_status(view)
     init = [_container_status(view, container, facts) for container in view.init]
     apps = [_container_status(view, container, facts) for container in view.apps]
     phase = _phase(view, init, apps)
@@ -69,6 +71,28 @@ def pod_status(view: PodView, facts: Facts) -> Object:
         status["podIP"] = address
         status["podIPs"] = _addresses(view, address, facts)
     return status
+
+
+def _turned_away(view: PodView) -> bool:
+    """Nothing of it ever ran here."""
+    ending = view.seen.ending
+    return ending is not None and not ending.disrupts and not view.seen.records
+
+
+def _refused_status(view: PodView) -> Object:
+    """As the kubelet writes it: with a word on containers, clients would show them as waiting."""
+    assert view.seen.ending is not None
+    old = view.pod.get("status") or {}
+    conditions = _conditions(view, "Failed", [], [])
+    return {
+        "phase": "Failed",
+        "reason": view.seen.ending.reason,
+        "message": view.seen.ending.message,
+        "conditions": [each for each in conditions if each["type"] == "PodScheduled"],
+        "startTime": old.get("startTime") or meta.timestamp(view.seen.now),
+        "qosClass": old.get("qosClass") or qos_class(view.pod),
+        "containerStatuses": [],
+    }
 
 
 def _by_ip(*addresses: str) -> list[Object]:

@@ -104,11 +104,20 @@ class PodWorker:
         turned_away = self._ending is not None and not self._ending.disrupts
         if phase in ("Succeeded", "Failed") or turned_away:
             return None
+        if self._has_ended or not self._in_api:
+            # The next one may be here before the last word on this one.
+            return None
         if not self._admitted and phase == "Pending" and not self._kit.records.of(self.uid):
             return None
         if self._place is None or self._place[0] is not pod:
             self._place = (pod, place_of(pod))
         return self._place[1]
+
+    @property
+    def _has_ended(self) -> bool:
+        """It is to go, and all that is left of it is to say so."""
+        under_way = self._operations.keys() - {FINISH}
+        return meta.deleting(self._pod) and not self.running and not under_way
 
     def volumes(self) -> list[VolumeUse]:
         """Its volumes with files of their own, as far as they are made."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.cluster import Cluster, running_cluster
+from tests.lab.cluster import IMAGE, Cluster, running_cluster
 from tests.lab.host import wait_for
 from tests.lab.shown import WORKLOADS, described, listed, names, row, shown
 from tests.lab.shown import apply_workload as apply
@@ -38,6 +38,12 @@ def resize(cluster: Cluster, name: str, **resources: Any) -> Any:
     return cluster.kubectl(
         "patch", "pod", name, "--subresource=resize", "-p", json.dumps(patch), check=False
     )
+
+
+def given(cluster: Cluster, obj: Any) -> None:
+    file = cluster.host.directory / "given.json"
+    file.write_text(json.dumps(obj))
+    shown(cluster, "apply", "-f", str(file))
 
 
 def conditions(found: Any) -> dict[str, Any]:
@@ -85,6 +91,46 @@ def test_memory_is_resized_with_a_new_container(cluster: Cluster) -> None:
     wait_for(restarted, 30, "a new container")
     assert limits(cluster, pod(cluster, "elastic"))[2] == 48 << 20
     assert "Container app resize requires restart" in described(cluster, "pod", "elastic")
+
+
+def asking(name: str, milli: int, **spec: Any) -> Any:
+    """A pod that asks for thousandths of a core, and ends as soon as it is told."""
+    container = {
+        "name": "app",
+        "image": IMAGE,
+        "command": ["sleep", "3600"],
+        "resources": {"requests": {"cpu": f"{milli}m"}},
+    }
+    spec |= {"containers": [container], "terminationGracePeriodSeconds": 0}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def test_a_resize_waits_for_room_that_a_preemption_makes(cluster: Cluster) -> None:
+    cores = int(cluster.get("node", cluster.host.name)["status"]["allocatable"]["cpu"])
+    given(cluster, asking("hog", cores * 1000 - 500))
+    shown(cluster, "wait", "--for=condition=Ready", "pod/hog", "--timeout=60s")
+    before = limits(cluster, pod(cluster, "elastic"))
+
+    assert resize(cluster, "elastic", requests={"cpu": "900m"}, limits={"cpu": "900m"}).stderr == ""
+    wait_for(lambda: "PodResizePending" in conditions(pod(cluster, "elastic")), 20, "an answer")
+    pending = conditions(pod(cluster, "elastic"))["PodResizePending"]
+    assert pending["reason"] == "Deferred"
+    assert pending["message"].startswith("Node didn't have enough resource: cpu, requested: 900,")
+    assert limits(cluster, pod(cluster, "elastic")) == before
+
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    given(cluster, {**kind, "metadata": {"name": "vital"}, "value": 1000})
+    given(cluster, asking("vip", 600, priorityClassName="vital"))
+    shown(cluster, "wait", "--for=condition=Ready", "pod/vip", "--timeout=60s")
+    assert cluster.kubectl("get", "pod", "hog", check=False).returncode != 0
+    events = shown(cluster, "get", "events", "--field-selector=reason=Preempted")
+    assert f"Preempted by pod {pod(cluster, 'vip')['metadata']['uid']} on node" in events
+
+    wait_for(lambda: limits(cluster, pod(cluster, "elastic")) != before, 30, "more for elastic")
+    assert limits(cluster, pod(cluster, "elastic"))[:2] == [921, 90_000]
+    shown(cluster, "delete", "pod/vip", "priorityclass/vital")
+    assert resize(cluster, "elastic", requests={"cpu": "200m"}, limits={"cpu": "400m"}).stderr == ""
+    wait_for(lambda: limits(cluster, pod(cluster, "elastic")) == before, 30, "elastic as before")
 
 
 def test_a_resize_that_cannot_be_is_told_and_changes_nothing(cluster: Cluster) -> None:

@@ -80,12 +80,16 @@ async def test_of_two_pods_that_do_not_fit_together_the_first_one_stays(tmp_path
         assert (second["phase"], second["reason"]) == ("Failed", "OutOfcpu")
         assert second["message"].startswith("Pod was rejected: Node didn't have enough resource")
         assert second["qosClass"] == "Burstable"
-        await world.delete("first")
-        await world.gone("first")
-        third = pod("third")
-        third["spec"]["containers"][0]["resources"] = {"requests": {"cpu": whole}}
-        await world.create(third)
-        await world.running("third")
+        before = "first"
+        for name in ("third", "fourth", "fifth"):
+            # Its successor may be here at once.
+            next_one = pod(name)
+            next_one["spec"]["containers"][0]["resources"] = {"requests": {"cpu": whole}}
+            await world.delete(before)
+            await world.gone(before)
+            await world.create(next_one)
+            await world.running(name)
+            before = name
 
 
 async def test_a_deleted_and_recreated_pod_is_another_one(tmp_path: Path) -> None:

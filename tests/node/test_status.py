@@ -7,6 +7,7 @@ from typing import Any
 
 from meshkube.api.types import Object
 from meshkube.node.pace import Pace
+from meshkube.node.refusals import Ending
 from meshkube.node.runtime import Record
 from meshkube.node.status import Facts, only_progress, pod_status, status_patch
 from meshkube.node.view import ProbeView, Seen, Trouble, look
@@ -51,6 +52,13 @@ def test_a_running_pod_is_ready_once_its_probes_say_so() -> None:
     assert ready["reason"] == "ContainersNotReady"
     assert ready["message"] == "containers with unready status: [c]"
     assert status["containerStatuses"][0]["started"] is True
+
+
+def test_a_pod_that_is_turned_away_says_nothing_of_containers() -> None:
+    status = written(pod(), ending=Ending("OutOfcpu", "Pod was rejected: no"))
+    assert (status["phase"], status["reason"]) == ("Failed", "OutOfcpu")
+    assert status["containerStatuses"] == []
+    assert conditions(status) == {"PodScheduled": "True"}
 
 
 def test_a_container_does_not_run_before_its_hook_has_ended() -> None:
