@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.cluster import Cluster, running_cluster
+from tests.lab.cluster import IMAGE, Cluster, running_cluster
 from tests.lab.host import wait_for
 from tests.lab.shown import WORKLOADS, described, listed, names, row, shown
 from tests.lab.shown import apply_workload as apply
@@ -18,6 +19,16 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.usefixtures("kubectl"),
 ]
+
+
+def ready(cluster: Cluster, selector: str) -> list[str]:
+    """The pods that are ready, by name."""
+    return sorted(
+        item["metadata"]["name"]
+        for item in listed(cluster, "pods", selector)
+        if ("Ready", "True")
+        in ((c["type"], c["status"]) for c in item["status"].get("conditions", ()))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +179,50 @@ def test_a_cron_job_is_run_by_hand_and_by_the_clock(cluster: Cluster) -> None:
     assert "Saw completed job: often-" in text
     shown(cluster, "delete", "cj", "--all")
     wait_for(lambda: not names(cluster, "jobs"), 30, "its jobs to go")
+
+
+def test_a_stateful_set_counts_from_its_start_and_takes_its_claims_along(cluster: Cluster) -> None:
+    apply(cluster, "statefulset-claims")
+    retained = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    spec = {"ordinals": {"start": 5}, "persistentVolumeClaimRetentionPolicy": retained}
+    shown(cluster, "patch", "sts", "store", "-p", json.dumps({"spec": spec}))
+    wanted = ["store-5", "store-6"]
+    wait_for(lambda: ready(cluster, "app=store") == wanted, 60, "the pods from 5 on")
+    shown(cluster, "scale", "sts/store", "--replicas=1")
+    wait_for(lambda: names(cluster, "pods", "app=store") == wanted[:1], 30, "one pod")
+    assert "data-store-6" in names(cluster, "pvc")
+    shown(cluster, "delete", "sts", "store")
+    wait_for(lambda: "data-store-5" not in names(cluster, "pvc"), 30, "the claims to go")
+    shown(cluster, "delete", "pvc", "--all")
+
+
+def test_a_daemon_set_surges(cluster: Cluster) -> None:
+    apply(cluster, "daemonset")
+    surge = {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}
+    shown(cluster, "patch", "ds", "log-reader", "-p", json.dumps({"spec": surge}))
+    shown(cluster, "rollout", "status", "ds/log-reader")
+    (old,) = names(cluster, "pods", "app=log-reader")
+    shown(cluster, "set", "env", "ds/log-reader", "ROUND=2")
+    wait_for(lambda: len(names(cluster, "pods", "app=log-reader")) == 2, 30, "two at a time")
+    shown(cluster, "rollout", "status", "ds/log-reader")
+    wait_for(lambda: old not in names(cluster, "pods", "app=log-reader"), 30, "the old one to go")
+    shown(cluster, "delete", "-f", str(WORKLOADS / "daemonset.yaml"))
+
+
+def test_a_job_succeeds_by_its_leader_and_goes_after_its_time(cluster: Cluster) -> None:
+    script = "test $JOB_COMPLETION_INDEX = 0 || sleep 1000"
+    work = {"name": "c", "image": IMAGE, "command": ["sh", "-c", script]}
+    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [work]}
+    spec = {
+        "completions": 3, "parallelism": 3, "completionMode": "Indexed",
+        "ttlSecondsAfterFinished": 5, "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+        "template": {"spec": pod},
+    }  # fmt: skip
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "led"}, "spec": spec}
+    file = cluster.host.directory / "led.json"
+    file.write_text(json.dumps(job))
+    shown(cluster, "create", "-f", str(file))
+    shown(cluster, "wait", "--for=condition=SuccessCriteriaMet", "job/led", "--timeout=60s")
+    shown(cluster, "wait", "--for=condition=Complete", "job/led", "--timeout=60s")
+    wait_for(lambda: "led" not in names(cluster, "jobs"), 30, "the job to go")
+    wait_for(lambda: not names(cluster, "pods", "job-name=led"), 30, "its pods to go")
