@@ -74,7 +74,7 @@ async def _delete(client: HttpClient, target: Target, *, wait: bool) -> None:
     kind, name, namespace = target
     found = await client.get(kind, name, namespace)
     uid = meta.uid(found)
-    await client.delete(kind, name, namespace, uid=uid)
+    await client.delete(kind, name, namespace, propagation="Background", uid=uid)
     print(f'{label(kind, name).partition("/")[0]} "{name}" deleted')
     if wait:
         await _gone(client, target, found)

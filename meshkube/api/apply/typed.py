@@ -93,7 +93,7 @@ def _fields(value: JSON, node: TypedNode | None, *, below_root: bool = True) -> 
     found: Fields = {}
     if isinstance(value, dict):
         free = below_root and (node is None or node.type != "object")
-        for key, held in value.items():
+        for key, held in sorted(value.items()):
             below = _fields(held, node.field(key) if node else None)
             found["f:" + key] = _with_self(below) if free else below
         return found

@@ -18,6 +18,9 @@ from meshkube.control.apiserver.strategy import has_generation
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
+_ORPHANING = frozenset({kinds.REPLICATION_CONTROLLER, kinds.JOB})
+"""Older than the garbage collector: who deletes one and says nothing of its pods keeps them, as in
+Kubernetes. kubectl always says."""
 _BY_PROPAGATION = {"Orphan": [ORPHAN], "Foreground": [FOREGROUND], "Background": []}
 
 
@@ -34,7 +37,7 @@ def plan(kind: Kind, obj: Object, options: DeleteOptions, now: datetime) -> Plan
     """Decides; `obj` is shared and is not changed. Raises `ApiError` 409 where a precondition does
     not hold."""
     _check(kind, obj, options)
-    finalizers = _finalizers(obj, options)
+    finalizers = _finalizers(kind, obj, options)
     grace = _grace(kind, obj, options)
     if kind is kinds.CUSTOM_RESOURCE_DEFINITION and not meta.deleting(obj):
         finalizers = [*(one for one in finalizers if one != names.FINALIZER), names.FINALIZER]
@@ -92,12 +95,15 @@ def _kept(obj: Object) -> list[str]:
     return list(meta.metadata(obj).get("finalizers") or ())
 
 
-def _finalizers(obj: Object, options: DeleteOptions) -> list[str]:
+def _finalizers(kind: Kind, obj: Object, options: DeleteOptions) -> list[str]:
     kept = _kept(obj)
-    if options.propagation is None:
+    propagation = options.propagation
+    if propagation is None and kind in _ORPHANING and not {ORPHAN, FOREGROUND} & {*kept}:
+        propagation = "Orphan"
+    if propagation is None:
         return kept
     others: Iterable[str] = (name for name in kept if name not in (ORPHAN, FOREGROUND))
-    return [*others, *_BY_PROPAGATION[options.propagation]]
+    return [*others, *_BY_PROPAGATION[propagation]]
 
 
 def _grace(kind: Kind, obj: Object, options: DeleteOptions) -> int:

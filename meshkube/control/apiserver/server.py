@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from meshkube import handover
-from meshkube.api import errors, kinds
+from meshkube.api import errors, kinds, meta
 from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.control.apiserver import routing, rules
@@ -162,6 +162,7 @@ class ApiServer:
         route = call.route
         self._admit(call)
         if route is None:
+            _check_timeout(call)
             call.verb = call.method.lower()
             return await self._surface.handle(call)
         if route.subresource in _RELAYED:
@@ -175,6 +176,7 @@ class ApiServer:
             call.warnings += rules.deprecation(route.kind)
         if call.verb == "watch":
             return await self._streams.handle(call, route)
+        _check_timeout(call)
         if call.verb not in _IN_TURN:
             return await self._resources.handle(call, route)
         await call.body()  # before it takes a place, as bodies may be slow to come
@@ -189,6 +191,19 @@ class ApiServer:
         call.user = self._access.user_of(call.request.headers, _certificate(call.request))
         asked = attributes.of_request(call.user, call.method, call.path, call.query)
         self._access.authorizer.check(asked)
+
+
+def _check_timeout(call: Call) -> None:
+    """How long a request may take is not for its client to say here, but a wrong one is told.
+    Raises `ApiError` 400."""
+    text = call.query.get("timeout", "")
+    try:
+        if text.strip("0"):
+            meta.parse_duration(text)
+    except ValueError as error:
+        raise errors.bad_request(
+            f"invalid timeout specified in the request URL - {error}"
+        ) from None
 
 
 def _flow(user: str, kind: Kind) -> str:

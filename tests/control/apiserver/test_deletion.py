@@ -112,3 +112,22 @@ def test_options_are_read_from_their_object() -> None:
     }
     assert DeleteOptions.of(body) == DeleteOptions("Orphan", 5, "u", "9", True)
     assert DeleteOptions.of({"orphanDependents": False}).propagation == "Background"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "finalizers"),
+    [
+        (kinds.JOB, DeleteOptions(), ["orphan"]),
+        (kinds.REPLICATION_CONTROLLER, DeleteOptions(), ["orphan"]),
+        (kinds.JOB, DeleteOptions(propagation="Foreground"), ["foregroundDeletion"]),
+    ],
+)
+def test_the_oldest_owners_keep_their_pods_where_nobody_says_otherwise(
+    kind: kinds.Kind, options: DeleteOptions, finalizers: list[str]
+) -> None:
+    obj = {"metadata": {"name": "j", "namespace": "d", "uid": "u", "resourceVersion": "5"}}
+    marked = plan(kind, obj, options, NOW).marked
+    assert marked is not None
+    assert marked["metadata"]["finalizers"] == finalizers
+    assert plan(kind, obj, DeleteOptions(propagation="Background"), NOW).remove
+    assert plan(kinds.REPLICA_SET, obj, DeleteOptions(), NOW).remove
