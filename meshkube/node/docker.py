@@ -391,8 +391,10 @@ class DockerRuntime:
 
     async def logs(self, id: str, options: LogOptions) -> AsyncIterator[Output]:
         tty = bool((await self._inspected(id))["Config"].get("Tty"))
-        async for output in read_logs(self._docker, id, options, tty):
-            yield output
+        # Who stops in the middle lets go of the engine's answer now, not when it is collected.
+        async with contextlib.aclosing(read_logs(self._docker, id, options, tty)) as outputs:
+            async for output in outputs:
+                yield output
 
     async def exec(
         self, id: str, command: Sequence[str], *, stdin: bool = False, tty: bool = False

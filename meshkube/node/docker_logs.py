@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiodocker
 import aiohttp
@@ -29,7 +29,7 @@ def parameters(options: LogOptions, tty: bool) -> dict[str, str]:
 
 async def read_logs(
     docker: aiodocker.Docker, id: str, options: LogOptions, tty: bool
-) -> AsyncIterator[Output]:
+) -> AsyncGenerator[Output, None]:
     """Ends where the log does; with `follow`, once the container has ended."""
     no_limit = aiohttp.ClientTimeout(total=None, sock_read=None)
     try:
