@@ -33,6 +33,10 @@ class Records:
     def uids(self) -> set[str]:
         return set(self._pods)
 
+    def ids(self) -> set[str]:
+        """Of every container."""
+        return set(self._owners)
+
     def image_ids(self) -> set[str]:
         """Of the images that some container has, running or not."""
         return {
@@ -98,6 +102,13 @@ async def look_at(runtime: Runtime, records: Records, id: str) -> Record | None:
 
 
 async def look_at_all(runtime: Runtime, records: Records) -> None:
-    """Looks at every container anew. Raises `RuntimeFailure`."""
+    """Looks at every container anew. Raises `RuntimeFailure`.
+
+    One that the list leaves out is asked for by its id before it is taken for gone: a busy engine's
+    list may be older than its word on one container, and a pod would fail for that.
+    """
     asked = records.ask()
-    records.hear_all(await runtime.list(), asked)
+    listed = await runtime.list()
+    for id in records.ids() - {record.id for record in listed}:
+        await look_at(runtime, records, id)
+    records.hear_all(listed, asked)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, cast
 
-from meshkube.node.records import Records
-from meshkube.node.runtime import PodRef, Record
+from meshkube.node.records import Records, look_at_all
+from meshkube.node.runtime import PodRef, Record, Runtime
 
 State = Literal["created", "running", "exited"]
 
@@ -58,3 +58,28 @@ def test_what_is_gone_is_not_remembered_for_ever() -> None:
         records.hear(str(number), None, records.ask())
     records.hear_all([], records.ask())
     assert records._heard == {}
+
+
+class LateList:
+    """A runtime whose list is older than its word on one container."""
+
+    def __init__(self, *there: Record) -> None:
+        self._there = {one.id: one for one in there}
+
+    async def list(self) -> list[Record]:
+        return []
+
+    async def inspect(self, id: str) -> Record | None:
+        return self._there.get(id)
+
+
+async def test_what_a_list_leaves_out_is_gone_only_when_its_id_is_unknown_too() -> None:
+    changes: list[str] = []
+    records = Records(changes.append)
+    for id in ("there", "gone"):
+        records.hear(id, record(id), records.ask())
+    changes.clear()
+    await look_at_all(cast(Runtime, LateList(record("there"))), records)
+    assert states(records) == {"there": "running"}
+    assert changes == ["u"]
+    assert records.complete
