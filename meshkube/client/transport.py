@@ -36,9 +36,9 @@ SILENCE_MILLISECONDS = 6_000
 GIVEN_UP_SECONDS = 1.5
 """A request that was cancelled after so long counts against its server."""
 GRACE_SECONDS = 0.05
-REQUESTS_AT_ONCE = 8
+REQUESTS_AT_ONCE = 16
 """Short requests under way: each more would need one more connection, whose handshake costs a
-server more than a request does; and what waits here delays nobody, what waits there everybody."""
+server more than a request does."""
 _SIGNS_OF_LIFE = "/apis/coordination.k8s.io/"
 """Paths of requests that wait for no other."""
 Params: TypeAlias = Mapping[str, str]
