@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def alone(kubeconfig: Path, ground: Ground, listens: Listens) -> Iterator[None]:
 async def fill(kubeconfig: Path, ground: Ground) -> None:
     """Everything that the cases need, in the API; last what says that all before it is known."""
     auth = f"{ground.pods.address}:{ground.pods.ports['auth']}"
-    items = [*made.services(ground.pods), *made.secrets(ground.keys)]
+    items = [*made.services(ground.pods), *made.secrets(ground.keys, BARRIER)]
     items += [each for case in CASES.values() for each in case.objects(auth)]
     items += [fault for fault, _, _ in made.FAULTS.values()]
     async with HttpClient.from_kubeconfig(kubeconfig) as api:
@@ -145,7 +146,8 @@ async def fill(kubeconfig: Path, ground: Ground) -> None:
             await api.create(kinds.NAMESPACE, {"metadata": {"name": "shop"}})
         for start in range(0, len(items), 16):
             await asyncio.gather(*(create(api, item) for item in items[start : start + 16]))
-        await create(api, ingress("barrier", {BARRIER: [path("/", "web")]}))
+        tls = [{"hosts": [BARRIER], "secretName": "site"}]
+        await create(api, ingress("barrier", {BARRIER: [path("/", "web")]}, tls=tls))
 
 
 async def create(api: HttpClient, item: made.Object) -> None:
@@ -164,10 +166,14 @@ async def until_all_is_known(ports: Ports) -> None:
 
 
 async def _knows(ports: Ports) -> bool:
-    """Whether the last Ingress is served, by each worker as far as chance tells."""
-    for _ in range(1 if ports.workers == 1 else 20):
+    """Whether the last Ingress is served with its certificate, by each worker as far as chance
+    tells."""
+    tls = ssl.create_default_context(cadata=ports.authority)
+    secure = {"ssl": tls, "server_hostname": BARRIER}
+    for turn in range(2 if ports.workers == 1 else 40):
+        port, options = (ports.https, secure) if turn % 2 else (ports.http, {})
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            async with client(ports.http) as c:
+            async with client(port, **options) as c:
                 got = await c.ask(f"GET / HTTP/1.1\r\nHost: {BARRIER}\r\n\r\n".encode())
                 if got.status == 200:
                     continue

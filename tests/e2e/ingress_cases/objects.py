@@ -76,8 +76,9 @@ def secret(name: str, type: str = "Opaque", **data: bytes | str) -> Object:
     }
 
 
-def secrets(keys: Keys) -> list[Object]:
-    names = [case.host for case in CASES.values() if case.tls]
+def secrets(keys: Keys, *more: str) -> list[Object]:
+    """`more` are further hosts of the certificate that all cases share."""
+    names = [*(case.host for case in CASES.values() if case.tls), *more]
     site = pki.issue(keys.site, names[0], names=names)
     now = datetime.now(UTC)
     late = rsa_pair("late.test", life=(now - timedelta(days=80), now + timedelta(days=5)))
