@@ -215,6 +215,7 @@ def _issuer(config: Config, keys: Credentials) -> TokenIssuer:
 def _cloud(config: Config) -> CloudProvider:
     settings = CloudSettings(
         pool=address_pool.parse(config.load_balancer_pool),
+        ingress_ports=(config.ingress_http, config.ingress_https),
         pod_cidr=config.pod_cidr,
         config=config.cloud_config,
     )

@@ -28,8 +28,10 @@ class BareMetal:
     classes = frozenset({NODES_CLASS, POOL_CLASS})
     cleans_up = False
 
-    def __init__(self, pool: Pool | None = None) -> None:
+    def __init__(self, pool: Pool | None = None, ingress_ports: Sequence[int] = ()) -> None:
+        """`ingress_ports`: those that the ingress listens on, at every node's addresses."""
         self._pool = pool or Pool()
+        self._ingress_ports = frozenset(ingress_ports)
 
     @property
     def load_balancers(self) -> BareMetal:
@@ -38,12 +40,14 @@ class BareMetal:
     async def ensure(
         self, service: Object, nodes: Sequence[Object], services: Sequence[Object]
     ) -> Balancer:
-        """Raises `CloudError` where the pool cannot give what is wanted."""
+        """Raises `CloudError` where the pool, or the nodes' ports, cannot give what is wanted."""
         asked_class = (service.get("spec") or {}).get("loadBalancerClass")
         if asked_class == POOL_CLASS and not self._pool:
             raise CloudError("NoPool", "no --load-balancer-pool is set on the servers", 300.0)
         if not self._pool or asked_class == NODES_CLASS:
-            return Balancer(ingress=_ingress(node_addresses(nodes, _versions(service))))
+            addresses = node_addresses(nodes, _versions(service))
+            _check_ports(service, addresses, services)
+            return Balancer(ingress=_ingress(addresses), warning=self._warning(service))
         given = choose(service, services, self._pool)
         condition = {
             "type": FROM_POOL,
@@ -55,6 +59,16 @@ class BareMetal:
 
     async def delete(self, service: Object) -> None:
         """A Service that is gone holds no address."""
+
+    def _warning(self, service: Object) -> tuple[str, str] | None:
+        taken = sorted(port for _, port in _ports(service) if port in self._ingress_ports)
+        if not taken:
+            return None
+        ports = ", ".join(map(str, taken))
+        return "IngressPortTaken", (
+            f"what comes to the nodes' addresses on port {ports} goes to this Service and no more "
+            "to the ingress; an address of a --load-balancer-pool would leave it its port"
+        )
 
 
 def node_addresses(nodes: Iterable[Object], versions: Sequence[int]) -> list[str]:
@@ -71,6 +85,36 @@ def node_addresses(nodes: Iterable[Object], versions: Sequence[int]) -> list[str
             if address:
                 found.add(address)
     return sorted(found, key=lambda address: (versions.index(_version(address)), address))
+
+
+def _check_ports(service: Object, addresses: Sequence[str], services: Iterable[Object]) -> None:
+    """A port of the nodes has one Service: the one that holds it, of two the older one. Raises
+    `CloudError`."""
+    here, wanted = set(addresses), _ports(service)
+    holds = bool(here.intersection(_held(service)))
+    for other in services:
+        both = wanted & _ports(other)
+        if holds and _age(service) < _age(other):
+            continue
+        if both and here.intersection(_held(other)):
+            protocol, port = min(both)
+            raise CloudError(
+                "PortTaken",
+                f"port {port}/{protocol} of the nodes' addresses is that of the Service "
+                f"{meta.key(other)}",
+            )
+
+
+def _ports(service: Object) -> set[tuple[str, int]]:
+    ports = (service.get("spec") or {}).get("ports") or ()
+    return {(str(port.get("protocol") or "TCP"), int(port["port"])) for port in ports}
+
+
+def _held(service: Object) -> list[str]:
+    status = service.get("status") or {}
+    return [
+        str(entry.get("ip")) for entry in (status.get("loadBalancer") or {}).get("ingress") or ()
+    ]
 
 
 def choose(service: Object, services: Iterable[Object], pool: Pool) -> list[str]:

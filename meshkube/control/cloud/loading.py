@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +21,8 @@ class CloudSettings:
 
     pool: Pool = Pool()
     """Of `--load-balancer-pool`."""
+    ingress_ports: Sequence[int] = ()
+    """Of this process's ingress, on every node alike."""
     pod_cidr: str = ""
     config: Path | None = None
     """The file of `--cloud-config`; what is in it is the provider's business."""
@@ -29,7 +31,7 @@ class CloudSettings:
 def load(name: str, settings: CloudSettings) -> CloudProvider:
     """Raises `ValueError` with one line where there is no such provider, or it cannot start."""
     if name == BareMetal.name:
-        return BareMetal(settings.pool)
+        return BareMetal(settings.pool, settings.ingress_ports)
     installed = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in installed:
         known = ", ".join(sorted({BareMetal.name, *installed}))

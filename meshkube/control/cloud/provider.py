@@ -48,6 +48,8 @@ class Balancer:
     """`{"ip": …}` or `{"hostname": …}`, each with `ipMode` if it is not `VIP`."""
     conditions: Sequence[Object] = field(default=())
     """`{"type", "status", "reason", "message"}` for the Service's status. A type with `/` in it."""
+    warning: tuple[str, str] | None = None
+    """Reason and message of an Event: what whoever made the Service should know of this."""
 
 
 class Route(NamedTuple):

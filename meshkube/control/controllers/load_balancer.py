@@ -69,7 +69,8 @@ async def reconcile(context: Context, key: str) -> float | None:
     except CloudError as error:
         context.events.event(service, "Warning", error.reason, str(error))
         return error.again
-    await _write(context, key, service, balancer)
+    if await _write(context, key, service, balancer) and balancer.warning:
+        context.events.event(service, "Warning", *balancer.warning)
     return None
 
 
@@ -91,16 +92,18 @@ async def _take_back(
     return None
 
 
-async def _write(context: Context, key: str, service: Object, balancer: Balancer | None) -> None:
+async def _write(context: Context, key: str, service: Object, balancer: Balancer | None) -> bool:
+    """Whether there was something new to write."""
     old = service.get("status") or {}
     wanted = status(service, balancer, meta.timestamp(context.clock.now()))
     same = (old.get("loadBalancer") or {}) == wanted["loadBalancer"]
     if same and (old.get("conditions") or []) == wanted.get("conditions", []):
-        return
+        return False
     changed = {**service, "status": wanted}
     stored = await context.client.update(kinds.SERVICE, changed, subresource="status")
     # The caches do not show it yet when the next Service asks for an address.
     context.memory[key] = stored
+    return True
 
 
 def _others(context: Context, key: str, provider: LoadBalancers) -> Sequence[Object]:

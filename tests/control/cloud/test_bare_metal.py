@@ -112,6 +112,33 @@ async def test_without_a_pool_the_nodes_are_where_a_service_is_reached() -> None
     assert (await BareMetal(POOL).ensure(by_class, NODES, [])).ingress == balancer.ingress
 
 
+async def test_a_port_of_the_nodes_goes_to_one_service() -> None:
+    web = [{"port": 80}]
+    first = service("a", "198.51.100.1", created="1", ports=web)
+    late = service("b", created="2", ports=[{"port": 81}, *web])
+    with pytest.raises(CloudError, match=r"port 80/TCP .* is that of the Service shop/a"):
+        await BareMetal().ensure(late, NODES, [first])
+    for ports in ([{"port": 81}], [{"port": 80, "protocol": "UDP"}]):
+        assert (await BareMetal().ensure(service("b", ports=ports), NODES, [first])).ingress
+    # Who has none keeps nobody out, and of two that have it the older is in the right.
+    assert (await BareMetal().ensure(first, NODES, [late])).ingress
+    both = service("b", "198.51.100.1", created="2", ports=web)
+    assert (await BareMetal().ensure(first, NODES, [both])).ingress
+    with pytest.raises(CloudError):
+        await BareMetal().ensure(both, NODES, [first])
+
+
+async def test_who_takes_a_port_from_the_ingress_is_warned() -> None:
+    provider = BareMetal(ingress_ports=(80, 443))
+    found = await provider.ensure(service("c", ports=[{"port": 443}, {"port": 80}]), NODES, [])
+    assert found.ingress
+    assert found.warning is not None
+    reason, message = found.warning
+    assert reason == "IngressPortTaken"
+    assert "on port 80, 443 goes to this Service" in message
+    assert (await provider.ensure(service("c", ports=[{"port": 81}]), NODES, [])).warning is None
+
+
 async def test_an_address_of_the_pool_is_marked_as_such() -> None:
     balancer = await BareMetal(POOL).ensure(service("c"), NODES, [])
     assert balancer.ingress == [{"ip": "192.0.2.1", "ipMode": "VIP"}]
