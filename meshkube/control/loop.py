@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 STALE_LIMIT = 30.0
 """Seconds after which a key is worked on although a cache does not show its last writes."""
 LOOK_AGAIN = 1.0
+SOONEST = 0.01
+"""Seconds until a key that asks for it is worked on again at the earliest."""
 LONGEST_REST = 1.0
 MANY = 1000
 AFTER_UNKNOWN = 1.0
@@ -252,6 +254,8 @@ class ControllerLoop:
                     await self._once(key)
             finally:
                 self._queue.done(key)
+            # A look that awaits nothing and wants another at once would let nobody else run.
+            await asyncio.sleep(0)
 
     def _park(self, key: str) -> bool:
         """True where the key must wait for the caches; a change there wakes it."""
@@ -292,7 +296,7 @@ class ControllerLoop:
             self._queue.forget(key)
             self._refused.discard(key)
             if again is not None:
-                self._queue.add_after(key, again)
+                self._queue.add_after(key, max(again, SOONEST))
         finally:
             took = perf_counter() - began
             SECONDS.labels(self.controller.name).observe(took)

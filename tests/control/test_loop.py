@@ -107,6 +107,22 @@ async def test_a_reconcile_can_ask_to_be_called_again(tmp_path: Path) -> None:
         await running.until(lambda: seen == 3)
 
 
+async def test_a_reconcile_that_is_never_content_lets_others_run(tmp_path: Path) -> None:
+    seen = 0
+
+    async def reconcile(context: Context, key: str) -> float | None:
+        nonlocal seen
+        seen += 1
+        return 0.0
+
+    controller = Controller(name="t", keys=lambda caches: ("all",), reconcile=reconcile)
+    async with cluster(tmp_path, [controller]) as running:
+        await running.until(lambda: seen > 3)
+        before = seen
+        await asyncio.sleep(0.1)
+        assert seen - before < 50
+
+
 def obj(name: str, version: int, uid: str = "u", **more: str) -> Object:
     return {"metadata": {"name": name, "uid": uid, "resourceVersion": str(version), **more}}
 

@@ -169,7 +169,7 @@ def test_a_file_of_another_type_keeps_the_pod_waiting(
     )
     wait_for(lambda: message in described(cluster, "pod", "picky"), 15, message)
     assert "Warning FailedMount" in described(cluster, "pod", "picky")
-    assert row(cluster, "pod", "picky")["STATUS"] == "ContainerCreating"
+    wait_for(lambda: row(cluster, "pod", "picky")["STATUS"] == "ContainerCreating", 10, "its state")
     delete(cluster, file)
 
 
@@ -410,5 +410,5 @@ def test_a_volume_that_cannot_be_mounted_says_why(cluster: Cluster, volume: str,
     file = make(cluster, pod("stuck", "true", DATA, whole))
     full = f'MountVolume.SetUp failed for volume "v" : {why}'
     wait_for(lambda: full in described(cluster, "pod", "stuck"), 15, full)
-    assert row(cluster, "pod", "stuck")["STATUS"] == "ContainerCreating"
+    wait_for(lambda: row(cluster, "pod", "stuck")["STATUS"] == "ContainerCreating", 10, "its state")
     delete(cluster, file)

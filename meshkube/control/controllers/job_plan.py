@@ -90,12 +90,13 @@ def _counted(job: Object, facts: Facts) -> Object:
 
 
 def _deadline(job: Object, now: datetime) -> float | None:
-    """Seconds until activeDeadlineSeconds are over."""
+    """Seconds until activeDeadlineSeconds are over; None: never, or they are over."""
     seconds = jp.spec_number(job, "activeDeadlineSeconds")
     start = (job.get("status") or {}).get("startTime")
     if seconds is None or not start or jp.suspended(job):
         return None
-    return max((meta.parse_timestamp(start) + timedelta(seconds=seconds) - now).total_seconds(), 0)
+    left = (meta.parse_timestamp(start) + timedelta(seconds=seconds) - now).total_seconds()
+    return left if left > 0 else None
 
 
 def _all_done(job: Object, facts: Facts, left: int) -> bool:

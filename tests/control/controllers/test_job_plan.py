@@ -47,6 +47,20 @@ def test_indexes_read_back(numbers: set[int]) -> None:
     assert job_indexes.parse(job_indexes.shown(numbers), 61) == numbers
 
 
+@pytest.mark.parametrize(("passed", "wait"), [(0, 2.0), (1.5, 0.5), (2, None), (60, None)])
+def test_a_deadline_is_waited_for_until_it_has_passed(passed: float, wait: float | None) -> None:
+    """After it the ends of the pods wake the Job, however long they take."""
+    late = job(activeDeadlineSeconds=2)
+    late["status"] = {"startTime": meta.timestamp(NOW)}
+    ending = {
+        "metadata": {"name": "p", "uid": "p", "deletionTimestamp": meta.timestamp(NOW),
+                     "finalizers": [job_pods.FINALIZER]},
+        "spec": {"containers": [{"name": "main"}]},
+        "status": {"phase": "Running"},
+    }  # fmt: skip
+    assert plan(late, [ending], NOW + timedelta(seconds=passed)).wait == wait
+
+
 @pytest.mark.parametrize(
     ("failures", "passed", "expected"),
     [(0, 0, 0), (1, 0, 10), (1, 4, 6), (2, 0, 20), (3, 5, 35), (20, 0, 600), (2, 100, 0)],
