@@ -109,7 +109,8 @@ def roll(limits: Limits, new: Sized, old: Sequence[Sized]) -> Sizes:
     total = sum(sizes.values())
     if new.replicas > limits.replicas:
         return sizes | {new.name: limits.replicas}
-    up = min(limits.replicas - new.replicas, max(limits.replicas + limits.surge - total, 0))
+    room = limits.replicas + limits.surge - new.replicas - _there(old)
+    up = min(limits.replicas - new.replicas, max(room, 0))
     if up > 0:
         return sizes | {new.name: new.replicas + up}
     return sizes | _down(limits, new, old, total)
@@ -119,8 +120,13 @@ def first_size(limits: Limits, old: Sequence[Sized]) -> int:
     """The size of a new ReplicaSet that does not exist yet."""
     if limits.recreate:
         return limits.replicas
-    room = limits.replicas + limits.surge - sum(s.replicas for s in old)
+    room = limits.replicas + limits.surge - _there(old)
     return max(0, min(limits.replicas, room))
+
+
+def _there(old: Sequence[Sized]) -> int:
+    """Pods that still take room: a ReplicaSet that was told to shrink has not done so yet."""
+    return sum(max(s.replicas, s.pods) for s in old)
 
 
 def _down(limits: Limits, new: Sized, old: Sequence[Sized], total: int) -> Sizes:
