@@ -42,15 +42,27 @@ class Terminal:
         """Reads until `text` is shown; raises `TimeoutError` with what was shown instead."""
         deadline = time.monotonic() + timeout
         while text not in self.shown:
-            ready, _, _ = select.select([self._mine], [], [], 0.1)
-            if ready:
-                try:
-                    self.shown += os.read(self._mine, 65536).decode(errors="replace")
-                except OSError:
-                    ready = []
+            self._read(0.1)
             if text not in self.shown and time.monotonic() > deadline:
                 raise TimeoutError(f"{text!r} is not shown: {self.shown!r}")
 
+    def _read(self, seconds: float) -> bool:
+        """Takes what is shown next; False where nothing came in that time."""
+        ready, _, _ = select.select([self._mine], [], [], seconds)
+        if not ready:
+            return False
+        try:
+            self.shown += os.read(self._mine, 65536).decode(errors="replace")
+        except OSError:  # everybody on the terminal has gone
+            time.sleep(seconds)
+            return False
+        return True
+
     def exit_code(self, timeout: float = 20) -> int:
-        """Waits for the command's end."""
-        return self._process.wait(timeout)
+        """Waits for the command's end; all that it said is in `shown` then."""
+        deadline = time.monotonic() + timeout
+        while self._process.poll() is None and time.monotonic() < deadline:
+            self._read(0.05)
+        while self._read(0):
+            pass
+        return self._process.wait(max(deadline - time.monotonic(), 0.1))
