@@ -439,7 +439,7 @@ class TestDelete:
             ),
             return_exceptions=True,
         )
-        assert sum(isinstance(one, ApiError) for one in results) == 4
+        assert sum(isinstance(one, ApiError) for one in results) == 4, results
         (winner,) = (one for one in results if not isinstance(one, BaseException))
         assert registry.services.owner("10.43.5.5") == f"default/{winner['metadata']['name']}"
 
