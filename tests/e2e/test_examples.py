@@ -42,10 +42,11 @@ def apply(cluster: Cluster, name: str) -> None:
 
 
 def entries(cluster: Cluster, service: str, add: str = "") -> list[str]:
-    """What the page of a Service shows, asked at its cluster address."""
+    """What the page of a Service shows, asked at its cluster address; nothing while it has no
+    endpoint, which it gets a moment after its Deployment counts as rolled out."""
     address = shown(cluster, "get", "svc", service, "-o", "jsonpath={.spec.clusterIP}")
     url = f"http://{address}/cgi-bin/entries" + (f"?add={add}" if add else "")
-    return cluster.host.run("curl", "-sS", "--max-time", "10", url).stdout.split()
+    return cluster.host.run("curl", "-sS", "--max-time", "10", url, check=bool(add)).stdout.split()
 
 
 def test_a_guestbook_keeps_its_entries_in_redis(cluster: Cluster) -> None:
