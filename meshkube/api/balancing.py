@@ -21,8 +21,13 @@ def pool_addresses(service: Object) -> list[str]:
     status = service.get("status") or {}
     if not any(entry.get("type") == FROM_POOL for entry in status.get("conditions") or ()):
         return []
-    listed = (status.get("loadBalancer") or {}).get("ingress") or ()
-    return [str(entry["ip"]) for entry in listed if entry.get("ip")]
+    return balancer_addresses(service)
+
+
+def balancer_addresses(service: Object) -> list[str]:
+    """Those at which the Service is reached from outside, as its status says."""
+    balancer = (service.get("status") or {}).get("loadBalancer") or {}
+    return [str(entry["ip"]) for entry in balancer.get("ingress") or () if entry.get("ip")]
 
 
 def balanced_to(node: Object) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from meshkube.address_pool import Pool
 from meshkube.api import meta
-from meshkube.api.balancing import FROM_POOL, pool_addresses
+from meshkube.api.balancing import FROM_POOL, balancer_addresses, pool_addresses
 from meshkube.api.types import Object
 from meshkube.control.cloud.provider import Balancer, CloudError
 
@@ -91,12 +91,12 @@ def _check_ports(service: Object, addresses: Sequence[str], services: Iterable[O
     """A port of the nodes has one Service: the one that holds it, of two the older one. Raises
     `CloudError`."""
     here, wanted = set(addresses), _ports(service)
-    holds = bool(here.intersection(_held(service)))
+    holds = bool(here.intersection(balancer_addresses(service)))
     for other in services:
         both = wanted & _ports(other)
         if holds and _age(service) < _age(other):
             continue
-        if both and here.intersection(_held(other)):
+        if both and here.intersection(balancer_addresses(other)):
             protocol, port = min(both)
             raise CloudError(
                 "PortTaken",
@@ -108,13 +108,6 @@ def _check_ports(service: Object, addresses: Sequence[str], services: Iterable[O
 def _ports(service: Object) -> set[tuple[str, int]]:
     ports = (service.get("spec") or {}).get("ports") or ()
     return {(str(port.get("protocol") or "TCP"), int(port["port"])) for port in ports}
-
-
-def _held(service: Object) -> list[str]:
-    status = service.get("status") or {}
-    return [
-        str(entry.get("ip")) for entry in (status.get("loadBalancer") or {}).get("ingress") or ()
-    ]
 
 
 def choose(service: Object, services: Iterable[Object], pool: Pool) -> list[str]:

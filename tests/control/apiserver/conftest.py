@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import Served, serving_api
+from meshkube.control.apiserver.registry import Registry
+from tests.support.api import Served, running_registry, serving_api
 from tests.support.asking import Asker, asking
 from tests.support.disk import small_disk
 from tests.support.etcd_fixtures import etcd_cluster, etcd_url
 
 __all__ = ["etcd_cluster", "etcd_url", "small_disk"]
+
+
+@pytest.fixture
+async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
+    async with running_registry(tmp_path) as registry:
+        yield registry
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +12,10 @@ from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.auth.users import MASTERS, User
-from tests.support.api import running_registry
 from tests.support.custom import crd, widget
 
 ANN = User("ann", (MASTERS,))
 POLICY, BINDING = kinds.VALIDATING_ADMISSION_POLICY, kinds.VALIDATING_ADMISSION_POLICY_BINDING
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 def policy(*validations: dict[str, Any], resources: str = "configmaps", **spec: Any) -> dict:

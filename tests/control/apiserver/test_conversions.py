@@ -19,18 +19,11 @@ from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
-from tests.support.api import running_registry
 from tests.support.custom import crd, version
 from tests.support.webhooks import Webhook, running_webhook
 
 CRD = kinds.CUSTOM_RESOURCE_DEFINITION
 TEXT = {"type": "string"}
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 @pytest.fixture

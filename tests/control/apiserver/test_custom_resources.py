@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,6 @@ from tests.support.api import running_registry
 from tests.support.custom import crd, widget
 
 CRD = kinds.CUSTOM_RESOURCE_DEFINITION
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 async def defined(registry: Registry, definition: dict | None = None) -> Kind:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from tests.support.api import running_registry
 from tests.support.custom import crd, version, widget
 
 CRD = kinds.CUSTOM_RESOURCE_DEFINITION
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 def schema(*needed: str, status: bool = False, **fields: Any) -> dict[str, Any]:

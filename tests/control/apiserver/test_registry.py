@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.store.sqlite import SqliteStore
 from tests.support.api import running_registry
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,12 @@ from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.auth.users import MASTERS, User
-from tests.support.api import running_registry
 from tests.support.custom import crd, version, widget
 from tests.support.webhooks import Webhook, patching, running_webhook
 
 ANN = User("ann", (MASTERS,))
 VALIDATING = kinds.VALIDATING_WEBHOOK_CONFIGURATION
 MUTATING = kinds.MUTATING_WEBHOOK_CONFIGURATION
-
-
-@pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with running_registry(tmp_path) as registry:
-        yield registry
 
 
 def rule(resource: str = "configmaps", *operations: str, group: str = "", **more: Any) -> Object:
