@@ -14,13 +14,13 @@ from meshkube.ingress import cors
 from meshkube.ingress.limiting import Limiter
 from meshkube.ingress.policies import Answer, Asked, Denial, Redirect, decide, within
 from meshkube.ingress.problems import Problem
-from meshkube.ingress.routes import Route
+from meshkube.ingress.route import Route
 
 if TYPE_CHECKING:
     from meshkube.ingress.annotations import Policy
-    from meshkube.ingress.exchange import Downstream
     from meshkube.ingress.features import Limits
     from meshkube.ingress.proxy import Proxy
+    from meshkube.ingress.sides import Downstream
 
 LIMITED = 429
 """ingress-nginx answers with 503 until a setting says 429, which is what HTTP calls this."""

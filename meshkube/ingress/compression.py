@@ -15,9 +15,9 @@ from meshkube.ingress.dressing import without
 from meshkube.ingress.http1 import UNTIL_CLOSE, field_value
 
 if TYPE_CHECKING:
-    from meshkube.ingress.exchange import Downstream
     from meshkube.ingress.problems import Problem
     from meshkube.ingress.response_head import ResponseHead
+    from meshkube.ingress.sides import Downstream
     from meshkube.ingress.upstream import Upstream
 
 _LEVEL = 4

@@ -35,7 +35,7 @@ from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed, with_host
 from meshkube.ingress.problems import Problem, phrase, render
 from meshkube.ingress.proxy import Proxy
-from meshkube.ingress.routes import Miss, Route
+from meshkube.ingress.route import Miss, Route
 
 if TYPE_CHECKING:
     from meshkube.ingress.response_head import ResponseHead

@@ -31,7 +31,8 @@ from meshkube.ingress.findings import Finding, findings, guard_findings, has_sta
 from meshkube.ingress.guards import Guards
 from meshkube.ingress.listener import listen, port_of, sockets_for
 from meshkube.ingress.proxy import Proxy
-from meshkube.ingress.routes import SERVICE_LABEL, RouteTable
+from meshkube.ingress.route_backends import SERVICE_LABEL
+from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.workers import Plan, Workers, message_of
 

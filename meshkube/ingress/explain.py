@@ -13,7 +13,8 @@ from meshkube.api.types import Object
 from meshkube.ingress import paths
 from meshkube.ingress.explain_policy import features
 from meshkube.ingress.policies import Asked, Denial, Redirect, decide
-from meshkube.ingress.routes import Miss, Route, RouteTable
+from meshkube.ingress.route import Miss, Route
+from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.rules import most_exact, prefix_key
 
 _SERVED = 5

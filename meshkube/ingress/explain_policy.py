@@ -10,7 +10,7 @@ from meshkube.api.types import Object
 from meshkube.ingress.annotations import PLAIN, Policy
 from meshkube.ingress.features import Affinity, Canary, Cors, ExternalAuth, Limits, NextUpstream
 from meshkube.ingress.passwords import NoUsers, users_of
-from meshkube.ingress.routes import Route
+from meshkube.ingress.route import Route
 
 Lines = Iterator[tuple[str, str]]
 # They have lines of their own.

@@ -22,7 +22,7 @@ from meshkube.ingress.policies import Answer, Asked, Denial, Passed
 
 if TYPE_CHECKING:
     from meshkube.ingress.managed import Guard
-    from meshkube.ingress.routes import Route
+    from meshkube.ingress.route import Route
 
 _REMEMBERED = 4096
 _WAITING = 64

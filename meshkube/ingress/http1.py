@@ -22,8 +22,7 @@ _LINE = rb"%b++:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n" % _TOKEN
 ORIGIN_LINE = re.compile(rb"([A-Z][A-Z_-]*+) (/[!-~]*+) HTTP/1\.1\r\n")
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z_-]*+) ([!-~]++) HTTP/1\.([01])\r\n")
 _ANY_REQUEST_LINE = re.compile(rb"%b+ [^\r\n]+ HTTP/(\d\.\d)\r\n" % _TOKEN)
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?\r\n")
-_BLOCK = re.compile(rb"(?:%b)*+" % _LINE)
+BLOCK = re.compile(rb"(?:%b)*+" % _LINE)
 _ONE_LINE = re.compile(rb"(%b++):[^\x00-\x08\x0a-\x1f\x7f]*+" % _TOKEN)
 _BARE_LF = re.compile(rb"(?<!\r)\n|\r(?!\n)(?!\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?#].*)?")
@@ -31,37 +30,17 @@ _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~%!$&'()*+,;=-]+)?(?::\d
 _LENGTH = re.compile(rb"\d{1,18}")
 
 
-def _named(*names: str) -> re.Pattern[bytes]:
-    """Finds the lines of these headers. A dash may be an underscore."""
-    by_letter: dict[str, list[str]] = {}
-    for name in names:
-        by_letter.setdefault(name[0], []).append(name[1:].replace("-", "[-_]"))
-    choices = "|".join(
-        f"[{letter.upper()}{letter}](?i:{'|'.join(rests)})" for letter, rests in by_letter.items()
-    )
-    # The CRLF at the end is not taken in: it is also the beginning of the next line.
-    return re.compile(rf"\n({choices}):([^\r]*)\r".encode())
-
-
 _REQUEST_SPECIALS = frozenset(
     b"""host content-length transfer-encoding connection keep-alive proxy-connection
     proxy-authorization proxy te upgrade expect x-forwarded-for x-forwarded-proto x-forwarded-host
     x-forwarded-port x-forwarded-server x-real-ip x-request-id forwarded http2-settings""".split()
 )
-_RESPONSE_SPECIALS = _named(
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "upgrade",
-)
 # What a Connection header may not name: cutting these would change how the message is read.
 _PROTECTED = frozenset({b"host", b"content-length", b"transfer-encoding", b"te", b"trailer"})
 # Named in Connection by everybody, and cut in any case.
-_USUAL_OPTIONS = frozenset({b"", b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings"})
+USUAL_OPTIONS = frozenset({b"", b"keep-alive", b"close", b"upgrade", b"te", b"http2-settings"})
 
-_NONE: frozenset[bytes] = frozenset()
+NO_OPTIONS: frozenset[bytes] = frozenset()
 _COMMON_OPTIONS = {
     value: frozenset({value.lower()}) for value in (b"keep-alive", b"Keep-Alive", b"close")
 }
@@ -90,7 +69,7 @@ class Fields:
     """Of the body, in bytes; `CHUNKED`."""
     has_length: bool = False
     chunked: bool = False
-    connection: frozenset[bytes] = _NONE
+    connection: frozenset[bytes] = NO_OPTIONS
     upgrade: bytes = b""
     expects_continue: bool = False
     request_id: bytes = b""
@@ -102,22 +81,6 @@ class Fields:
 
     def __init__(self, kept: bytes) -> None:
         self.kept = kept
-
-
-@dataclass(slots=True)
-class ResponseFields:
-    """What the header lines of a response say, and the lines that go on to the client."""
-
-    kept: bytes
-    """The block without hop-by-hop lines; Content-Length stays in, Transfer-Encoding does not."""
-    length: int | None = None
-    """`CHUNKED`; None where no header says."""
-    chunked: bool = False
-    close: bool = False
-    keep_alive: bool = False
-    upgrade: bytes = b""
-    verbatim: bool = True
-    """Whether the block can go to an HTTP/1.1 client as it is."""
 
 
 @dataclass(slots=True)
@@ -198,7 +161,7 @@ def parse_fields(block: bytes, minor: int) -> Fields:
     """Reads the header lines of a request in HTTP/1.`minor`. Raises `HeadError`."""
     fields = Fields(block)
     if block and not block.endswith(b"\r\n"):
-        raise HeadError(400, _why_malformed(block))
+        raise HeadError(400, why_malformed(block))
     lines = block[:-2].split(b"\r\n") if block else []
     dropped = False
     for line in [line for line in lines if line not in _plain]:
@@ -214,8 +177,8 @@ def parse_fields(block: bytes, minor: int) -> Fields:
     if fields.host is None and minor == 1:
         raise HeadError(400, "the request has no Host")
     if dropped:
-        if not fields.connection <= _USUAL_OPTIONS:
-            lines = _without_named(lines, fields.connection)
+        if not fields.connection <= USUAL_OPTIONS:
+            lines = without_named(lines, fields.connection)
         lines.append(b"")
         fields.kept = b"\r\n".join(lines)
     return fields
@@ -226,7 +189,7 @@ def _learn(line: bytes, block: bytes) -> tuple[_Taker | None, bytes, bool] | Non
     `HeadError`; what is refused is not remembered."""
     match = _ONE_LINE.fullmatch(line)
     if match is None:
-        raise HeadError(400, _why_malformed(block))
+        raise HeadError(400, why_malformed(block))
     if len(_plain) + len(_special) >= _LINES_KEPT:
         _plain.clear()
         _special.clear()
@@ -266,7 +229,7 @@ def _take_length(fields: Fields, value: bytes) -> None:
     if fields.has_length:
         raise HeadError(400, "the request has more than one Content-Length")
     fields.has_length = True
-    fields.length = _length(value)
+    fields.length = length_of(value)
 
 
 def _take_encoding(fields: Fields, value: bytes) -> None:
@@ -278,7 +241,7 @@ def _take_encoding(fields: Fields, value: bytes) -> None:
 
 
 def _take_connection(fields: Fields, value: bytes) -> None:
-    fields.connection |= _options(value)
+    fields.connection |= options_of(value)
 
 
 def _take_upgrade(fields: Fields, value: bytes) -> None:
@@ -323,68 +286,9 @@ _TAKERS: dict[bytes, _Taker] = {
 _STAYS = frozenset({b"host", b"content-length"})
 
 
-def parse_status_line(data: bytes) -> tuple[int, int, int]:
-    """`(status, minor version, end of the line)`. Raises `HeadError`."""
-    match = _STATUS_LINE.match(data)
-    if match is None:
-        raise HeadError(502, "it sent a malformed status line")
-    return int(match[2]), 1 if match[1] == b"1" else 0, match.end()
-
-
-def parse_response_fields(block: bytes) -> ResponseFields:
-    """Reads the header lines of a response. Raises `HeadError`."""
-    if _BLOCK.fullmatch(block) is None:
-        raise HeadError(502, "it sent a malformed head: " + _why_malformed(block))
-    fields = ResponseFields(block)
-    text = b"\n" + block
-    cuts: list[tuple[int, int]] = []
-    lengths: list[tuple[int, int]] = []
-    options = _NONE
-    for match in _RESPONSE_SPECIALS.finditer(text):
-        name = match[1].lower()
-        value = match[2].strip(b" \t")
-        if name == b"content-length":
-            _take_response_length(fields, value)
-            lengths.append(match.span())
-            continue
-        cuts.append(match.span())
-        if name == b"transfer-encoding":
-            if fields.chunked or value.lower() != b"chunked":
-                raise HeadError(502, "it sent a Transfer-Encoding other than chunked")
-            fields.chunked = True
-        elif name == b"connection":
-            options |= _options(value)
-        elif name == b"upgrade":
-            fields.upgrade = value
-    if fields.chunked and lengths:
-        # Transfer-Encoding wins, and the connection is not to be trusted further (RFC 9112, 6.3).
-        fields.close = True
-    if fields.chunked:
-        fields.length = CHUNKED
-        cuts += lengths
-    else:
-        cuts += lengths[1:]
-    fields.verbatim = not cuts or (fields.chunked and len(cuts) == 1)
-    fields.close = fields.close or b"close" in options
-    fields.keep_alive = b"keep-alive" in options
-    if cuts:
-        fields.kept = _without(text, sorted(cuts))
-        if not options <= _USUAL_OPTIONS:
-            lines = _without_named(fields.kept.split(b"\r\n"), options)
-            fields.kept = b"\r\n".join(lines)
-    return fields
-
-
-def _take_response_length(fields: ResponseFields, value: bytes) -> None:
-    length = _length(value, 502, "it sent a malformed Content-Length")
-    if fields.length not in (None, length):
-        raise HeadError(502, "it sent two different values of Content-Length")
-    fields.length = length
-
-
 def check_trailers(block: bytes) -> None:
     """Trailer lines may not change how the message is read. Raises `HeadError`."""
-    if _BLOCK.fullmatch(block) is None:
+    if BLOCK.fullmatch(block) is None:
         raise HeadError(400, "a trailer is malformed")
     for line in block.split(b"\r\n"):
         name = line.partition(b":")[0].lower().replace(b"_", b"-")
@@ -407,38 +311,27 @@ def field_value(block: bytes, name: bytes) -> bytes:
     return match[1] if match else b""
 
 
-def _length(value: bytes, status: int = 400, reason: str = "") -> int:
+def length_of(value: bytes, status: int = 400, reason: str = "") -> int:
     if _LENGTH.fullmatch(value) is None:
         raise HeadError(status, reason or "the Content-Length is malformed")
     return int(value)
 
 
-def _options(value: bytes) -> frozenset[bytes]:
+def options_of(value: bytes) -> frozenset[bytes]:
     usual = _COMMON_OPTIONS.get(value)
     if usual is not None:
         return usual
     return frozenset(option.strip(b" \t").lower() for option in value.split(b","))
 
 
-def _without(text: bytes, cuts: list[tuple[int, int]]) -> bytes:
-    """`text`, a line feed and a block, without what the cuts (in order) hold, as a block."""
-    pieces = []
-    start = 0
-    for begin, end in cuts:
-        pieces.append(text[start:begin])
-        start = end
-    pieces.append(text[start:])
-    return b"".join(pieces)[1:]
-
-
-def _without_named(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
+def without_named(lines: list[bytes], options: frozenset[bytes]) -> list[bytes]:
     """Cuts the headers that Connection lists (RFC 9110, 7.6.1)."""
     if options & _PROTECTED - {b"te"}:
         raise HeadError(400, "Connection names a header that frames the message")
     return [line for line in lines if line.partition(b":")[0].lower() not in options]
 
 
-def _why_malformed(block: bytes) -> str:
+def why_malformed(block: bytes) -> str:
     if _BARE_LF.search(block):
         return "a line of the head ends without CR LF"
     if re.search(rb"(?:\A|\n)[ \t]", block):

@@ -18,7 +18,7 @@ from meshkube.ingress.managed import exchange_for
 from meshkube.ingress.outgoing import asked, changed
 from meshkube.ingress.policies import Asked
 from meshkube.ingress.problems import Problem, render
-from meshkube.ingress.routes import Miss
+from meshkube.ingress.route import Miss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

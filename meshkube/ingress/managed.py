@@ -25,11 +25,11 @@ from meshkube.ingress.variables import filled
 if TYPE_CHECKING:
     from meshkube.ingress.annotations import Policy
     from meshkube.ingress.endpoints import Balancer, Endpoint
-    from meshkube.ingress.exchange import Downstream
     from meshkube.ingress.limiting import Limiter
     from meshkube.ingress.proxy import Proxy
     from meshkube.ingress.response_head import ResponseHead
-    from meshkube.ingress.routes import Route
+    from meshkube.ingress.route import Route
+    from meshkube.ingress.sides import Downstream
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from meshkube.ingress.forwarded import Peer, client_of, scheme_of
 from meshkube.ingress.http1 import Fields
 from meshkube.ingress.policies import Asked
 from meshkube.ingress.rewriting import rewritten
-from meshkube.ingress.routes import Route
+from meshkube.ingress.route import Route
 
 _PREFIX = frozenset({b"x-forwarded-prefix"})
 

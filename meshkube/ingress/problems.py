@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import orjson
 
-from meshkube.ingress.routes import Route
+from meshkube.ingress.route import Route
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshkube.ingress import paths, tracing
 from meshkube.ingress.access_log import AccessLog, Entry
-from meshkube.ingress.exchange import Downstream, Exchange
+from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, Trust, address_of, id_series
 from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.policies import Denial
 from meshkube.ingress.pool import Pool, Spawn
 from meshkube.ingress.problems import Problem
-from meshkube.ingress.routes import Miss, Route, RouteTable
+from meshkube.ingress.route import Miss, Route
+from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.settings import Settings
+from meshkube.ingress.sides import Downstream
 from meshkube.ingress.stats import RouteStats
 
 if TYPE_CHECKING:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshkube.ingress.http1 import (
-    CHUNKED,
-    parse_response_fields,
-    parse_status_line,
-)
+from meshkube.ingress.http1 import CHUNKED
+from meshkube.ingress.response_fields import parse_response_fields, parse_status_line
 
 NO_BODY = frozenset({204, 304})
 NEVER = -(1 << 62)

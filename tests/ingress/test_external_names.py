@@ -10,7 +10,8 @@ import pytest
 
 from meshkube.ingress import external_names
 from meshkube.ingress.external_names import ExternalNames
-from meshkube.ingress.routes import Route, RouteTable, compile
+from meshkube.ingress.route import Route
+from meshkube.ingress.routes import RouteTable, compile
 from tests.support.ingress import (
     Origin,
     client,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from meshkube.ingress import http1
 from meshkube.ingress.chunked import ChunkedBody
 from meshkube.ingress.http1 import CHUNKED, HeadError
+from meshkube.ingress.response_fields import parse_response_fields
 
 HOST = b"Host: a\r\n"
 
@@ -177,7 +178,7 @@ def test_neighbouring_lines_are_all_found() -> None:
 def test_response_heads(
     block: bytes, kept: bytes, length: Any, close: bool, verbatim: bool
 ) -> None:
-    fields = http1.parse_response_fields(block)
+    fields = parse_response_fields(block)
     found = fields.kept, fields.length, fields.close, fields.verbatim
     assert found == (kept, length, close, verbatim)
 
@@ -194,7 +195,7 @@ def test_response_heads(
 )
 def test_a_response_that_cannot_be_trusted_is_a_bad_gateway(block: bytes) -> None:
     with pytest.raises(HeadError) as caught:
-        http1.parse_response_fields(block)
+        parse_response_fields(block)
     assert caught.value.status == 502
 
 

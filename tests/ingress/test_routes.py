@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkube.api import meta
-from meshkube.ingress.routes import Miss, Route, RouteTable, compile
+from meshkube.ingress.route import Miss, Route
+from meshkube.ingress.routes import RouteTable, compile
 from tests.support.ingress import endpoint, ingress, ingress_class, path, service, slice_
 
 CLASS = ingress_class()
