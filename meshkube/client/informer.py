@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from time import perf_counter
 
 from meshkube.api import meta
 from meshkube.api.errors import ApiError
@@ -18,15 +17,13 @@ from meshkube.api.types import Object
 from meshkube.client.backoff import Backoff
 from meshkube.client.base import Client, WatchEvent
 from meshkube.client.cache import Handler, IndexFunction, Objects, with_indexes
+from meshkube.client.share import Share
 from meshkube.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
 
 # A watch that ended sooner than this, without an event, is not resumed at once.
 SHORT_WATCH = 1.0
-# Seconds of events taken in a row before others on the loop get their turn: an in-process watch may
-# have thousands at hand, and requests must not wait for all of them.
-TURN = 0.001
 # After these errors a watch may go on where it stopped; after any other the cache is listed anew.
 _PASSING = frozenset({429, 503})
 _CLOCK = SystemClock()
@@ -149,11 +146,12 @@ class Informer:
             self.kind, self._namespace, labels=self._labels, fields=self._fields
         )
         items = found.items
-        began = perf_counter()
+        share = Share()
+        share.begin()
         for _ in self._cache.replacing(map(self._project, items) if self._project else items):
-            if perf_counter() - began >= TURN:
-                await asyncio.sleep(0)
-                began = perf_counter()
+            if share.over:
+                await share.others()
+            share.begin()
         self._version = found.resource_version
         self.synced = True
         self._first_list.set()
@@ -168,19 +166,17 @@ class Informer:
             fields=self._fields,
             resource_version=self._version,
         )
-        heard, turn = 0, 0.0
+        heard, share = 0, Share()
         try:
             async for type, obj in events:
                 if not heard:
                     self._expired = False
                     self._backoff.reset()
                 heard += 1
-                began = perf_counter()
+                share.begin()
                 self._take(type, obj)
-                turn += perf_counter() - began
-                if turn >= TURN:
-                    turn = 0.0
-                    await asyncio.sleep(0)
+                if share.over:
+                    await share.others()
         finally:
             await _close(events)
         return heard > 0 or self._clock.monotonic() - started >= SHORT_WATCH

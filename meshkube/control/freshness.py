@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meshkube.api import meta
+from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.base import Client
@@ -62,6 +63,19 @@ class Freshness:
         self.forget(key)
         return False
 
+    async def drop_lost(self, key: str, client: Client) -> None:
+        """Forgets those writes for the key that the API itself does not show: its store went back,
+        and no cache will ever show them. Raises what the client raises."""
+        owed = self._owed.get(key) or {}
+        for kind, revision in list(owed.items()):
+            newest = (await client.list(kind, limit=1)).resource_version
+            if _revision(newest) < revision:
+                owed.pop(kind, None)
+        gone = self._deleted.get(key) or {}
+        for target, uid in list(gone.items()):
+            if not _deletion_in(await _stored(client, *target), uid):
+                gone.pop(target, None)
+
     def forget(self, key: str) -> None:
         self._owed.pop(key, None)
         self._deleted.pop(key, None)
@@ -70,10 +84,24 @@ class Freshness:
         return max(self._seen.get(kind, 0), _revision(self._version(kind)))
 
     def _shows_deletion(self, kind: Kind, object_key: str, uid: str) -> bool:
-        cached = self._lookup(kind, object_key)
-        if cached is None or meta.deleting(cached):
-            return True
-        return bool(uid) and meta.uid(cached) != uid
+        return _deletion_in(self._lookup(kind, object_key), uid)
+
+
+def _deletion_in(found: Object | None, uid: str) -> bool:
+    """Whether what is found under an object's key shows that it was deleted."""
+    if found is None or meta.deleting(found):
+        return True
+    return bool(uid) and meta.uid(found) != uid
+
+
+async def _stored(client: Client, kind: Kind, object_key: str) -> Object | None:
+    namespace, _, name = object_key.rpartition("/")
+    try:
+        return await client.get(kind, name, namespace or None)
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        return None
 
 
 def _revision(version: str) -> int:

@@ -33,7 +33,8 @@ from meshkube.metrics import REGISTRY
 log = logging.getLogger(__name__)
 
 STALE_LIMIT = 30.0
-"""Seconds after which a key is worked on although a cache does not show its last writes."""
+"""Seconds after which, where a cache still does not show a key's last writes, the API is asked
+whether it ever will."""
 LOOK_AGAIN = 1.0
 SOONEST = 0.01
 """Seconds until a key that asks for it is worked on again at the earliest."""
@@ -147,6 +148,7 @@ class ControllerLoop:
         self._active = False
         self._freshness = self._fresh()
         self._parked: dict[str, float] = {}
+        self._looking = False
         self._held: dict[str, float] = {}
         """Keys with a write of unknown outcome, and until when they wait for it to show up, and
         keys that rest."""
@@ -178,13 +180,20 @@ class ControllerLoop:
             if not self._active:
                 return
             self._freshness.observe(kind, old, new)
-            for key in [key for key in self._parked if not self._freshness.stale(key)]:
-                del self._parked[key]
-                self._queue.add(key)
+            if self._parked and not self._looking:
+                self._looking = True
+                asyncio.get_running_loop().call_soon(self._unpark)
             for key in self._woken(kind, old, new):
                 self._queue.add(key)
 
         return changed
+
+    def _unpark(self) -> None:
+        """Once for all the changes that a cache takes in one go: many keys may be parked."""
+        self._looking = False
+        for key in [key for key in self._parked if not self._freshness.stale(key)]:
+            del self._parked[key]
+            self._queue.add(key)
 
     def _doorkeeper(self, kind: Kind) -> Callable[[Object | None, Object | None], None]:
         def changed(old: Object | None, new: Object | None) -> None:
@@ -250,31 +259,42 @@ class ControllerLoop:
         while True:
             key = await self._queue.get()
             try:
-                if not self._park(key):
+                if not await self._park(key):
                     await self._once(key)
             finally:
                 self._queue.done(key)
             # A look that awaits nothing and wants another at once would let nobody else run.
             await asyncio.sleep(0)
 
-    def _park(self, key: str) -> bool:
-        """True where the key must wait for the caches; a change there wakes it."""
+    async def _park(self, key: str) -> bool:
+        """True where the key must wait for the caches; a change there wakes it. However far a cache
+        is behind, nothing is done on it twice."""
         held = self._held.get(key, 0.0) - self._clock.monotonic()
         if held > 0:
             self._queue.add_after(key, held)
             return True
         self._held.pop(key, None)
-        if not self._freshness.stale(key):
-            self._parked.pop(key, None)
-            return False
-        since = self._parked.setdefault(key, self._clock.monotonic())
-        if self._clock.monotonic() - since < STALE_LIMIT:
+        if self._freshness.stale(key) and not await self._lost(key):
             self._queue.add_after(key, LOOK_AGAIN)
             return True
-        log.warning("the cache does not show our own writes", extra=self._about(key))
-        self._parked.pop(key)
-        self._freshness.forget(key)
+        self._parked.pop(key, None)
         return False
+
+    async def _lost(self, key: str) -> bool:
+        """Whether the API itself does not know what the key waits for; asked now and then."""
+        since = self._parked.setdefault(key, self._clock.monotonic())
+        if self._clock.monotonic() - since < STALE_LIMIT:
+            return False
+        self._parked[key] = self._clock.monotonic()
+        try:
+            await self._freshness.drop_lost(key, self._client)
+        except ApiError as error:
+            log.warning("a key waits for its cache", extra=self._about(key, error=error.message))
+            return False
+        lost = not self._freshness.stale(key)
+        text = "our own writes are gone" if lost else "the cache is behind: the key waits on"
+        log.warning(text, extra=self._about(key))
+        return lost
 
     async def _once(self, key: str) -> None:
         context = Context(

@@ -289,6 +289,30 @@ async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> Non
     assert len(sizes) > 10
 
 
+async def test_it_keeps_up_where_the_turns_of_others_are_long(client: Client) -> None:
+    class Flooding(Unsteady):
+        async def watch(self, *_: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
+            for number in range(1000):
+                obj = config_map(f"m{number}")
+                obj["metadata"]["resourceVersion"] = str(10_000 + number)
+                yield WatchEvent("ADDED", obj)
+            await asyncio.Event().wait()
+
+    informer = Informer(Flooding(client), CONFIG_MAP)  # type: ignore[arg-type]
+    informer.subscribe(lambda old, new: time.sleep(0.0005))
+    turns = 0
+    async with running(informer):
+        while informer.get("default/m999") is None:
+            turns += 1
+            await _long_turn()
+    assert turns < 200, "a fixed millisecond for each turn takes 500"
+
+
+async def _long_turn() -> None:
+    asyncio.get_running_loop().call_soon(time.sleep, 0.02)
+    await asyncio.sleep(0)
+
+
 async def test_an_unexpected_error_is_logged_and_survived(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:

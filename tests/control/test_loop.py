@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
+from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
+from meshkube.client.base import Client, WatchEvent
+from meshkube.client.forwarding import ForwardingClient
+from meshkube.clock import SystemClock
+from meshkube.control.controllers import replicaset
 from meshkube.control.freshness import Freshness
 from meshkube.control.loop import Context, Controller
-from tests.support.cluster import cluster
+from tests.support.cluster import cluster, template
 
 
 def config(name: str, **data: str) -> Object:
@@ -50,6 +58,97 @@ async def test_it_never_acts_on_a_cache_without_its_own_writes(tmp_path: Path) -
         await running.until(lambda: len(children()) >= 30)
         await asyncio.sleep(0.1)
         assert len(children()) == 30
+
+
+class Hasty(SystemClock):
+    """A hundred times as fast as it is."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 100
+
+
+class Held(ForwardingClient):
+    """Tells of pods only once it may."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.open = asyncio.Event()
+
+    async def watch(  # type: ignore[override]
+        self, kind: Kind, namespace: str | None = None, **more: Any
+    ) -> AsyncGenerator[WatchEvent, None]:
+        watch = super().watch(kind, namespace, **more)
+        async with contextlib.aclosing(watch) as events:  # type: ignore[type-var]
+            async for event in events:
+                if kind is kinds.POD:
+                    await self.open.wait()
+                yield event
+
+
+async def test_nothing_is_made_twice_however_long_the_cache_is_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    held: list[Held] = []
+
+    def hold(client: Client) -> Client:
+        held.append(Held(client))
+        return held[0]
+
+    clock = Hasty()
+    controllers = [replicaset.CONTROLLER]
+    async with cluster(
+        tmp_path, controllers, clock=clock, seen_by_caches=hold, kubelets=False
+    ) as running:
+        labels = {"matchLabels": {"app": "web"}}
+        await running.create(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "ReplicaSet",
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"replicas": 10, "selector": labels, "template": template("web")},
+            }
+        )
+        waits = "the cache is behind: the key waits on"
+        await running.until(lambda: waits in [record.message for record in caplog.records])
+        assert len((await running.client.list(kinds.POD)).items) == 10
+        held[0].open.set()
+        await running.until(lambda: len(running.list(kinds.POD)) == 10)
+
+        async def told() -> bool:
+            stored = await running.client.get(kinds.REPLICA_SET, "web", "default")
+            return bool((stored.get("status") or {}).get("replicas") == 10)
+
+        while not await told():
+            await asyncio.sleep(0.01)
+        assert len((await running.client.list(kinds.POD)).items) == 10
+
+
+async def test_writes_that_the_api_itself_does_not_show_are_not_waited_for(tmp_path: Path) -> None:
+    """As after a backup was put back: its revisions are older."""
+    async with cluster(tmp_path) as running:
+        fresh = Freshness(frozenset({kinds.CONFIG_MAP}), lambda kind, key: None, lambda kind: "1")
+        stored = await running.create(config("web"))
+        fresh.wrote("k", kinds.CONFIG_MAP, stored)
+        await fresh.drop_lost("k", running.client)
+        assert fresh.stale("k"), "the API shows it: so will the cache"
+        fresh.wrote("k", kinds.CONFIG_MAP, obj("web", 10**6))
+        await fresh.drop_lost("k", running.client)
+        assert not fresh.stale("k")
+
+
+async def test_deletions_that_the_api_itself_does_not_show_are_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path) as running:
+        stored = await running.create(config("web"))
+        fresh = Freshness(frozenset({kinds.CONFIG_MAP}), lambda kind, key: stored, lambda kind: "1")
+        fresh.deleted("k", kinds.CONFIG_MAP, "default/web", meta.uid(stored))
+        await fresh.drop_lost("k", running.client)
+        assert not fresh.stale("k"), "it is there again"
+        await running.client.delete(kinds.CONFIG_MAP, "web", "default")
+        fresh.deleted("k", kinds.CONFIG_MAP, "default/web", meta.uid(stored))
+        await fresh.drop_lost("k", running.client)
+        assert fresh.stale("k"), "it is gone: the cache will say so"
 
 
 async def test_failures_are_tried_again_and_logged_ever_more_rarely(

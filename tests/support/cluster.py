@@ -49,10 +49,10 @@ STORAGE: tuple[Controller, ...] = (
 class Cluster:
     """A Client, caches, and ways to wait."""
 
-    def __init__(self, client: Client, clock: Clock) -> None:
+    def __init__(self, client: Client, clock: Clock, seen: Client) -> None:
         self.client = client
         self.clock = clock
-        self.caches = Informers(client)
+        self.caches = Informers(seen)
         self.events = EventRecorder(client, "test", clock=clock)
         self.makes_ready = True
         """Whether the nodes make new pods ready."""
@@ -227,13 +227,15 @@ async def cluster(
     scheduler: bool = False,
     kubelets: bool = True,
     seen_by_controllers: Callable[[Client], Client] = lambda client: client,
+    seen_by_caches: Callable[[Client], Client] = lambda client: client,
 ) -> AsyncIterator[Cluster]:
     """Runs these controllers on a new API with these nodes, each as its own user.
-    `seen_by_controllers` may put something between them and the API."""
+    `seen_by_controllers` may put something between them and the API, `seen_by_caches` between it
+    and what they read."""
     clock = clock or SystemClock()
     async with running_registry(tmp_path) as registry:
         client = LocalClient(registry)
-        made = Cluster(client, clock)
+        made = Cluster(client, clock, seen_by_caches(client))
         loops = [
             ControllerLoop(
                 controller,

@@ -13,6 +13,7 @@ from meshkube.control.apiserver import patching, token_requests
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
+from meshkube.control.apiserver.telemetry import TELEMETRY
 from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.auth import attributes
 from meshkube.control.auth.users import component
@@ -110,17 +111,21 @@ class LocalClient:
             kind, namespace, labels=labels, fields=fields, resource_version=resource_version
         )
         watcher = await self._registry.watch(query)
+        lag = TELEMETRY.follower(kind.resource)
         try:
             while True:
                 notices = await watcher.take(BOOKMARK_SECONDS if bookmarks else None)
+                lag.took()
                 for notice in notices:
                     yield WatchEvent(notice.type, notice.cached.object)
+                lag.done()
                 if watcher.ended:
                     return
                 if not notices and bookmarks:
                     yield WatchEvent("BOOKMARK", bookmark(kind, self._registry.feed.revision))
         finally:
             watcher.close()
+            lag.close()
 
     async def create(
         self, kind: Kind, obj: Object, namespace: str | None = None, *, subresource: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Protocol
 
 from prometheus_client import Metric
@@ -31,6 +32,36 @@ class Source(Protocol):
         ...
 
 
+class Follower:
+    """How long what one in-process watch has at hand waits for its turn: its cache shows nothing
+    newer meanwhile."""
+
+    def __init__(self, resource: str, of: set[Follower]) -> None:
+        self.resource = resource
+        self._of = of
+        self._since: float | None = None
+        self._last = 0.0
+        of.add(self)
+
+    @property
+    def seconds(self) -> float:
+        """Of the events being taken, or where there are none, of the last ones."""
+        if self._since is None:
+            return self._last
+        return max(self._last, perf_counter() - self._since)
+
+    def took(self) -> None:
+        self._since = perf_counter()
+
+    def done(self) -> None:
+        if self._since is not None:
+            self._last = perf_counter() - self._since
+        self._since = None
+
+    def close(self) -> None:
+        self._of.discard(self)
+
+
 class Telemetry(Collector):
     """All API servers of this process together."""
 
@@ -39,6 +70,11 @@ class Telemetry(Collector):
         self._requests: dict[tuple[str, str, int], int] = {}
         self._times: dict[tuple[str, str], list[int]] = {}
         self._sums: dict[tuple[str, str], float] = {}
+        self._followers: set[Follower] = set()
+
+    def follower(self, resource: str) -> Follower:
+        """A watch in this process begins."""
+        return Follower(resource, self._followers)
 
     def count(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """One answered request. Watches count when they end, and without their duration."""
@@ -64,6 +100,7 @@ class Telemetry(Collector):
         yield requests
         yield self._durations()
         yield from self._gauges()
+        yield self._lag()
 
     def _durations(self) -> Metric:
         durations = HistogramMetricFamily(
@@ -78,6 +115,20 @@ class Telemetry(Collector):
                 buckets.append((bound, float(total)))
             durations.add_metric(key, buckets, self._sums[key])
         return durations
+
+    def _lag(self) -> Metric:
+        slowest: dict[str, float] = {}
+        for follower in self._followers:
+            known = slowest.get(follower.resource, 0.0)
+            slowest[follower.resource] = max(known, follower.seconds)
+        lag = GaugeMetricFamily(
+            "meshkube_api_local_watch_lag_seconds",
+            "How far the slowest watch in this process is behind: its cache shows nothing newer.",
+            labels=("resource",),
+        )
+        for resource, seconds in slowest.items():
+            lag.add_metric((resource,), seconds)
+        return lag
 
     def _gauges(self) -> Iterator[Metric]:
         watchers: dict[str, int] = {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from meshkube.api import kinds, meta
 from meshkube.api.errors import ApiError
+from meshkube.metrics import REGISTRY
 from tests.support.api import running_api
 
 
@@ -67,3 +70,27 @@ async def test_the_cluster_starts_with_its_namespaces_and_services(tmp_path: Pat
     async with running_api(tmp_path, api_address=("192.0.2.8", 6443)) as client:
         slice_ = await client.get(kinds.ENDPOINT_SLICE, "kubernetes", "default")
         assert slice_["endpoints"][0]["addresses"] == ["192.0.2.8"]
+
+
+async def test_how_far_a_watch_in_this_process_is_behind_is_told(tmp_path: Path) -> None:
+    def lag() -> float:
+        text = generate_latest(REGISTRY).decode()
+        name = 'meshkube_api_local_watch_lag_seconds{resource="configmaps"} '
+        return max(
+            (float(line[len(name) :]) for line in text.splitlines() if name in line), default=0
+        )
+
+    async with running_api(tmp_path) as client:
+        watch = client.watch(kinds.CONFIG_MAP, "default", resource_version="0")
+        async with contextlib.aclosing(watch) as events:
+            await client.create(kinds.CONFIG_MAP, config_map("a"))
+            await anext(events)
+            await asyncio.sleep(0.05)
+            assert lag() >= 0.05, "it works on what it took that long ago"
+            asked = asyncio.create_task(anext(events))
+            await client.create(kinds.CONFIG_MAP, config_map("b"))
+            await asked
+            await client.create(kinds.CONFIG_MAP, config_map("c"))
+            await anext(events)
+            assert lag() < 0.05
+        assert lag() == 0.0
