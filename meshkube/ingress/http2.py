@@ -26,6 +26,7 @@ from meshkube.ingress.http2_events import (
     TrailersReceived,
     WindowUpdated,
 )
+from meshkube.ingress.http2_link import Http2Link
 from meshkube.ingress.http2_patience import NOISE, Patience
 from meshkube.ingress.http2_stream import Http2Stream
 from meshkube.ingress.http2_tunnel import Http2Tunnel
@@ -46,13 +47,13 @@ goes beyond that is the "rapid reset" attack (CVE-2023-44487)."""
 _LAST_STREAM = 2**31 - 1
 
 
-class Http2Connection(asyncio.Protocol):
+class Http2Connection(Http2Link):
     """One client. A `ClientConnection` of the proxy."""
 
-    transport: asyncio.Transport
     peer: Peer
 
     def __init__(self, proxy: Proxy, port: int, scheme: bytes) -> None:
+        super().__init__(Codec(client=False, settings=_settings(proxy)))
         self.proxy = proxy
         self._port = port
         self._scheme = scheme
@@ -60,15 +61,12 @@ class Http2Connection(asyncio.Protocol):
         """The client's address, where a load balancer in front has said it."""
         self.added = http2_head.headers_of(proxy.hsts) if scheme == b"https" else []
         """For every response."""
-        self.h2 = Codec(client=False, settings=_settings(proxy))
         self.streams: dict[int, Http2Stream | Http2Tunnel] = {}
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""
         self._resets = RESETS
         self._resets_at = 0.0
         self._leaving = False
-        self._flushing = False
-        self.write_paused = False
 
     # The event loop's calls
 
@@ -194,22 +192,6 @@ class Http2Connection(asyncio.Protocol):
 
     # What streams need
 
-    def flush_soon(self) -> None:
-        """The same, together with what other requests have to say in this turn of the loop: one
-        record of TLS and one call into the kernel for all."""
-        if len(self.streams) < 2:
-            self.flush()
-        elif not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_soon(self.flush)
-
-    def flush(self) -> None:
-        """Sends what has come together."""
-        self._flushing = False
-        data = self.h2.data_to_send()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
-
     def take(self, size: int, number: int) -> None:
         """So many bytes of a body are dealt with: the client may send as many more."""
         if size:
@@ -218,13 +200,6 @@ class Http2Connection(asyncio.Protocol):
             except H2Error:
                 # Of a stream that has ended meanwhile.
                 return
-
-    def reset(self, number: int, code: ErrorCodes) -> None:
-        """Ends one stream by force."""
-        try:
-            self.h2.reset_stream(number, code)
-        except H2Error:
-            return
 
     def over(self, stream: Http2Stream | Http2Tunnel) -> None:
         """A stream has said all."""

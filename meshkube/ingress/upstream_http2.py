@@ -17,7 +17,6 @@ from meshkube.ingress.endpoints import Endpoint
 from meshkube.ingress.http2_codec import Codec
 from meshkube.ingress.http2_errors import (
     ErrorCodes,
-    H2Error,
     ProtocolError,
     SettingCodes,
     error_name,
@@ -34,6 +33,7 @@ from meshkube.ingress.http2_events import (
     TrailersReceived,
     WindowUpdated,
 )
+from meshkube.ingress.http2_link import Http2Link
 from meshkube.ingress.http2_patience import NOISE, Patience
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.upstream import watch_over
@@ -54,32 +54,27 @@ _LAST_NUMBER = 2**31 - 2 * STREAMS
 Ready = Callable[["Http2Upstream | None", str], None]
 
 
-class Http2Upstream(asyncio.Protocol):
+class Http2Upstream(Http2Link):
     """One connection to a pod."""
-
-    transport: asyncio.Transport
 
     def __init__(self, endpoint: Endpoint, settings: Settings, ready: Ready) -> None:
         """`ready` is called once: with this connection when the pod has said its settings, or with
         None and why not."""
+        told = {
+            SettingCodes.ENABLE_PUSH: 0,
+            SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+            SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_head,
+        }
+        super().__init__(Codec(client=True, settings=told))
         self.endpoint = endpoint
         self.settings = settings
         self.scheme = b"https" if endpoint.via.tls is not None else b"http"
-        self.h2 = Codec(
-            client=True,
-            settings={
-                SettingCodes.ENABLE_PUSH: 0,
-                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: settings.max_head,
-            },
-        )
         self._ready: Ready | None = ready
         self._given = 0
         """Streams handed out that have no number yet."""
         self.streams: dict[int, PodStream] = {}
         self.leaving = False
         """No new requests on this one."""
-        self.write_paused = False
         self.served = False
         """It has answered: when it ends now, that says nothing about the pod."""
         self.idle_since = monotonic()
@@ -235,19 +230,6 @@ class Http2Upstream(asyncio.Protocol):
         if not self.streams:
             self.idle_since = monotonic()
         self._leave_when_idle()
-
-    def reset(self, number: int, code: ErrorCodes) -> None:
-        """Ends one stream by force."""
-        try:
-            self.h2.reset_stream(number, code)
-        except H2Error:
-            return
-
-    def flush(self) -> None:
-        """Sends what has come together."""
-        data = self.h2.data_to_send()
-        if data and not self.transport.is_closing():
-            self.transport.write(data)
 
     def end(self, reason: str) -> None:
         """Nothing that comes from here can be trusted any more."""

@@ -66,7 +66,7 @@ class PodStream:
         if data and not self._whole:
             self._body(data)
         self.push()
-        self.connection.flush()
+        self.connection.flush_soon()
 
     def pause_reading(self) -> None:
         self._reading_paused = True
@@ -76,7 +76,7 @@ class PodStream:
         held, self._held = self._held, 0
         if held and not self._over:
             self._give_back(held)
-            self.connection.flush()
+            self.connection.flush_soon()
 
     def abort(self) -> None:
         """The exchange wants no answer any more."""
@@ -88,7 +88,7 @@ class PodStream:
             return
         self.connection.reset(self._number, ErrorCodes.CANCEL)
         self._end()
-        self.connection.flush()
+        self.connection.flush_soon()
 
     def release(self, reusable: bool) -> None:
         """It was not needed after all."""
