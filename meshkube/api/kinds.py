@@ -320,6 +320,24 @@ NODE_METRICS = Kind(
 POD_METRICS = Kind("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", "", verbs=("get", "list"))
 MEASURED: tuple[Kind, ...] = (NODE_METRICS, POD_METRICS)
 
+
+# Answered on the spot, and never stored.
+def _review(group: str, kind: str, *, namespaced: bool = False) -> Kind:
+    name = kind.lower()
+    return Kind(group, "v1", kind, name + "s", name, namespaced=namespaced, verbs=("create",))
+
+
+TOKEN_REVIEW = _review("authentication.k8s.io", "TokenReview")
+SUBJECT_ACCESS_REVIEW = _review("authorization.k8s.io", "SubjectAccessReview")
+REVIEWS: tuple[Kind, ...] = (
+    _review("authentication.k8s.io", "SelfSubjectReview"),
+    TOKEN_REVIEW,
+    _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True),
+    _review("authorization.k8s.io", "SelfSubjectAccessReview"),
+    _review("authorization.k8s.io", "SelfSubjectRulesReview"),
+    SUBJECT_ACCESS_REVIEW,
+)
+
 KINDS: tuple[Kind, ...] = (
     NAMESPACE,
     NODE,

@@ -53,7 +53,7 @@ class Host:
     client_of: Callable[[str], Client]
     """A Client that acts as the user of this name."""
     node_tls: ssl.SSLContext
-    """The node's own certificate for its server; it demands the clients'."""
+    """The node's own certificate for its server; it verifies the clients'."""
     traffic: asyncio.AbstractEventLoop
     """The loop of DNS and the ingress: what holds the one of this process must not hold them."""
     peer_tls: ssl.SSLContext | None = None
@@ -277,6 +277,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         pods=agent.pods,
         volumes=agent.volumes,
         directory=str(config.data_dir),
+        client=host.client_of(NODE_PREFIX + config.node_name),
         node_name=config.node_name,
         tls=host.node_tls,
         port=config.node_port,

@@ -124,7 +124,7 @@ def _assemble(
     shown = {
         "api-server": keys.server_context("api-server", require_client=False),
         "api-client": keys.client_context("api-client"),
-        "node-server": keys.server_context("node-server", require_client=True),
+        "node-server": keys.server_context("node-server", require_client=False),
     }
     peer_tls = keys.client_context("node-server")
     registry.webhooks.use(shown["api-client"])

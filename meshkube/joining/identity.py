@@ -32,7 +32,7 @@ class Identity:
         self.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server_context.minimum_version = ssl.TLSVersion.TLSv1_2
         self.server_context.load_verify_locations(cadata=ca.decode())
-        self.server_context.verify_mode = ssl.CERT_REQUIRED
+        self.server_context.verify_mode = ssl.CERT_OPTIONAL
         for name in (CLIENT, SERVING):
             if self.certificate(name):
                 self._load(name)

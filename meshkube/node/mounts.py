@@ -14,12 +14,13 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from meshkube.api import quantities
 from meshkube.api.types import Object
 from meshkube.node.runtime import Mount
-from meshkube.node.volumes import Files, VolumeError
+from meshkube.node.volumes import DEFAULT_MODE, File, Files, VolumeError
 
 # Bytes of a termination log that reach the status.
 MESSAGE_LIMIT = 4096
@@ -86,13 +87,14 @@ class PodDirectory:
         False where nothing had to change."""
         volume = self.volume_path(name)
         volume.mkdir(parents=True, exist_ok=True)
+        files = {path: _settled(file, group) for path, file in files.items()}
         if _current(volume) == {path: (f.content, f.mode) for path, f in files.items()}:
             return False
         old = _target(volume)
         fresh = volume / f"..{time.strftime('%Y_%m_%d_%H_%M_%S')}.{time.time_ns() % 10**9}"
         fresh.mkdir(mode=0o755)
         for path, file in files.items():
-            _write(fresh / path, file.content, file.mode, group)
+            _write(fresh / path, file, group)
         link = volume / "..data_tmp"
         link.unlink(missing_ok=True)
         link.symlink_to(fresh.name)
@@ -138,13 +140,21 @@ def _target(volume: Path) -> Path | None:
         return None
 
 
-def _write(path: Path, content: bytes, mode: int, group: int | None) -> None:
+def _settled(file: File, group: int | None) -> File:
+    """The file as it can be on this host."""
+    if file.owner is not None and os.geteuid() != 0:
+        # Whoever it is for must be able to read what is not theirs.
+        return replace(file, owner=None, mode=DEFAULT_MODE)
+    return file if group is None else replace(file, mode=file.mode | 0o440)
+
+
+def _write(path: Path, file: File, group: int | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    if group is not None:
-        os.chown(path, -1, group)
-        mode |= 0o040
-    path.chmod(mode)
+    path.write_bytes(file.content)
+    if group is not None or file.owner is not None:
+        keep = -1
+        os.chown(path, keep if file.owner is None else file.owner, keep if group is None else group)
+    path.chmod(file.mode)
 
 
 def _link_entries(volume: Path, names: set[str]) -> None:

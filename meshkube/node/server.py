@@ -1,29 +1,31 @@
 """The node's HTTPS server, port 10250: logs, exec, attach, statistics, as the kubelet serves them.
 
-The TLS context that is passed in demands a certificate of the cluster's CA; `permission` says which
-of those may ask for what.
+Who asks shows a certificate of the cluster's CA or a bearer token; `permission` says which of them
+may ask for what, `delegation` asks the API server of those that the node does not know itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from aiohttp import web
 
 from meshkube import handover
 from meshkube.api.types import Object
+from meshkube.client.base import Client
 from meshkube.clock import Clock, SystemClock
 from meshkube.node import pod_proxy
+from meshkube.node.delegation import Delegation, Unanswered, Unknown
 from meshkube.node.finding import Finder
 from meshkube.node.host_logs import HostLogs
 from meshkube.node.image_requests import ImageRequests, peer_certificate
 from meshkube.node.images import Images
 from meshkube.node.inspection import Inspection
 from meshkube.node.measuring import Meter
-from meshkube.node.permission import permitted
+from meshkube.node.permission import Caller, bearer, caller, permitted
 from meshkube.node.pod_proxy import PodProxy
 from meshkube.node.probe_metrics import PROBES
 from meshkube.node.records import Records
@@ -50,20 +52,23 @@ class NodeServer:
         pods: Callable[[], Iterable[Object]],
         volumes: Callable[[], Iterable[VolumeUse]] = tuple,
         directory: str = "/",
+        client: Client,
         node_name: str,
         tls: ssl.SSLContext,
         host: str = "0.0.0.0",
         port: int = 10250,
         clock: Clock | None = None,
     ) -> None:
-        """`tls` holds this server's certificate and demands the clients'; `pods` are those bound
-        to this node, `volumes` theirs; `directory` is where the node keeps files."""
+        """`client` acts as the node's user; `tls` holds this server's certificate and verifies the
+        clients', where they show one; `pods` are those bound to this node, `volumes` theirs;
+        `directory` is where the node keeps files."""
         self._tls = tls
         self._host = host
         self._port = port
         clock = clock or SystemClock()
         finder = Finder(records)
         self._proxy = PodProxy(finder.sandbox)
+        self._delegation = Delegation(client, node_name, clock)
         meter = Meter(runtime, records, node_name, clock, volumes, directory)
         self._handlers: list[_Handler] = [
             Inspection(meter, records, pods, PROBES),
@@ -95,20 +100,39 @@ class NodeServer:
             await self._proxy.aclose()
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[_permitted, _failures])
+        application = web.Application(middlewares=[self._permitted, _failures])
         for handler in self._handlers:
             handler.add_routes(application.router)
         application.router.add_route("*", pod_proxy.PATH + "{tail:.*}", self._proxy.handle)
         return application
 
+    @web.middleware
+    async def _permitted(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        certificate = peer_certificate(request)
+        if not permitted(certificate, request.method, request.path):
+            try:
+                await self._asked(request, caller(certificate))
+            except Unanswered as error:
+                raise web.HTTPServiceUnavailable(
+                    text=f"the API server could not be asked who may: {error}"
+                ) from error
+        return await handler(request)
 
-@web.middleware
-async def _permitted(
-    request: web.Request, handler: Callable[[web.Request], object]
-) -> web.StreamResponse:
-    if not permitted(peer_certificate(request), request.method, request.path):
-        raise web.HTTPForbidden(text=f"this certificate may not {request.method} {request.path}")
-    return await handler(request)  # type: ignore[misc, no-any-return]
+    async def _asked(self, request: web.Request, known: Caller | None) -> None:
+        """Raises `HTTPUnauthorized`, `HTTPForbidden`, `Unanswered`."""
+        token = bearer(request.headers.get("Authorization", ""))
+        try:
+            if known is None and not token:
+                raise Unknown
+            known = known or await self._delegation.caller(token)
+        except Unknown:
+            raise web.HTTPUnauthorized(text="Unauthorized") from None
+        if not await self._delegation.allows(known, request.method, request.path):
+            raise web.HTTPForbidden(
+                text=f"Forbidden (user={known.name}, verb={request.method}, path={request.path})"
+            )
 
 
 @web.middleware

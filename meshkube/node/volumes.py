@@ -27,6 +27,8 @@ _WORDS: dict[SourceKind, str] = {"ConfigMap": "config", "Secret": "secret"}
 class File:
     content: bytes
     mode: int
+    owner: int | None = None
+    """The user whose it is; None: root's."""
 
 
 Files = dict[str, File]
@@ -108,7 +110,22 @@ def _token(source: Object, mode: int, context: Context) -> Files:
     key = token_want(source)
     if key not in context.tokens:
         raise VolumeError("the service account token has not been fetched yet")
-    return {_inside(source["path"]): File(context.tokens[key].encode(), mode)}
+    content, path = context.tokens[key].encode(), _inside(source["path"])
+    outer, user = context.pod["spec"].get("securityContext") or {}, only_user(context.pod)
+    if user is None and outer.get("fsGroup") is None:
+        return {path: File(content, mode)}
+    # Whoever has to read it can be told from everybody else.
+    return {path: File(content, 0o600, user)}
+
+
+def only_user(pod: Object) -> int | None:
+    """The user id that all containers run as; None where they differ, or one names none."""
+    outer = (pod["spec"].get("securityContext") or {}).get("runAsUser")
+    users = {
+        (container.get("securityContext") or {}).get("runAsUser", outer)
+        for container in all_containers(pod)
+    }
+    return users.pop() if len(users) == 1 else None
 
 
 def token_want(source: Object) -> tuple[str, int]:

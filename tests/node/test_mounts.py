@@ -37,6 +37,20 @@ def test_a_projection_is_replaced_in_one_step(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in volume.iterdir() if entry.name[0] != ".") == ["c"]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_files_belong_to_their_user_and_the_pods_group(tmp_path: Path) -> None:
+    directory = PodDirectory(tmp_path, "u1")
+    files = {"token": File(b"1", 0o600, owner=1000), "key": File(b"2", 0o400)}
+    assert directory.write_projection("v", files, 2000)
+    assert not directory.write_projection("v", files, 2000)
+    volume = directory.volume_path("v")
+    found = {name: (volume / name).stat() for name in files}
+    assert {name: (each.st_uid, each.st_gid, stat.S_IMODE(each.st_mode))
+            for name, each in found.items()} == {
+        "token": (1000, 2000, 0o640), "key": (0, 2000, 0o440)}  # fmt: skip
+
+
 def test_disk_volumes_keep_their_content_and_go_with_the_pod(tmp_path: Path) -> None:
     directory = PodDirectory(tmp_path, "u1")
     path = directory.empty_dir("v", {}, None)

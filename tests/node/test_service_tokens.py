@@ -153,6 +153,34 @@ def test_the_file_holds_the_token() -> None:
         files_of(one["spec"]["volumes"][0], without)
 
 
+@pytest.mark.parametrize(
+    ("pod_wide", "users", "mode", "owner"),
+    [
+        ({}, [None], 0o644, None),
+        ({"runAsUser": 1000}, [None, None], 0o600, 1000),
+        ({}, [7, 7], 0o600, 7),
+        ({"runAsUser": 1000}, [None, 7], 0o644, None),
+        ({"fsGroup": 5}, [None], 0o600, None),
+        ({"fsGroup": 5, "runAsUser": 0}, [None], 0o600, 0),
+    ],
+)
+def test_a_token_is_its_users_where_there_is_one(
+    pod_wide: Object, users: list[int | None], mode: int, owner: int | None
+) -> None:
+    one = pod({"path": "token"})
+    one["spec"]["securityContext"] = pod_wide
+    one["spec"]["containers"] = [
+        {"name": "c", "securityContext": {"runAsUser": user} if user is not None else {}}
+        for user in users
+    ]
+    context: Any = Context(
+        pod=one, pod_ip="", node_name="n", host_ip="", lookup=lambda kind, name: None,
+        allocatable={}, tokens={("", 3600): "secret"},
+    )  # fmt: skip
+    token = files_of(one["spec"]["volumes"][0], context)["token"]
+    assert (token.mode, token.owner) == (mode, owner)
+
+
 async def test_the_real_api_accepts_the_request_and_the_token(tmp_path: Path) -> None:
     async with running_registry(tmp_path) as registry:
         admin = LocalClient(registry)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeAlias
 
-from meshkube.api.kinds import BINDING, MEASURED, Kind
+from meshkube.api.kinds import BINDING, MEASURED, REVIEWS, Kind
 from meshkube.api.schemas import VERSION
 from meshkube.api.types import Object
 
@@ -45,20 +45,6 @@ _VIEW_VERBS = ("get", "patch", "update")
 """Of a sub-resource that is a view of the whole object, such as `status`."""
 
 
-# Answered on the spot and never stored.
-def _review(group: str, kind: str, *, namespaced: bool = False) -> Kind:
-    name = kind.lower()
-    return Kind(group, "v1", kind, name + "s", name, namespaced=namespaced, verbs=("create",))
-
-
-REVIEWS = (
-    _review("authentication.k8s.io", "SelfSubjectReview"),
-    _review("authentication.k8s.io", "TokenReview"),
-    _review("authorization.k8s.io", "LocalSubjectAccessReview", namespaced=True),
-    _review("authorization.k8s.io", "SelfSubjectAccessReview"),
-    _review("authorization.k8s.io", "SelfSubjectRulesReview"),
-    _review("authorization.k8s.io", "SubjectAccessReview"),
-)
 # The order in which clients should prefer groups.
 _GROUP_ORDER = ("", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io")
 

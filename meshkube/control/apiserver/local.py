@@ -6,20 +6,21 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from meshkube.api import errors, meta
-from meshkube.api.kinds import Kind
+from meshkube.api.kinds import REVIEWS, Kind
 from meshkube.api.types import JSON, Object
 from meshkube.client.base import ObjectList, PatchType, Propagation, WatchEvent
-from meshkube.control.apiserver import patching, token_requests
+from meshkube.control.apiserver import patching, reviews, token_requests
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
 from meshkube.control.apiserver.reading import Query
 from meshkube.control.apiserver.registry import Registry
 from meshkube.control.apiserver.telemetry import TELEMETRY
 from meshkube.control.apiserver.turns import in_turns
 from meshkube.control.auth import attributes
-from meshkube.control.auth.users import component
+from meshkube.control.auth.users import AUTHENTICATED, MASTERS, User, component
 from meshkube.control.fence import Fence
 
 SERVER = "system:apiserver"
+_ITSELF = User(SERVER, (MASTERS, AUTHENTICATED))
 BOOKMARK_SECONDS = 60.0
 
 
@@ -143,6 +144,9 @@ class LocalClient:
             return token_requests.answer(obj, namespace, meta.name(obj), self._user, access)
         if subresource:
             raise errors.method_not_allowed(f"{kind.resource}/{subresource} cannot be created")
+        if kind in REVIEWS:
+            access = self._registry.access
+            return reviews.answer(kind.kind, obj, self._user or _ITSELF, access, namespace)
         made = await self._registry.create(kind, meta.copy(obj), namespace, self._options())
         return made.object
 

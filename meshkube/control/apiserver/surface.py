@@ -12,12 +12,13 @@ from aiohttp import web
 
 from meshkube import metrics
 from meshkube.api import errors
-from meshkube.api.kinds import Kind
+from meshkube.api.kinds import REVIEWS, Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver import discovery, negotiation, reviews
 from meshkube.control.apiserver.access import Access
 from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.http import Call, answer, document
+from meshkube.control.apiserver.indicators import Indicators
 from meshkube.control.apiserver.specs import Specs
 from meshkube.parts import Health
 
@@ -49,6 +50,7 @@ class Surface:
         self._generation = 0
         self._address = address
         self._health = health
+        self._indicators = Indicators(health)
         self._access = access
         self._listeners = listeners or {}
         self._fixed: dict[str, Handler] = {
@@ -57,6 +59,7 @@ class Surface:
             "/apis": self._apis,
             "/version": self._version,
             "/metrics": self._metrics,
+            "/metrics/slis": self._slis,
             "/statusz": self._status,
             "/openapi/v2": self._specs.v2,
             "/openid/v1/jwks": self._key_set,
@@ -64,8 +67,7 @@ class Surface:
             **(more or {}),
         }
         self._reviews = {
-            "/".join(("/apis", kind.group, kind.version, kind.plural)): kind
-            for kind in discovery.REVIEWS
+            "/".join(("/apis", kind.group, kind.version, kind.plural)): kind for kind in REVIEWS
         }
 
     async def handle(self, call: Call) -> web.StreamResponse:
@@ -145,6 +147,10 @@ class Surface:
 
     async def _metrics(self, call: Call) -> web.StreamResponse:
         return await answer(call, metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+
+    async def _slis(self, call: Call) -> web.StreamResponse:
+        body = self._indicators.exposition()
+        return await answer(call, body, content_type=metrics.CONTENT_TYPE)
 
     async def _status(self, call: Call) -> web.StreamResponse:
         """Our own, for `meshkube status`: how each part does, and where it listens."""

@@ -477,6 +477,23 @@ class TestHealth:
             async with ask("GET", "/readyz") as response:
                 assert response.status == 200
 
+    async def test_each_check_is_a_metric_and_is_counted(self, tmp_path: Path) -> None:
+        parts = {"dns": Health(False, 2, "address in use")}
+        server = {"health": lambda: parts}
+        async with serving_api(tmp_path, server=server) as served, asking(served) as ask:
+            for ready in (False, True):
+                parts["dns"] = Health(ready, 2, "")
+                async with ask("GET", "/metrics/slis") as response:
+                    said = (await response.text()).splitlines()
+        assert 'kubernetes_healthcheck{name="dns",type="readyz"} 1.0' in said
+        for name, status, count in (
+            ("dns", "error", 1),
+            ("dns", "success", 1),
+            ("ping", "success", 2),
+        ):
+            labels = f'name="{name}",status="{status}",type="readyz"'
+            assert f"kubernetes_healthchecks_total{{{labels}}} {count}.0" in said
+
 
 async def lines(response: aiohttp.ClientResponse, count: int) -> list[Any]:
     """The next events of a watch."""
