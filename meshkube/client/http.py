@@ -102,11 +102,14 @@ class HttpClient:
         """After a change of the TLS context's certificate: new requests show the new one."""
         await self._transport.renew()
 
-    def acting_as(self, user: str) -> HttpClient:
-        """A client that impersonates `user` over the same connections; this one closes them."""
+    def acting_as(self, user: str, group: str = "") -> HttpClient:
+        """A client that impersonates `user`, a member of `group` where one is given, over the same
+        connections; this one closes them."""
         client = HttpClient.__new__(HttpClient)
         client._transport = self._transport
         client._as = {"Impersonate-User": user}
+        if group:
+            client._as["Impersonate-Group"] = group
         return client
 
     async def get(

@@ -1,8 +1,8 @@
 """Who is served next when more ask than can be answered: each user in turn, not each request.
 
 A node that brings up a hundred pods at once sends hundreds of writes. In one queue whoever writes
-one object would wait for all of them; here for one of each user's that wait. (Kubernetes has flow
-schemas and priority levels for this, which by default tell users apart too.)
+one object would wait for all of them; here for one of each user's that wait. (`levels` says which
+requests stand in line together at all.)
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-AT_ONCE = 32
-"""Requests under way. More would make answers later, not more of them; fewer, smaller commits."""
-
 
 class Fairness:
     """Places for requests under way, given to waiting users in turn."""
 
-    def __init__(self, places: int = AT_ONCE) -> None:
+    def __init__(self, places: int) -> None:
         self._free = places
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         """By user; whose turn is next comes first."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 
 from meshkube.api import errors, meta
@@ -133,33 +134,34 @@ class LocalClient:
     ) -> Object:
         namespace = namespace or meta.namespace(obj)
         await self._check("create", kind, namespace, meta.name(obj), subresource)
-        if subresource == "binding":
-            await self._registry.bind(obj, namespace, meta.name(obj), self._options())
-            return obj
-        if subresource == "eviction":
-            await self._registry.evict(obj, namespace, meta.name(obj), self._options())
-            return obj
         if subresource == "token":
             access = self._registry.access
             return token_requests.answer(obj, namespace, meta.name(obj), self._user, access)
-        if subresource:
-            raise errors.method_not_allowed(f"{kind.resource}/{subresource} cannot be created")
-        if kind in REVIEWS:
+        if kind in REVIEWS and not subresource:
             access = self._registry.access
             return reviews.answer(kind.kind, obj, self._user or _ITSELF, access, namespace)
-        made = await self._registry.create(kind, meta.copy(obj), namespace, self._options())
-        return made.object
+        async with self._writing(kind) as options:
+            if subresource == "binding":
+                await self._registry.bind(obj, namespace, meta.name(obj), options)
+                return obj
+            if subresource == "eviction":
+                await self._registry.evict(obj, namespace, meta.name(obj), options)
+                return obj
+            if subresource:
+                raise errors.method_not_allowed(f"{kind.resource}/{subresource} cannot be created")
+            return (await self._registry.create(kind, meta.copy(obj), namespace, options)).object
 
     async def update(self, kind: Kind, obj: Object, *, subresource: str = "") -> Object:
         await self._check("update", kind, meta.namespace(obj), meta.name(obj), subresource)
-        done = await self._registry.update(
-            kind,
-            meta.copy(obj),
-            meta.namespace(obj),
-            meta.name(obj),
-            self._options(),
-            subresource,
-        )
+        async with self._writing(kind) as options:
+            done = await self._registry.update(
+                kind,
+                meta.copy(obj),
+                meta.namespace(obj),
+                meta.name(obj),
+                options,
+                subresource,
+            )
         return done.object
 
     async def patch(
@@ -175,10 +177,10 @@ class LocalClient:
         force: bool = False,
     ) -> Object:
         await self._check("patch", kind, namespace, name, subresource)
-        options = self._options(field_manager, force)
-        done, _ = await patching.run(
-            self._registry, kind, name, namespace or "", type, patch, options, subresource
-        )
+        async with self._writing(kind, field_manager, force) as options:
+            done, _ = await patching.run(
+                self._registry, kind, name, namespace or "", type, patch, options, subresource
+            )
         return done.object
 
     async def delete(
@@ -193,7 +195,9 @@ class LocalClient:
         resource_version: str = "",
     ) -> None:
         await self._check("delete", kind, namespace, name)
+        leave = await self._registry.levels.enter(kind, self._user, inside=True)
         options = DeleteOptions(
+            leave=leave,
             user=self._user,
             fence=self._fence,
             propagation=propagation,
@@ -201,11 +205,27 @@ class LocalClient:
             uid=uid,
             resource_version=resource_version,
         )
-        await self._registry.delete(kind, name, namespace or "", options)
+        try:
+            await self._registry.delete(kind, name, namespace or "", options)
+        finally:
+            leave()
 
-    def _options(self, field_manager: str = "", force: bool = False) -> WriteOptions:
-        manager = field_manager or self._manager
-        return WriteOptions(field_manager=manager, force=force, user=self._user, fence=self._fence)
+    @contextlib.asynccontextmanager
+    async def _writing(
+        self, kind: Kind, field_manager: str = "", force: bool = False
+    ) -> AsyncIterator[WriteOptions]:
+        """A place among the writes under way."""
+        leave = await self._registry.levels.enter(kind, self._user, inside=True)
+        try:
+            yield WriteOptions(
+                field_manager=field_manager or self._manager,
+                force=force,
+                user=self._user,
+                fence=self._fence,
+                leave=leave,
+            )
+        finally:
+            leave()
 
 
 def bookmark(kind: Kind, revision: int) -> Object:

@@ -35,6 +35,7 @@ from meshkube.control.apiserver.definition_keeper import keep_definitions
 from meshkube.control.apiserver.encoding import object_key, resource_prefix
 from meshkube.control.apiserver.expiry import sweep_events
 from meshkube.control.apiserver.feed import Feed
+from meshkube.control.apiserver.levels import Levels
 from meshkube.control.apiserver.matching import Asked
 from meshkube.control.apiserver.metering import Metering
 from meshkube.control.apiserver.options import DeleteOptions, WriteOptions
@@ -85,6 +86,8 @@ class Registry:
         self.clock = clock
         self._store = store
         self.catalog = Catalog()
+        self.levels = Levels()
+        """Places of the writes under way, over HTTP and in this process."""
         self.feed = Feed(store, self.catalog, clock)
         self.services = ServiceAllocator(service_cidr, node_ports)
         self._settings = bootstrap.Settings(service_cidr, cluster_dns, api_address, alone)
@@ -184,7 +187,7 @@ class Registry:
             options = replace(options, dry_run=True)
         await aside(options.long, rules.shape, kind, obj, options)
         if kind is kinds.POD:
-            await self._account_made(obj, namespace)
+            await self._account_made(obj, namespace, options.leave)
         stored, obj = kind.storage, conversion.to_stored(kind, obj)
         options.named = kind
         made = await self._writer.create(stored, obj, namespace, options)
@@ -192,12 +195,13 @@ class Registry:
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
         return await self._shown(kind, made)
 
-    async def _account_made(self, pod: Object, namespace: str) -> None:
+    async def _account_made(self, pod: Object, namespace: str, leave: Callable[[], None]) -> None:
         """Waits a second at most where a new namespace has no default service account yet."""
         lookup = self.access.lookup
         for _ in range(ACCOUNT_TRIES):
             if not service_accounts.expected(pod, namespace, lookup.find, lookup.all):
                 return
+            leave()  # who makes it may need the place
             await asyncio.sleep(ACCOUNT_SECONDS)
 
     async def update(

@@ -13,12 +13,10 @@ import orjson
 from aiohttp import web
 
 from meshkube import handover
-from meshkube.api import errors, kinds, meta
+from meshkube.api import errors, meta
 from meshkube.api.errors import ApiError
-from meshkube.api.kinds import Kind
 from meshkube.control.apiserver import routing, rules
 from meshkube.control.apiserver.connections import Connections
-from meshkube.control.apiserver.fairness import Fairness
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.proxy import Proxy
@@ -74,7 +72,6 @@ class ApiServer:
         self._tls = tls
         self._resources = Resources(registry)
         self._streams = Streams(registry)
-        self._fairness = Fairness()
         self._relay = Relay(registry, node_tls)
         self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
@@ -180,7 +177,7 @@ class ApiServer:
         if call.verb not in _IN_TURN:
             return await self._resources.handle(call, route)
         await call.body()  # before it takes a place, as bodies may be slow to come
-        call.leave = await self._fairness.enter(_flow(call.user.name, route.kind))
+        call.leave = await self._registry.levels.enter(route.kind, call.user)
         try:
             return await self._resources.handle(call, route)
         finally:
@@ -204,11 +201,6 @@ def _check_timeout(call: Call) -> None:
         raise errors.bad_request(
             f"invalid timeout specified in the request URL - {error}"
         ) from None
-
-
-def _flow(user: str, kind: Kind) -> str:
-    """What waits in one line: all of a user, but for what says that a node or a leader lives."""
-    return f"{user} lives" if kind in (kinds.LEASE, kinds.NODE) else user
 
 
 def _certificate(request: web.BaseRequest) -> dict[str, object] | None:
