@@ -134,6 +134,30 @@ def ensure(
     )
 
 
+FRONT_PROXY_CA, FRONT_PROXY = "front-proxy-ca", "front-proxy-client"
+
+
+def ensure_front_proxy(directory: Path) -> pki.Pair:
+    """What this server shows to extension API servers, in `front-proxy-client.*`, and the
+    authority that signed it (returned), which signs nothing else and is of this server alone."""
+    try:
+        authority = pki.load(directory / FRONT_PROXY_CA)
+        if not pki.belong_together(authority) or datetime.now(UTC) >= _due(authority):
+            raise FileNotFoundError
+    except FileNotFoundError:
+        authority = pki.new_authority("meshkube-front-proxy-ca")
+        pki.save(authority, directory / FRONT_PROXY_CA)
+        (directory / f"{FRONT_PROXY}.crt").unlink(missing_ok=True)
+    life = pki.remaining(authority.certificate)
+
+    def make() -> pki.Pair:
+        return pki.issue(authority, FRONT_PROXY, life=life)
+
+    # As long as its authority, whose key lies beside it: nothing is won by a shorter life.
+    _kept(directory / FRONT_PROXY, frozenset(), make, pki.LIFE)
+    return authority
+
+
 TOKEN_KEY = "service-account"
 
 

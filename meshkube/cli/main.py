@@ -41,6 +41,15 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
+        self.divided = False
+
+    def add_subparsers(self, **settings: Any) -> Any:
+        self.divided = True
+        return super().add_subparsers(**settings)
+
+    def read(self, arguments: list[str]) -> argparse.Namespace:
+        """Options may stand anywhere, as in `get pods -n shop web`."""
+        return (self.parse_args if self.divided else self.parse_intermixed_args)(arguments)
 
 
 class UsageError(Exception):
@@ -65,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog=f"meshkube {chosen.command}", description=COMMANDS[chosen.command].capitalize() + "."
     )
     module.add_arguments(command)
-    args = command.parse_args(rest)
+    args = command.read(rest)
     try:
         return int(module.run(args))
     except (ConfigError, UsageError) as error:

@@ -22,6 +22,9 @@ from meshkube.api.types import Object
 from meshkube.aside import side_loop
 from meshkube.clock import Clock, SystemClock
 from meshkube.config import Config, ConfigError, decided, lifetime
+from meshkube.control.apiserver.aggregation.aggregator import Aggregator
+from meshkube.control.apiserver.aggregation.asking import Asking, KeyFiles
+from meshkube.control.apiserver.aggregation.front_proxy import Authorities
 from meshkube.control.apiserver.joining import Joining
 from meshkube.control.apiserver.local import LocalClient
 from meshkube.control.apiserver.metering import Metering
@@ -128,6 +131,7 @@ def _assemble(
     }
     peer_tls = keys.client_context("node-server")
     registry.webhooks.use(shown["api-client"])
+    aggregator = _aggregator(keys, registry, clock)
     api = ApiServer(
         registry=registry,
         listen=config.listen_address,
@@ -136,6 +140,7 @@ def _assemble(
         health=lambda: supervisor.health,
         listeners=_listeners(config),
         joining=joining_service(config, keys, registry),
+        aggregator=aggregator,
     )
     here = host.Host(
         address=address,
@@ -153,8 +158,9 @@ def _assemble(
         told=functools.partial(_write_kubeconfig, config),
         clock=clock,
     )
-    parts = [
+    parts: list[Part] = [
         certificates,
+        aggregator,
         *_entry(config, address, registry, clock),
         Metering(
             lookup=registry.access.lookup,
@@ -168,6 +174,21 @@ def _assemble(
     ]
     supervisor = Supervisor([[registry], [api], parts], clock)
     return supervisor
+
+
+def _aggregator(keys: Credentials, registry: Registry, clock: Clock) -> Aggregator:
+    authority = credentials.ensure_front_proxy(keys.directory)
+    stem = keys.directory / credentials.FRONT_PROXY
+    files = KeyFiles(stem.with_suffix(".crt"), stem.with_suffix(".key"))
+    return Aggregator(
+        client=LocalClient(registry),
+        catalog=registry.catalog,
+        asking=Asking(registry.access.lookup, files),
+        authorities=Authorities(
+            keys.ca.certificate.decode(), pki.first(authority.certificate).decode()
+        ),
+        clock=clock,
+    )
 
 
 def joining_service(config: Config, keys: Credentials, registry: Registry) -> Joining:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from meshkube.node.runtime import Record
-from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable, unverified
-from meshkube.tunnel.verifying import AUTHORITY, NAME, UNREACHABLE, Verify, verified
+from meshkube.tunnel.forwarding import Forwarder, Target, Unreachable
+from meshkube.tunnel.verifying import AUTHORITY, NAME, UNREACHABLE, Verify, unverified, verified
 
 PATH = "/proxy/{namespace}/{pod}/{scheme}/{port}"
 _SEGMENTS = 6

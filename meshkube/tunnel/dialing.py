@@ -29,9 +29,12 @@ class Dialled:
     body: bytes = b""
 
 
-async def dial(url: str, tls: ssl.SSLContext | None, method: str, headers: Headers) -> Dialled:
+async def dial(
+    url: str, tls: ssl.SSLContext | None, method: str, headers: Headers, *, name: str = ""
+) -> Dialled:
     """Sends an upgrade request (no body; `headers` name the upgrade) to `http://` or `https://`.
-    Raises `OSError` (`TimeoutError` too) where nobody answers properly."""
+    `name` is what the other's certificate says, where that is not what the URL says. Raises
+    `OSError` (`TimeoutError` too) where nobody answers properly."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     secure = parts.scheme == "https"
@@ -40,6 +43,7 @@ async def dial(url: str, tls: ssl.SSLContext | None, method: str, headers: Heade
             host,
             parts.port or (443 if secure else 80),
             ssl=(tls or ssl.create_default_context()) if secure else None,
+            server_hostname=name or None,
             limit=LARGEST_HEAD * 4,
         )
     target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"

@@ -56,14 +56,6 @@ class Head:
     headers: CIMultiDict[str]
 
 
-def unverified() -> ssl.SSLContext:
-    """TLS to whoever answers, as Kubernetes' proxies do it towards addresses of the cluster."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def keep(head: Head) -> Rewrite | None:
     """Changes nothing."""
     return None
@@ -119,7 +111,7 @@ class Forwarder:
             ("Upgrade", request.headers["Upgrade"]),
         ]
         try:
-            answer = await dial(target.url, target.tls, request.method, headers)
+            answer = await dial(target.url, target.tls, request.method, headers, name=target.name)
         except OSError as error:
             raise Unreachable(_reason(target, error)) from error
         if answer.status != 101:
@@ -164,16 +156,18 @@ def _wants_upgrade(request: web.BaseRequest) -> bool:
 
 
 def _passed(headers: Iterable[tuple[str, str]] | object, target: Target) -> CIMultiDict[str]:
-    """A request's headers without those of its own connection."""
+    """A request's headers without those of its own connection, and with the target's, which stand
+    whatever the client sent."""
     given: CIMultiDict[str] = CIMultiDict(headers)  # type: ignore[arg-type]
-    named = {one.strip().lower() for one in given.get("Connection", "").split(",")}
-    for name, value in target.headers:
-        given[name] = value
+    set_here = list(target.headers)
+    left_out = {one.strip().lower() for one in given.get("Connection", "").split(",")}
+    left_out |= _OWN | set(target.dropped) | {name.lower() for name, _ in set_here}
     kept: CIMultiDict[str] = CIMultiDict()
     for name, value in given.items():
-        low = name.lower()
-        if low not in _OWN and low not in named and low not in target.dropped:
+        if name.lower() not in left_out:
             kept.add(name, value)
+    for name, value in set_here:
+        kept.add(name, value)
     return kept
 
 

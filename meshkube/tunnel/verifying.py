@@ -47,8 +47,15 @@ class Verify:
 
 @lru_cache(maxsize=_KEPT)
 def verified(bundle: str) -> ssl.SSLContext:
+    """`trusting`, made once for each bundle and shared: never change one. Raises `ValueError`."""
+    return trusting(bundle)
+
+
+def trusting(bundle: str, *, anybody: bool = False) -> ssl.SSLContext:
     """A client's context that trusts only what a bundle (base64 of PEM) names; an empty one trusts
-    what the host does. Raises `ValueError`."""
+    what the host does, and `anybody` means whoever answers. Raises `ValueError`."""
+    if anybody:
+        return unverified()
     if not bundle:
         return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -58,4 +65,12 @@ def verified(bundle: str) -> ssl.SSLContext:
         raise ValueError(f"no PEM certificates: {error}") from None
     # As in Kubernetes, whatever the bundle names is trusted, an issuer's or a server's own.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def unverified() -> ssl.SSLContext:
+    """TLS to whoever answers, as Kubernetes' proxies do it towards addresses of the cluster."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from meshkube import pki
-from meshkube.tunnel.forwarding import Forwarder, Head, Rewrite, Target, Unreachable, unverified
+from meshkube.tunnel.forwarding import Forwarder, Head, Rewrite, Target, Unreachable
+from meshkube.tunnel.verifying import unverified
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

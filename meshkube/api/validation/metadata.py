@@ -31,6 +31,7 @@ _NAMES: Final[dict[Kind, formats.NameCheck]] = {
     kinds.NAMESPACE: formats.dns_label,
     kinds.SERVICE: formats.dns_1035_label,
     kinds.STATEFUL_SET: formats.dns_label,
+    kinds.API_SERVICE: formats.path_segment,
     kinds.ROLE: formats.path_segment,
     kinds.CLUSTER_ROLE: formats.path_segment,
     kinds.ROLE_BINDING: formats.path_segment,

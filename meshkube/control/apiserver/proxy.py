@@ -35,9 +35,8 @@ from meshkube.tunnel.forwarding import (
     Rewrite,
     Target,
     Unreachable,
-    unverified,
 )
-from meshkube.tunnel.verifying import UNREACHABLE
+from meshkube.tunnel.verifying import UNREACHABLE, unverified
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

@@ -16,6 +16,7 @@ from meshkube import handover
 from meshkube.api import errors, meta
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing, rules
+from meshkube.control.apiserver.aggregation.aggregator import Aggregator
 from meshkube.control.apiserver.connections import Connections
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.joining import Joining
@@ -51,7 +52,8 @@ class ApiServer:
 
     `tls` asks clients for a certificate of the cluster CA and does not insist on one; `node_tls` is
     what nodes are reached with, for logs and exec; `health` feeds `/readyz`, and with `listeners`
-    (part -> where it listens) `/statusz`; `joining` answers hosts that come into the cluster.
+    (part -> where it listens) `/statusz`; `joining` answers hosts that come into the cluster;
+    `aggregator` knows the groups that others answer for.
     """
 
     name = "api"
@@ -66,6 +68,7 @@ class ApiServer:
         health: HealthOf = _no_parts,
         listeners: Mapping[str, str] | None = None,
         joining: Joining | None = None,
+        aggregator: Aggregator | None = None,
     ) -> None:
         self._registry = registry
         self._listen = listen
@@ -75,6 +78,7 @@ class ApiServer:
         self._relay = Relay(registry, node_tls)
         self._proxy = Proxy(registry, node_tls)
         self._access = registry.access
+        self._aggregator = aggregator
         store = registry.feed.health
         self._surface = Surface(
             f"{listen[0]}:{listen[1]}",
@@ -83,6 +87,7 @@ class ApiServer:
             registry.catalog,
             listeners,
             joining.handlers() if joining is not None else {},
+            aggregator,
         )
         self.port = listen[1]
         """The port in use, once ready: another than asked for where that was 0."""
@@ -158,6 +163,11 @@ class ApiServer:
     async def _answer(self, call: Call) -> web.StreamResponse:
         route = call.route
         self._admit(call)
+        if self._aggregator is not None and self._aggregator.remotes:
+            remote = self._aggregator.remotes.of(call.path)
+            if remote is not None:
+                call.verb = call.method.lower()
+                return await self._aggregator.handle(call, remote)
         if route is None:
             _check_timeout(call)
             call.verb = call.method.lower()

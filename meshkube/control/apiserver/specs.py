@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Iterable
 
+import orjson
 from aiohttp import web
 
 from meshkube.api import errors, openapi
@@ -37,13 +39,15 @@ class Specs:
         accept(call.header("Accept"), ("object",))
         return await self._document(call, "v2", JSON)
 
-    async def v3(self, call: Call, group_version: str) -> web.StreamResponse:
-        """`/openapi/v3`, or below it the document of one group and version. Raises `ApiError`
-        404."""
+    async def v3(
+        self, call: Call, group_version: str, others: Iterable[str] = ()
+    ) -> web.StreamResponse:
+        """`/openapi/v3`, or below it the document of one group and version; `others` are those
+        that other servers answer for. Raises `ApiError` 404."""
         accept(call.header("Accept"), ("object",))
         documents = self._current()
         if not group_version:
-            return await answer(call, await asyncio.to_thread(documents.index))
+            return await answer(call, _with(await asyncio.to_thread(documents.index), others))
         if group_version not in documents:
             raise errors.not_served()
         return await self._document(call, group_version, JSON)
@@ -67,3 +71,11 @@ class Specs:
             return web.Response(body=body, headers=headers)
         plain = await asyncio.to_thread(gzip.decompress, body)
         return web.Response(body=plain, headers={**headers, "Content-Type": content_type})
+
+
+def _with(index: bytes, others: Iterable[str]) -> bytes:
+    more = {one: {"serverRelativeURL": f"/openapi/v3/{one}"} for one in others}
+    if not more:
+        return index
+    found = orjson.loads(index)
+    return orjson.dumps({**found, "paths": {**found["paths"], **more}})

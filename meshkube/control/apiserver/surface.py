@@ -16,6 +16,9 @@ from meshkube.api.kinds import REVIEWS, Kind
 from meshkube.api.types import Object
 from meshkube.control.apiserver import discovery, negotiation, reviews
 from meshkube.control.apiserver.access import Access
+from meshkube.control.apiserver.aggregation import merging
+from meshkube.control.apiserver.aggregation.aggregator import Aggregator
+from meshkube.control.apiserver.aggregation.remotes import Remotes
 from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.http import Call, answer, document
 from meshkube.control.apiserver.indicators import Indicators
@@ -28,11 +31,13 @@ _PLATFORM = f"{platform.system().lower()}/" + {"x86_64": "amd64", "aarch64": "ar
     platform.machine(), platform.machine()
 )
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+_NOBODY = Remotes()
 
 
 class Surface:
     """`address` is what `/api` tells clients; `health` answers `/readyz`, and together with
-    `listeners` (part -> where it listens) `/statusz`; `more` are further paths."""
+    `listeners` (part -> where it listens) `/statusz`; `more` are further paths; `aggregator` knows
+    the groups that others answer for."""
 
     def __init__(
         self,
@@ -42,12 +47,14 @@ class Surface:
         catalog: Catalog,
         listeners: Mapping[str, str] | None = None,
         more: Mapping[str, Handler] | None = None,
+        aggregator: Aggregator | None = None,
     ) -> None:
         self._catalog = catalog
+        self._aggregator = aggregator
         self._specs = Specs(self._catalog)
         self._groups: discovery.Groups = {}
         self._bodies: dict[bool, bytes] = {}
-        self._generation = 0
+        self._generation = (0, 0)
         self._address = address
         self._health = health
         self._indicators = Indicators(health)
@@ -82,7 +89,8 @@ class Surface:
         if handler is not None:
             return await handler(call)
         if path == "/openapi/v3" or path.startswith("/openapi/v3/"):
-            return await self._specs.v3(call, path[len("/openapi/v3/") :])
+            others = [one.path.strip("/") for one in self._remotes]
+            return await self._specs.v3(call, path[len("/openapi/v3/") :], others)
         for check in ("/healthz", "/livez", "/readyz"):
             if path == check or path.startswith(check + "/"):
                 return await self._health_of(call, check, path[len(check) + 1 :])
@@ -103,12 +111,18 @@ class Surface:
     async def _apis(self, call: Call) -> web.StreamResponse:
         if self._aggregated(call):
             return await self._discovery(call, core=False)
-        return await document(call, discovery.api_group_list(self._grouped()))
+        listed = discovery.api_group_list(self._grouped())
+        return await document(call, merging.group_list(listed, self._remotes))
+
+    @property
+    def _remotes(self) -> Remotes:
+        return self._aggregator.remotes if self._aggregator is not None else _NOBODY
 
     def _grouped(self) -> discovery.Groups:
         """What is served now; sorted, and later encoded, once for each change of it."""
-        if self._generation != self._catalog.generation:
-            self._generation = self._catalog.generation
+        others = self._aggregator.generation if self._aggregator is not None else 0
+        if self._generation != (self._catalog.generation, others):
+            self._generation = (self._catalog.generation, others)
             self._groups = discovery.grouped(self._catalog.kinds)
             self._bodies.clear()
         return self._groups
@@ -121,7 +135,10 @@ class Surface:
         groups = self._grouped()
         body = self._bodies.get(core)
         if body is None:
-            body = self._bodies[core] = orjson.dumps(discovery.aggregated(groups, core))
+            listed = discovery.aggregated(groups, core)
+            if self._aggregator is not None and not core:
+                listed = merging.aggregated(listed, self._remotes, self._aggregator.resources)
+            body = self._bodies[core] = orjson.dumps(listed)
         tag = etag(body)
         headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
         if call.header("If-None-Match") == tag:
@@ -135,7 +152,7 @@ class Surface:
         if parts[0] == "api" and len(parts) == 2:
             found = discovery.api_resource_list(groups, "", parts[1])
         elif parts[0] == "apis" and len(parts) == 2:
-            found = discovery.api_group(groups, parts[1])
+            found = merging.group(discovery.api_group(groups, parts[1]), self._remotes, parts[1])
         elif parts[0] == "apis" and len(parts) == 3:
             found = discovery.api_resource_list(groups, parts[1], parts[2])
         if found is None:

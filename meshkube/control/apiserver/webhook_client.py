@@ -23,6 +23,7 @@ from meshkube.api.nodes import node_url
 from meshkube.api.types import JSON, Object
 from meshkube.control.apiserver import proxy_names
 from meshkube.control.apiserver.lookup import Lookup
+from meshkube.tunnel.answers import whole
 from meshkube.tunnel.verifying import UNREACHABLE, Verify, verified
 
 LARGEST_ANSWER = 16 * 1024 * 1024
@@ -93,7 +94,9 @@ class WebhookClient:
                 server_hostname=place.name or None,
                 allow_redirects=False,
             ) as answer:
-                return _read(place, answer, await _body(answer))
+                return _read(place, answer, await whole(answer, LARGEST_ANSWER))
+        except ValueError as error:
+            raise CallFailed(str(error)) from None
         except (aiohttp.ClientError, OSError) as error:
             if isinstance(error, TimeoutError):
                 raise
@@ -160,16 +163,6 @@ class WebhookClient:
             raise CallFailed(f'Post "{shown}": node "{node_name}" cannot be reached from here')
         url = f"{node_url(node)}/proxy/{space}/{found.pod}/https/{found.port}{tail}"
         return _Place(url, shown, self._node_tls, headers=tuple(verify.headers()))
-
-
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    pieces, size = [], 0
-    async for piece in answer.content.iter_any():
-        pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_ANSWER:
-            raise CallFailed(f"the answer is larger than {LARGEST_ANSWER} bytes")
-    return b"".join(pieces)
 
 
 def _read(place: _Place, answer: aiohttp.ClientResponse, text: bytes) -> JSON:
