@@ -275,3 +275,14 @@ def test_free_keys_beside_known_ones_are_kept() -> None:
     obj = {"known": "a", "other": {"b": [1]}}
     assert prune(obj, Structural(schema)) == []
     assert obj == {"known": "a", "other": {"b": [1]}}
+
+
+def test_a_type_beside_int_or_string_gives_way_to_it() -> None:
+    """As the definitions of volume snapshots have it: both numbers and texts are fine."""
+    size = {"type": "string", "x-kubernetes-int-or-string": True}
+    schema = {"type": "object", "properties": {"size": size}}
+    assert not review_schema(schema, "schema")
+    told = Structural(schema, root=True)
+    assert validate({"size": 5}, told) == []
+    assert validate({"size": "5Gi"}, told) == []
+    assert [fault.path for fault in validate({"size": [5]}, told)] == ["size"]

@@ -341,3 +341,11 @@ def test_no_object_of_the_right_shape_makes_validation_fail(
         objects.append(obj)
     validate_create(kind, objects[0])
     validate_update(kind, *objects)
+
+
+def test_a_namespace_beside_a_user_is_let_be() -> None:
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "u"}
+    for subject in (user, {**user, "kind": "Group"}):
+        binding = {"roleRef": role, "subjects": [{**subject, "namespace": "kube-system"}]}
+        assert faults(kinds.CLUSTER_ROLE_BINDING, binding) == []

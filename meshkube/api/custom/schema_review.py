@@ -125,9 +125,6 @@ def _extensions(schema: Object, path: str, faults: Faults, root: bool) -> None:
                 else required(child(path, "type"), words)
             )
 
-    if schema.get("x-kubernetes-int-or-string") and type_:
-        detail = "must be empty if x-kubernetes-int-or-string is true"
-        faults.append(forbidden(child(path, "type"), detail))
     only("x-kubernetes-embedded-resource", "object")
     if schema.get("x-kubernetes-embedded-resource") and not (
         schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("properties")

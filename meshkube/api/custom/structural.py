@@ -47,11 +47,12 @@ class Structural:
 
     def __init__(self, schema: Object, *, root: bool = False) -> None:
         self.root = root
-        self.json_type: str = intern(schema.get("type") or "")
         self.nullable = bool(schema.get("nullable"))
         self.preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
         self.embedded = bool(schema.get("x-kubernetes-embedded-resource"))
         self.int_or_string = bool(schema.get("x-kubernetes-int-or-string"))
+        # As on any cluster it goes before a type that stands beside it.
+        self.json_type: str = "" if self.int_or_string else intern(schema.get("type") or "")
         self.list_type = intern(schema.get("x-kubernetes-list-type") or "")
         self.map_keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
         self.map_type = intern(schema.get("x-kubernetes-map-type") or "")

@@ -10,7 +10,6 @@ from meshkube.api.validation.faults import (
     Faults,
     Shown,
     child,
-    forbidden,
     invalid,
     item,
     not_supported,
@@ -104,8 +103,6 @@ def _subject(subject: Object, path: str, *, namespaced: bool) -> Faults:
     else:
         known = ("ServiceAccount", "User", "Group")
         faults.append(not_supported(child(path, "kind"), kind, known))
-    if kind in ("User", "Group") and subject.get("namespace"):
-        faults.append(forbidden(child(path, "namespace"), f"a {kind} has no namespace"))
     return faults
 
 
