@@ -27,6 +27,7 @@ SANDBOX_ID = PREFIX + "sandbox-id"
 SPEC_HASH = PREFIX + "spec-hash"
 BACKOFF = PREFIX + "backoff-seconds"
 GRACE = PREFIX + "grace-period-seconds"
+MEMORY_REQUEST = PREFIX + "memory-request"
 IMAGE = PREFIX + "image"
 IMAGE_DIGEST = PREFIX + "image-digest"
 
@@ -95,6 +96,7 @@ def container_body(spec: ContainerSpec, lowest_oom_score: int = -1000) -> dict[s
             SPEC_HASH: spec.spec_hash,
             BACKOFF: f"{spec.backoff:g}",
             GRACE: str(spec.grace_period),
+            MEMORY_REQUEST: str(spec.resources.memory_request),
             IMAGE: spec.image,
             **({IMAGE_DIGEST: spec.image_digest} if spec.image_digest else {}),
         },
@@ -270,6 +272,7 @@ def record(inspected: Mapping[str, Any]) -> Record | None:
         address=_address(inspected, "IPAddress"),
         second_address=_address(inspected, "GlobalIPv6Address"),
         limits=_limits(inspected.get("HostConfig") or {}),
+        memory_request=_number(labels[MEMORY_REQUEST]) if MEMORY_REQUEST in labels else None,
         pid=int(state.get("Pid") or 0),
         layer=str(((inspected.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir") or ""),
         log_file=str(inspected.get("LogPath") or ""),

@@ -132,6 +132,7 @@ class HollowRuntime:
                 backoff=spec.backoff,
                 grace_period=spec.grace_period,
                 limits=spec.resources.limits,
+                memory_request=spec.resources.memory_request,
             )
         )
 

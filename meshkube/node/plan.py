@@ -219,10 +219,9 @@ def _check(view: PodView, container: ContainerView, record: Record) -> Plan:
 
 
 def _resize(view: PodView, container: ContainerView, record: Record) -> Plan:
-    if container.role == "ephemeral" or not lacks(container.spec, record.limits):
+    if container.role == "ephemeral" or not lacks(container.spec, record):
         return Plan()
-    assert record.limits is not None
-    if needs_restart(container.spec, record.limits):
+    if needs_restart(container.spec, record):
         return Plan((KillContainer(record, f"Container {container.name} resize requires restart"),))
     trouble = view.seen.troubles.get(container.name)
     if trouble is not None and trouble.retry_at > view.seen.now:
@@ -251,7 +250,7 @@ def _start(view: PodView, container: ContainerView, *, fresh: bool) -> Plan:
 def _made_anew(container: ContainerView, record: Record) -> bool:
     """It ended for a new definition, not of itself."""
     other = record.spec_hash and record.spec_hash != spec_hash(container.spec)
-    return bool(other) or lacks(container.spec, record.limits)
+    return bool(other) or lacks(container.spec, record)
 
 
 def restart_backoff(record: Record) -> tuple[float, float]:

@@ -14,8 +14,8 @@ from meshkube.api.allocation import DEFERRED, INFEASIBLE, held
 from meshkube.api.qos import amounts
 from meshkube.api.types import Object
 from meshkube.api.validation.resizing import restarts
-from meshkube.node.resources import limits_on
-from meshkube.node.runtime import Limits
+from meshkube.node.resources import limits_on, memory_request
+from meshkube.node.runtime import Record
 
 Given = Mapping[str, Object]
 """`resources` by container name."""
@@ -111,14 +111,26 @@ def decide(pod: Object, given: Given, room: Room) -> tuple[Given, Waiting | None
     return wanted, None
 
 
-def lacks(container: Object, limits: Limits | None) -> bool:
-    """Whether a running container's limits are not those it was given. None: not known."""
-    return limits is not None and limits_on(container) != limits
+def lacks(container: Object, record: Record) -> bool:
+    """Whether a running container does not run with what it was given, as far as is known."""
+    if record.limits is None:
+        return False
+    return limits_on(container) != record.limits or _requests_other_memory(container, record)
 
 
-def needs_restart(container: Object, limits: Limits) -> bool:
+def _requests_other_memory(container: Object, record: Record) -> bool:
+    """No kernel knows of it, but a policy may ask for a new container at each change."""
+    asked = record.memory_request
+    return asked not in (None, memory_request(container)) and restarts(container, "memory")
+
+
+def needs_restart(container: Object, record: Record) -> bool:
     """Whether what changes may only change with a new container."""
-    wanted = limits_on(container)
+    wanted, limits = limits_on(container), record.limits
+    if limits is None:
+        return False
+    if _requests_other_memory(container, record):
+        return True
     cpu = (wanted.cpu_shares, wanted.cpu_quota) != (limits.cpu_shares, limits.cpu_quota)
     memory = wanted.memory != limits.memory
     return (cpu and restarts(container, "cpu")) or (memory and restarts(container, "memory"))

@@ -34,9 +34,16 @@ def limits_of(pod: Object, container: Object, memory_capacity: int) -> Resources
     """The limits a container runs under; `memory_capacity` is the node's, in bytes."""
     return Resources(
         limits=limits_on(container),
+        memory_request=memory_request(container),
         cpu_period=CPU_PERIOD,
         oom_score_adj=oom_score(pod, container, memory_capacity),
     )
+
+
+def memory_request(container: Object) -> int:
+    """In bytes; 0 where it asks for none."""
+    memory = requested(container, "memory")
+    return quantities.value(str(memory)) if memory is not None else 0
 
 
 def oom_score(pod: Object, container: Object, memory_capacity: int) -> int:
@@ -48,6 +55,5 @@ def oom_score(pod: Object, container: Object, memory_capacity: int) -> int:
         return -997
     if kind == "BestEffort":
         return 1000
-    memory = requested(container, "memory")
-    request = quantities.value(str(memory)) if memory is not None else 0
+    request = memory_request(container)
     return min(999, max(3, 1000 - 1000 * request // max(1, memory_capacity)))

@@ -96,6 +96,8 @@ class Record:
     """Its address of the other family, where the cluster has two."""
     limits: Limits | None = None
     """What it may use now; None where the runtime cannot tell."""
+    memory_request: int | None = None
+    """Bytes that it asked for when it was made; None: not known."""
     pid: int = 0
     """Its first process, while it runs on this host; 0: not known."""
     layer: str = ""
@@ -145,6 +147,8 @@ class Resources:
     """What a container may use, in the kernel's terms."""
 
     limits: Limits = Limits(0, 0, 0)
+    memory_request: int = 0
+    """Bytes; the kernel is not told."""
     cpu_period: int = 100_000
     oom_score_adj: int = 0
 

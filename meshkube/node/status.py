@@ -159,7 +159,7 @@ def _resources(container: ContainerView) -> Object:
     given: Object = container.spec.get("resources") or {}
     record = container.current
     now = {key: given[key] for key in ("limits", "requests") if given.get(key)}
-    if record is not None and record.state == "running" and lacks(container.spec, record.limits):
+    if record is not None and record.state == "running" and lacks(container.spec, record):
         now = container.last.get("resources") or now
     found: Object = {"resources": now}
     if given.get("requests"):
@@ -341,7 +341,7 @@ def _resizing(view: PodView, phase: str) -> list[Object]:
     lacking = [
         container.name
         for container in view.containers
-        if container.running and lacks(container.spec, container.current.limits)  # type: ignore[union-attr]
+        if container.running and lacks(container.spec, container.current)  # type: ignore[arg-type]
     ]
     if lacking:
         troubles = [view.seen.troubles[name] for name in lacking if name in view.seen.troubles]

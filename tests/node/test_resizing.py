@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,11 +13,27 @@ from meshkube.node.resizing import (
     as_given,
     decide,
     given_at_first,
+    lacks,
     needs_restart,
     resources_of,
     room,
 )
-from meshkube.node.resources import limits_on
+from meshkube.node.resources import limits_on, memory_request
+from meshkube.node.runtime import PodRef, Record
+
+
+def running(container: Object) -> Record:
+    return Record(
+        id="1",
+        pod=PodRef("default", "p", "u"),
+        name="c",
+        attempt=0,
+        state="running",
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        limits=limits_on(container),
+        memory_request=memory_request(container),
+    )
+
 
 DEFERRED = "Deferred: Node didn't have enough resource: "
 INFEASIBLE = "Infeasible: Node didn't have enough capacity: "
@@ -85,4 +103,20 @@ def test_a_policy_asks_for_a_new_container(policy: str, cpu: str, expected: bool
     (old,) = pod("1")["spec"]["containers"]
     (new,) = pod(cpu)["spec"]["containers"]
     new["resizePolicy"] = [{"resourceName": policy, "restartPolicy": "RestartContainer"}]
-    assert needs_restart(new, limits_on(old)) is expected
+    assert needs_restart(new, running(old)) is expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "known", "expected"),
+    [("RestartContainer", True, True), ("RestartContainer", False, False),
+     ("NotRequired", True, False)],
+)  # fmt: skip
+def test_another_request_of_memory_is_a_change_to_a_policy_that_restarts(
+    policy: str, known: bool, expected: bool
+) -> None:
+    (old,) = pod("1")["spec"]["containers"]
+    (new,) = pod("1", "32Mi")["spec"]["containers"]
+    new["resizePolicy"] = [{"resourceName": "memory", "restartPolicy": policy}]
+    # Containers of an older version do not say what they asked for.
+    record = running(old) if known else replace(running(old), memory_request=None)
+    assert (lacks(new, record), needs_restart(new, record)) == (expected, expected)

@@ -87,10 +87,14 @@ def _order(spec: Object, before: Object) -> Faults:
         if len(now) != len(had):
             detail = f"{field} may not be added or removed on resize"
             return [forbidden(f"spec.{field}", detail)]
-        for index, (name, was) in enumerate(zip(now, had, strict=True)):
-            if name != was:
-                detail = f"{field} may not be renamed or reordered on resize"
-                return [forbidden(child(item(f"spec.{field}", index), "name"), detail)]
+        detail = f"{field} may not be renamed or reordered on resize"
+        moved = [
+            forbidden(child(item(f"spec.{field}", index), "name"), detail)
+            for index, (name, was) in enumerate(zip(now, had, strict=True))
+            if name != was
+        ]
+        if moved:
+            return moved
     return []
 
 
