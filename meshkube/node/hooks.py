@@ -4,6 +4,7 @@ Hooks"."""
 from __future__ import annotations
 
 from meshkube.api.types import Object
+from meshkube.node import http_probe
 from meshkube.node.kit import Kit
 from meshkube.node.runtime import Record
 
@@ -28,7 +29,7 @@ async def run_hook(kit: Kit, hook: Object, container: Object, record: Record, ad
                 record.id, hook["exec"].get("command") or [], LONGEST
             )
         elif "httpGet" in hook:
-            answer = await kit.handlers.http(hook["httpGet"], container, address, LONGEST)
+            answer = await http_probe.get(hook["httpGet"], container, address, LONGEST)
         else:
             raise HookFailure("no known action")
     except ValueError as error:

@@ -15,8 +15,8 @@ from meshkube.node.probes import FIELDS, Answer, ProbeKind, Schedule, Tally, sch
 from meshkube.node.runtime import Record
 from meshkube.node.view import PodView, ProbeView
 
-Unhealthy = Callable[[str, str], None]
-"""Told of each failed try: the container's name, and a message."""
+Tell = Callable[[str, str, str], None]
+"""Told of each try that failed or warns: the container's name, a reason and a message."""
 
 
 @dataclass(slots=True)
@@ -43,13 +43,13 @@ class PodProber:
         handlers: Handlers,
         clock: Clock,
         changed: Callable[[], None],
-        unhealthy: Unhealthy,
+        tell: Tell,
     ) -> None:
         self._group = group
         self._handlers = handlers
         self._clock = clock
         self._changed = changed
-        self._unhealthy = unhealthy
+        self._told = tell
         self._watched: dict[str, _Watched] = {}
         self._address = ""
         self._counted: dict[tuple[str, str], Record] = {}
@@ -126,7 +126,7 @@ class PodProber:
                 probe, watched.container, watched.record, self._address, times.timeout
             )
             self._count(kind, watched.record, answer.good, self._clock.monotonic() - began)
-            if not answer.good:
+            if not answer.good or answer.warning:
                 self._tell(kind, watched, answer)
             if self._judge(kind, watched, tally, answer):
                 return
@@ -143,7 +143,8 @@ class PodProber:
 
     def _tell(self, kind: ProbeKind, watched: _Watched, answer: Answer) -> None:
         name = kind.capitalize()
-        self._unhealthy(watched.record.name, f"{name} probe failed: {answer.message}")
+        reason, what = ("ProbeWarning", "warning") if answer.good else ("Unhealthy", "failed")
+        self._told(watched.record.name, reason, f"{name} probe {what}: {answer.message}")
 
     def _judge(self, kind: ProbeKind, watched: _Watched, tally: Tally, answer: Answer) -> bool:
         """Takes one answer into account. True where the probe has no more to find out."""

@@ -20,10 +20,11 @@ FIELDS: Mapping[ProbeKind, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one try gave; `message` says why it failed."""
+    """What one try gave; `message` says why it failed, or what there is to be warned of."""
 
     good: bool
     message: str = ""
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ class PodWorker:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._prober = PodProber(
-                group, self._kit.handlers, self._kit.clock, self.look_again, self._unhealthy
+                group, self._kit.handlers, self._kit.clock, self.look_again, self._probe_told
             )
             reporter = group.create_task(self._reporter.run(), name="status")
             measuring = group.create_task(
@@ -508,8 +508,8 @@ class PodWorker:
             self._ending = found
         return found
 
-    def _unhealthy(self, name: str, message: str) -> None:
-        container_event(self._kit, self._pod, name, "Warning", "Unhealthy", message)
+    def _probe_told(self, name: str, reason: str, message: str) -> None:
+        container_event(self._kit, self._pod, name, "Warning", reason, message)
 
 
 def _known_of_itself(pod: Object) -> tuple[Object, Object]:

@@ -73,7 +73,9 @@ def answering(text: bytes, seen: list[bytes] | None = None) -> Serve:
     ("answer", "good", "message"),
     [
         (b"HTTP/1.1 200 OK\r\n\r\n", True, ""),
-        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", True, ""),
+        (b"HTTP/1.1 302 Found\r\n\r\n", True, "terminated redirects"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", False, "stopped after 10 redirects"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://x:y\r\n\r\n", False, "failed to parse"),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", False, "HTTP probe failed with statuscode: 404"),
         (b"HTTP/1.1 500 Oh\r\n\r\n", False, "statuscode: 500"),
         (b"SSH-2.0 hello\r\n", False, "malformed HTTP response"),
@@ -99,6 +101,41 @@ async def test_http_sends_what_was_asked_for() -> None:
     assert "host: web.example" in lines
     assert "X-A: 1Evil: 1" in lines
     assert "User-Agent: kube-probe/1.33" in lines
+
+
+@pytest.mark.parametrize("location", ["/healthz?a=b", "http://127.0.0.1:{port}/healthz?a=b"])
+@pytest.mark.parametrize(("status", "good"), [("200 OK", True), ("500 Oh", False)])
+async def test_redirects_within_the_host_are_followed(
+    location: str, status: str, good: bool
+) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if b"/healthz" in asked[-1]:
+            writer.write(f"HTTP/1.1 {status}\r\n\r\n".encode())
+        else:
+            to = location.format(port=port)
+            writer.write(f"HTTP/1.1 302 Found\r\nLocation: {to}\r\n\r\n".encode())
+        await writer.drain()
+
+    headers = [{"name": "Host", "value": "web.example"}, {"name": "X-A", "value": "1"}]
+    async with listening(serve) as port:
+        found = await probe({"httpGet": {"port": port, "path": "/r", "httpHeaders": headers}})
+    assert (found.good, found.warning) == (good, False)
+    first, second = asked
+    assert b"GET /healthz?a=b HTTP/1.1" in second
+    assert b"X-A: 1" in second
+    assert b"Host: web.example" in first
+    assert (b"Host: web.example" in second) is location.startswith("/")
+
+
+async def test_a_redirect_to_another_host_is_good_with_a_warning() -> None:
+    away = b"HTTP/1.1 302 Found\r\nLocation: http://0.0.0.0/\r\nContent-Length: 4\r\n\r\naway!"
+    async with listening(answering(away)) as port:
+        found = await probe({"httpGet": {"port": port}})
+    message = "Probe terminated redirects, Response body: away"
+    assert found == Answer(True, message, warning=True)
 
 
 async def test_what_hangs_is_bounded() -> None:
