@@ -78,6 +78,8 @@ class Fields:
     forwarded_host: bytes = b""
     forwarded_port: bytes = b""
     forwarded: bytes = b""
+    cut: frozenset[bytes] = frozenset()
+    """The lines that do not go on, unless Connection names further ones."""
 
     def __init__(self, kept: bytes) -> None:
         self.kept = kept
@@ -148,13 +150,41 @@ def check_partial(data: bytes, limit: int) -> None:
 
 
 _Taker = Callable[[Fields, bytes], None]
-# Lines that were sound once and go on as they are; and those that mean something to us, with who
-# takes the value and whether the line goes on. Most lines of a request were in many before it: for
-# each of those it takes one look here to know all about it.
+# Lines that were sound once and go on as they are; the names of those; and lines that mean
+# something to us, with who takes the value and whether the line goes on. Most lines were in many
+# requests before: for each of those it takes one look here to know all about it.
 _plain: set[bytes] = set()
+_plain_names: set[bytes] = set()
 _special: dict[bytes, tuple[_Taker | None, bytes, bool]] = {}
 _LINES_KEPT = 8192
 _LONGEST_KEPT = 1024
+_CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
+
+
+def telling_lines(lines: list[bytes]) -> list[bytes]:
+    """Those header lines (without CRLF) that tell us something, or are malformed, or empty. The
+    others only go on to the pod, whatever they are."""
+    found = [line for line in lines if line not in _plain]
+    return [line for line in found if not line or line in _special or not _goes_on(line)]
+
+
+def _goes_on(line: bytes) -> bool:
+    """Whether a line not seen before is sound and only goes on, as far as its name tells."""
+    name, colon, value = line.partition(b":")
+    if name not in _plain_names or not colon or value.translate(None, _CONTROLS) != value:
+        return False
+    _keep(line)
+    return True
+
+
+def _keep(line: bytes) -> None:
+    if len(line) > _LONGEST_KEPT:
+        return
+    if len(_plain) + len(_special) + len(_plain_names) >= _LINES_KEPT:
+        _plain.clear()
+        _plain_names.clear()
+        _special.clear()
+    _plain.add(line)
 
 
 def parse_fields(block: bytes, minor: int) -> Fields:
@@ -163,8 +193,8 @@ def parse_fields(block: bytes, minor: int) -> Fields:
     if block and not block.endswith(b"\r\n"):
         raise HeadError(400, why_malformed(block))
     lines = block[:-2].split(b"\r\n") if block else []
-    dropped = False
-    for line in [line for line in lines if line not in _plain]:
+    cut: list[bytes] = []
+    for line in telling_lines(lines):
         known = _special.get(line) or _learn(line, block)
         if known is not None:
             take, value, stays = known
@@ -172,11 +202,12 @@ def parse_fields(block: bytes, minor: int) -> Fields:
                 take(fields, value)
             if not stays:
                 lines.remove(line)
-                dropped = True
+                cut.append(line)
     _check_framing(fields, minor)
     if fields.host is None and minor == 1:
         raise HeadError(400, "the request has no Host")
-    if dropped:
+    if cut:
+        fields.cut = frozenset(cut)
         if not fields.connection <= USUAL_OPTIONS:
             lines = without_named(lines, fields.connection)
         lines.append(b"")
@@ -190,15 +221,13 @@ def _learn(line: bytes, block: bytes) -> tuple[_Taker | None, bytes, bool] | Non
     match = _ONE_LINE.fullmatch(line)
     if match is None:
         raise HeadError(400, why_malformed(block))
-    if len(_plain) + len(_special) >= _LINES_KEPT:
-        _plain.clear()
-        _special.clear()
     name = match[1].lower()
     # Many servers cannot tell `X_Forwarded_For` from `X-Forwarded-For`: a name with an underscore
     # is cut and means nothing.
     if name.replace(b"_", b"-") not in _REQUEST_SPECIALS:
-        if len(line) <= _LONGEST_KEPT:
-            _plain.add(line)
+        _keep(line)
+        if len(name) <= _LONGEST_KEPT:
+            _plain_names.add(match[1])
         return None
     known = (_TAKERS.get(name), line[match.end(1) + 1 :].strip(b" \t"), name in _STAYS)
     if len(line) <= _LONGEST_KEPT:

@@ -89,7 +89,10 @@ class Http2Stream:
         question: Asked | None = None
         if policy is not None:
             peer = self._connection.peer
-            question = asked(peer, request.fields, request.host, request.method, request.target)
+            fields = request.fields
+            question = asked(
+                peer, fields, fields.kept, request.host, request.method, request.target
+            )
             answer = judge(proxy, found, question)
             if answer is not None:
                 found.stats.count(answer.status, 0.0)

@@ -14,15 +14,18 @@ from meshkube.ingress.route import Route
 _PREFIX = frozenset({b"x-forwarded-prefix"})
 
 
-def asked(peer: Peer, fields: Fields, host: bytes, method: bytes, target: bytes) -> Asked:
-    """The request as policies see it: a trusted proxy's word counts for its client."""
+def asked(
+    peer: Peer, fields: Fields, block: bytes, host: bytes, method: bytes, target: bytes
+) -> Asked:
+    """The request as policies see it, with those header lines that go on: a trusted proxy's word
+    counts for its client."""
     return Asked(
         client_of(peer, fields).decode("latin-1"),
         scheme_of(peer, fields) == b"https",
         host.decode("latin-1"),
         target.decode("latin-1"),
         method.decode("latin-1"),
-        fields.kept,
+        block,
         peer.certificate,
     )
 

@@ -9,15 +9,14 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from meshkube.ingress import paths, tracing
+from meshkube.ingress import tracing
 from meshkube.ingress.access_log import AccessLog, Entry
 from meshkube.ingress.exchange import Exchange
 from meshkube.ingress.forwarded import Peer, Trust, address_of, id_series
-from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.policies import Denial
 from meshkube.ingress.pool import Pool, Spawn
 from meshkube.ingress.problems import Problem
-from meshkube.ingress.route import Miss, Route
+from meshkube.ingress.route import Route
 from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.settings import Settings
 from meshkube.ingress.sides import Downstream
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOKUPS_KEPT = 8192
 _NOWHERE = {"ingress": "", "rule": "", "service": "", "pod": ""}
 
 
@@ -91,14 +89,17 @@ class Proxy:
         self.connections = 0
         self.elsewhere = 0
         """Clients that are connected to workers of this proxy."""
-        self.remembered = table.remembered
+        self.lookup = table.lookup.find
+        """The route of a request as it came: the Host header and the target."""
         # Looked at for each request; the rest of the settings is not.
         self.response_timeout = settings.response_timeout
+        self.max_head = settings.max_head
         self.access_log: AccessLog | None = None
         if settings.access_log != "off":
             self.access_log = AccessLog(settings.access_log, settings.access_log_file)
         self.sampled = self.access_log is not None
-        self.tracing = settings.trace
+        self.tracing = self.never_usual = settings.trace
+        """`never_usual`: no request is to be taken for one like the last."""
         if settings.gzip:
             table.want_policies()
 
@@ -117,21 +118,6 @@ class Proxy:
         address = address_of(source or transport.get_extra_info("peername")).encode()
         trust = self._trust
         return Peer(address, port, scheme, trust.believes(address), certificate, trust)
-
-    def lookup(self, host: bytes, target: bytes) -> Route | Miss:
-        """The route of a request as it came: the Host header and the target. Raises `HeadError`."""
-        found = self.remembered.get((host, target))
-        if found is None:
-            try:
-                path = paths.normal(target.decode("ascii"))
-            except paths.BadPath as error:
-                raise HeadError(400, str(error)) from None
-            found = self.table.match(host_name(host), path)
-            if len(self.remembered) >= _LOOKUPS_KEPT:
-                self.remembered.clear()
-            if len(target) < 1024:
-                self.remembered[host, target] = found
-        return found
 
     def new_id(self) -> bytes:
         """A request id."""
@@ -221,7 +207,7 @@ class Proxy:
 
     async def drain(self) -> None:
         """Lets requests in flight finish, then ends what is left after the time for it."""
-        self.draining = True
+        self.draining = self.never_usual = True
         self._empty.clear()
         for client in tuple(self.clients):
             client.drain()

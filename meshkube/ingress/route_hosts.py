@@ -111,12 +111,7 @@ class Hosts:
     def match(self, host: str, path: str) -> Route | Miss:
         """The route of a request: `host` in lower case without port, `path` as `paths.normal`
         makes it."""
-        candidates = self._known.get(host)
-        if candidates is None:
-            candidates = self._candidates(host)
-            if len(self._known) >= _HOSTS_KEPT:
-                self._known.clear()
-            self._known[host] = candidates
+        candidates = self.candidates(host)
         for candidate in candidates:
             route = candidate.find(path)
             if route is not None:
@@ -127,6 +122,16 @@ class Hosts:
         if candidates:
             return Miss(f"no path of host {host or '*'} matches {path}")
         return Miss(f"no Ingress has a rule for host {host or '(none given)'}")
+
+    def candidates(self, host: str) -> list[HostPaths]:
+        """The paths that a request for a host may meet, in the order in which they count."""
+        candidates = self._known.get(host)
+        if candidates is None:
+            candidates = self._candidates(host)
+            if len(self._known) >= _HOSTS_KEPT:
+                self._known.clear()
+            self._known[host] = candidates
+        return candidates
 
     def _candidates(self, host: str) -> list[HostPaths]:
         hosts = self._hosts

@@ -21,6 +21,7 @@ from meshkube.ingress.pod_annotations import via
 from meshkube.ingress.route import Conflict, Miss, Place, Route
 from meshkube.ingress.route_backends import RouteBackends
 from meshkube.ingress.route_hosts import Hosts
+from meshkube.ingress.route_lookup import RouteLookup
 from meshkube.ingress.route_policies import as_canary, for_row
 from meshkube.ingress.rules import (
     BackendRef,
@@ -63,9 +64,8 @@ class RouteTable(RouteBackends):
         self._canaries: dict[Place, list[Route]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
         self._always_policy = False
-        self.remembered: dict[tuple[bytes, bytes], Route | Miss] = {}
-        """For whoever looks up the same again and again. Emptied when a rule changes; a change of
-        endpoints leaves routes as they are."""
+        self.lookup = RouteLookup(self._hosts.candidates, self.match)
+        """For requests as they come."""
 
     # Changes
 
@@ -211,7 +211,7 @@ class RouteTable(RouteBackends):
         old = self._entries.pop(key, None)
         if old is None and ingress is None:
             return
-        self.remembered.clear()
+        self.lookup.forget()
         kept = {route.identity: route.stats for route in old.routes} if old else {}
         touched = {route.place for route in old.routes} if old else set()
         if ingress is not None:

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshkube.api import meta
+from meshkube.ingress import paths
+from meshkube.ingress.http1 import HeadError, host_name
 from meshkube.ingress.route import Miss, Route
 from meshkube.ingress.routes import RouteTable, compile
 from tests.support.ingress import endpoint, ingress, ingress_class, path, service, slice_
@@ -22,6 +24,59 @@ def served(routes: RouteTable, host: str, at: str) -> str:
     """The Service that gets the request; empty for none."""
     found = routes.match(host, at)
     return found.backend.service if isinstance(found, Route) else ""
+
+
+_PIECES = st.sampled_from(["/", "/a", "/b", "/a/b", "//", "/.", "/..", "%2F", "%61", "?", "#", "c"])
+_RULES = st.lists(
+    st.tuples(
+        st.sampled_from(["", "x.io", "*.x.io", "a.x.io"]),
+        st.sampled_from(["/", "/a", "/a/", "/a/b", "/b/c", "/a/b/c"]),
+        st.sampled_from(["Prefix", "Exact"]),
+    ),
+    max_size=6,
+    unique=True,
+)
+
+
+@given(
+    _RULES,
+    st.lists(
+        st.tuples(st.sampled_from(["x.io", "A.x.io:80", "y"]), st.lists(_PIECES)), max_size=30
+    ),
+)
+def test_what_is_remembered_of_paths_changes_no_route(
+    rules: list[tuple[str, str, str]], asked: list[tuple[str, list[str]]]
+) -> None:
+    routes = table(
+        *(
+            ingress(f"i{number}", {host: [path(at, f"s{number}", kind)]})
+            for number, (host, at, kind) in enumerate(rules)
+        )
+    )
+    for host, pieces in asked:
+        target = "/" + "".join(pieces)
+        try:
+            normal = paths.normal(target)
+        except paths.BadPath:
+            with pytest.raises(HeadError):
+                routes.lookup.find(host.encode(), target.encode())
+            continue
+        expected = routes.match(host_name(host.encode()), normal)
+        assert routes.lookup.find(host.encode(), target.encode()) == expected
+
+
+def test_what_is_remembered_of_paths_goes_with_the_rules() -> None:
+    routes = table(ingress("old", {"": [path("/", "all")]}))
+    found = [routes.lookup.find(b"x", b"/a/1")]
+    routes.set_ingress("shop/new", ingress("new", {"": [path("/a", "some")]}))
+    found.append(routes.lookup.find(b"x", b"/a/1"))
+    routes.set_ingress("shop/new", None)
+    found.append(routes.lookup.find(b"x", b"/a/1"))
+    assert [each.backend.service for each in found if isinstance(each, Route)] == [
+        "all",
+        "some",
+        "all",
+    ]
 
 
 # The table "Examples" of Kubernetes' Ingress page: kind, paths, request, which of them matches.

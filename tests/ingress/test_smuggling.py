@@ -82,8 +82,13 @@ CASES = (
 async def test_the_connection_ends_and_nothing_is_smuggled(case: str) -> None:
     data = CASES[case] + EVIL
     async with Origin() as origin, running_proxy(table_to(origin.port), QUICK) as (_, port):
-        for pieces in (1, 3):
+        # Also on a connection where a request has been, which is what the next one is held against.
+        for pieces, warm in ((1, False), (3, False), (1, True)):
             async with client(port) as c:
+                if warm:
+                    await c.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                    await c.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
+                    origin.requests.clear()
                 size = len(data) // pieces + 1
                 for at in range(0, len(data), size):
                     c.send(data[at : at + size])
@@ -138,6 +143,82 @@ async def test_what_only_looks_odd_is_served_once() -> None:
                 assert [(await c.answer()).status for _ in range(2)] == [200, 200]
     assert origin.bodies[::2] == list(fine.values())
     assert [head.split(b" ")[1] for head in origin.requests] == [b"/", b"/next"] * len(fine)
+
+
+LINES = (
+    b"",
+    b"Accept: */*\r\n",
+    b"Accept: a\r\nX-Number: 1\r\n",
+    b"X-Number: 2\r\nAccept: */*\r\n",
+    b"X_Number: 2\r\nx-number: 3\r\n",
+    b"Connection: keep-alive\r\nAccept: */*\r\n",
+    b"Accept: */*\r\nConnection: keep-alive\r\nX-Number: 4\r\n",
+    b"Connection: X-Number\r\nX-Number: 5\r\n",
+    b"Connection: X-Number\r\nX-Number: 6\r\n",
+    b"X-Request-Id: mine\r\nX-Number: 7\r\n",
+    b"X-Request-Id: mine\r\nX-Number: 8\r\n",
+    b"X-Forwarded-For: 9.9.9.9\r\nX_Forwarded_For: 9.9.9.9\r\n",
+    b"X-Number:9\r\nX-Number: \t9 \r\n",
+    b"X-Number: " + b"9" * 3000 + b"\r\n",
+)
+
+
+async def test_requests_on_one_connection_reach_a_pod_as_they_would_each_on_its_own() -> None:
+    requests = [
+        b"GET /%d HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (turn, host, lines)
+        for turn in range(2)
+        for host in (b"a", b"b:80")
+        for lines in LINES
+    ]
+    async with Origin() as origin, running_proxy(table_to(origin.port), QUICK) as (_, port):
+        for each in requests:
+            async with client(port) as c:
+                assert (await c.ask(each)).status == 200
+        alone = [_without_id(head) for head in origin.requests]
+        origin.requests.clear()
+        async with client(port) as c:
+            for each in requests:
+                assert (await c.ask(each)).status == 200
+    assert [_without_id(head) for head in origin.requests] == alone
+
+
+def _without_id(head: bytes) -> list[bytes]:
+    """A head's lines; an id that the ingress made is left out."""
+    lines = head.split(b"\r\n")
+    return [each for each in lines if not each.startswith(b"X-Request-Id: ") or b"mine" in each]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"X-Number", b"X-Number\x0b: 1", b"X-Number: a\x00b", b"X-Number : 1", b" X-Number: 1",
+     b"x\ny: 1", b"X-Number: a\rb", b"X-Number: a\nb", b"X-Number: \x7f", b": 1"],
+)  # fmt: skip
+async def test_a_bad_line_is_refused_where_its_name_was_often_seen(line: bytes) -> None:
+    async with Origin() as origin, running_proxy(table_to(origin.port), QUICK) as (_, port):
+        async with client(port) as c:
+            for number in range(3):
+                good = b"GET / HTTP/1.1\r\nHost: a\r\nX-Number: %d\r\n\r\n" % number
+                assert (await c.ask(good)).status == 200
+            c.send(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n")
+            assert (await c.answer()).status == 400
+            assert await c.at_end()
+    assert len(origin.requests) == 3
+
+
+async def test_a_head_that_ends_early_does_not_hide_the_next_request() -> None:
+    """The rest of the bytes looks like the last request's, with its end in the middle."""
+    async with Origin() as origin, running_proxy(table_to(origin.port), QUICK) as (_, port):
+        async with client(port) as c:
+            usual = b"Host: a\r\nX-Number: 1\r\n"
+            assert (await c.ask(b"GET /1 HTTP/1.1\r\n" + usual + b"\r\n")).status == 200
+            c.send(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\nX-Number: 1\r\n\r\n")
+            assert [(await c.answer()).status for _ in range(2)] == [200, 400]
+        async with client(port) as c:
+            assert (await c.ask(b"GET /3 HTTP/1.1\r\n" + usual + b"\r\n")).status == 200
+            c.send(b"GET /4 HTTP/1.1\r\n" + usual + b"\r\nGET /5 HTTP/1.1\r\n" + usual + b"\r\n")
+            assert [(await c.answer()).status for _ in range(2)] == [200, 200]
+    paths = [head.split(b" ")[1] for head in origin.requests]
+    assert paths == [b"/1", b"/2", b"/3", b"/4", b"/5"]
 
 
 DOWNGRADES: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
