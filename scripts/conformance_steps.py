@@ -36,6 +36,8 @@ IMAGES = {
     f"{REGISTRY}/regression-issue-74839:1.2": (
         "regression-issue-74839", 'ENTRYPOINT ["/regression-issue-74839"]',
     ),
+    f"{REGISTRY}/sample-apiserver:1.29.2": ("sample-apiserver", 'ENTRYPOINT ["/apiserver"]'),
+    "registry.k8s.io/etcd:3.5.21-0": ("etcd", 'CMD ["etcd"]'),
     "registry.k8s.io/pause:3.10": ("busybox", STAY),
 }  # fmt: skip
 """Each image the suite names, and the root file system and settings of what stands for it here."""
