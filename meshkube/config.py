@@ -24,6 +24,8 @@ from meshkube import address_pool, privileges
 
 SECRET = object()
 """The default of settings that have no flag: they come from the environment or the file."""
+LOOPBACK_DNS = "127.43.0.10"
+"""Where cluster DNS answers if it may listen on no other address."""
 CLUSTER_WIDE = (
     "pod_cidr",
     "service_cidr",
@@ -289,6 +291,20 @@ class Config:
         return _userspace(self.dataplane)
 
     @property
+    def gateway(self) -> bool:
+        """Whether a container of ours in the pods' network answers for Services: without it, a
+        process without rights can listen on loopback addresses, which no pod reaches."""
+        wanted = self.userspace and self.runtime == "docker" and "node" not in self.disable
+        services = ipaddress.ip_network(self.service_cidrs[0])
+        return wanted and services.version == 4 and not services.is_loopback
+
+    @property
+    def dns_listens(self) -> tuple[str, int]:
+        """Where cluster DNS answers: every port of the gateway's addresses is free."""
+        port = 53 if self.gateway and "dns_port" not in self.given else self.dns_port
+        return self.cluster_dns, port
+
+    @property
     def lease_timing(self) -> tuple[int, float, float]:
         """Duration, give-up and renewal of the leader's lease, in seconds."""
         duration = self.lease_duration or (15 if self.store == "sqlite" else 2)
@@ -349,8 +365,10 @@ def _without_rights(values: Mapping[str, Any]) -> dict[str, Any]:
     """Defaults for whoever may not touch the kernel, or not listen on low ports. The ingress takes
     its ports of every address, also of Services': so they are none that Services often have."""
     found: dict[str, Any] = {}
-    if _userspace(values.get("dataplane", "auto")) and "service_cidr" not in values:
-        found |= {"service_cidr": "127.43.0.0/16", "cluster_dns": "127.43.0.10"}
+    # With Docker a container of ours has Services' addresses.
+    alone = values.get("runtime") == "hollow" and _userspace(values.get("dataplane", "auto"))
+    if alone and "service_cidr" not in values:
+        found |= {"service_cidr": "127.43.0.0/16", "cluster_dns": LOOPBACK_DNS}
     low = {"ingress_http": (80, 9080), "ingress_https": (443, 9443), "dns_port": (53, 10053)}
     for name, (usual, instead) in low.items():
         if not privileges.may_listen(usual):

@@ -101,21 +101,26 @@ def bound_socket(
 ) -> socket.socket:
     """A new socket for listening, of one family alone. Raises `OSError`."""
     made = socket.socket(family, kind)
+    bind(made, host, port, shared=shared)
+    return made
+
+
+def bind(made: socket.socket, host: str, port: int, *, shared: bool = False) -> None:
+    """Makes it a socket for listening. Raises `OSError`; then it is closed."""
     try:
         made.setblocking(False)
-        if kind is socket.SOCK_STREAM:
+        if made.type is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Accepted ones inherit it. asyncio does it for sockets that name their protocol alone.
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family is socket.AF_INET6:
+        if made.family is socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, port))
     except OSError:
         made.close()
         raise
-    return made
 
 
 def _key(found: socket.socket) -> _Key:

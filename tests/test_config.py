@@ -115,8 +115,13 @@ def test_whoever_may_not_touch_the_kernel_gets_settings_that_need_no_right(
     monkeypatch.setattr("meshkube.privileges.may_listen", lambda port: port >= 1024)
     config = load({}, {})
     assert config.userspace
-    assert (config.service_cidr, config.cluster_dns) == ("127.43.0.0/16", "127.43.0.10")
     assert (config.ingress_http, config.ingress_https, config.dns_port) == (9080, 9443, 10053)
+    # A gateway in the pods' network has Services' addresses, and every port of them.
+    assert config.gateway
+    assert (config.service_cidr, *config.dns_listens) == ("10.43.0.0/16", "10.43.0.10", 53)
+    hollow = load({"runtime": "hollow"}, {})
+    assert not hollow.gateway
+    assert (hollow.service_cidr, *hollow.dns_listens) == ("127.43.0.0/16", "127.43.0.10", 10053)
     given = load({"ingress_http": "8081", "dataplane": "nftables"}, {})
     assert not given.userspace
     assert (given.ingress_http, given.service_cidr) == (8081, "10.43.0.0/16")
@@ -127,4 +132,9 @@ def test_who_may_touch_the_kernel_does_so_unless_told_otherwise(monkeypatch: pyt
     assert not load({}, {}).userspace
     chosen = load({"dataplane": "userspace"}, {})
     assert chosen.userspace
-    assert (chosen.service_cidr, chosen.ingress_http) == ("127.43.0.0/16", 80)
+    assert (chosen.service_cidr, chosen.ingress_http) == ("10.43.0.0/16", 80)
+    given = load(
+        {"dataplane": "userspace", "service_cidr": "127.43.0.0/16", "cluster_dns": "127.43.0.10"},
+        {},
+    )
+    assert not given.gateway

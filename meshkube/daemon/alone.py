@@ -10,7 +10,7 @@ from meshkube import __version__
 from meshkube.client import Client
 from meshkube.client.http import HttpClient
 from meshkube.clock import SystemClock
-from meshkube.config import Config
+from meshkube.config import LOOPBACK_DNS, Config
 from meshkube.daemon import host
 from meshkube.parts import Part, Supervisor
 from meshkube.priority import traffic_first
@@ -42,5 +42,7 @@ def ingress(config: Config, client: Client) -> Part:
 
 
 def dns(config: Config, client: Client) -> Part:
-    """Cluster DNS on `--cluster-dns`."""
-    return host.dns(config, client, SystemClock())
+    """Cluster DNS on `--cluster-dns`; unless that is given, where a plain user may listen."""
+    if config.userspace and "cluster_dns" not in config.given:
+        return host.dns(config, client, SystemClock(), (LOOPBACK_DNS, config.dns_port))
+    return host.dns(config, client, SystemClock(), (config.cluster_dns, config.dns_port))

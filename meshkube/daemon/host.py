@@ -7,7 +7,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import cast
 
@@ -19,23 +19,27 @@ from meshkube.clock import Clock
 from meshkube.config import Config, ConfigError, duration
 from meshkube.control.auth import component_roles
 from meshkube.control.auth.users import NODE_PREFIX
+from meshkube.dataplane import gateway_program
 from meshkube.dataplane.announcer import Announcer
+from meshkube.dataplane.gateway import Gateway, GatewayPlace
 from meshkube.dataplane.kernel import Kernel
 from meshkube.dataplane.network import PodNetwork
 from meshkube.dataplane.network_plan import Mode
 from meshkube.dataplane.nftables import NftKernel
 from meshkube.dataplane.proxy import ServiceProxy
 from meshkube.dataplane.userspace import UserKernel
+from meshkube.dns.address import Place
 from meshkube.dns.server import DnsServer
 from meshkube.dns.upstream import host_search, host_servers
 from meshkube.ingress import access_log
 from meshkube.ingress.controller import Ingress
 from meshkube.ingress.settings import Settings
 from meshkube.metrics import REGISTRY
-from meshkube.node import thresholds
+from meshkube.node import docker_convert, thresholds
 from meshkube.node.agent import NodeAgent
 from meshkube.node.collector import Limits
 from meshkube.node.docker import DockerRuntime
+from meshkube.node.docker_gateway import GatewayContainer
 from meshkube.node.hollow import HollowRuntime
 from meshkube.node.housekeeping import Room
 from meshkube.node.image_peers import ImagePeers
@@ -132,27 +136,40 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
         yield network
     if "node" not in off:
         yield from _node(config, host, clock, network)
+    gateway = _gateway(config, host)
+    if gateway is not None:
+        yield gateway
     if "dataplane" not in off:
-        yield from _services(config, host, clock)
+        yield from _services(config, host, clock, gateway)
     if "dns" not in off:
-        yield Aside(dns(config, _across(host, component_roles.DNS), clock), host.traffic)
+        place = GatewayPlace(gateway, *config.dns_listens) if gateway else None
+        client = _across(host, component_roles.DNS)
+        yield Aside(dns(config, client, clock, config.dns_listens, place), host.traffic)
     if "ingress" not in off:
         client = _across(host, component_roles.INGRESS)
         names = () if "dns" in off else _nameservers(config)
         yield Aside(ingress(config, client, [host.address], names), host.traffic)
 
 
-def dns(config: Config, client: Client, clock: Clock) -> Part:
+def dns(
+    config: Config,
+    client: Client,
+    clock: Clock,
+    listens: tuple[str, int],
+    place: Place | None = None,
+) -> Part:
     """Cluster DNS, its counts among the metrics."""
+    address, port = listens
     server = DnsServer(
         client=client,
-        address=config.cluster_dns,
+        address=address,
         domain=config.cluster_domain,
         networks=[*config.service_cidrs, *config.pod_cidrs],
-        upstreams=host_servers(own=frozenset([config.cluster_dns])),
+        upstreams=host_servers(own=frozenset([address])),
         search=host_search(),
         clock=clock,
-        port=config.dns_port,
+        port=port,
+        place=place,
     )
     REGISTRY.register(server.counters)
     return server
@@ -212,10 +229,33 @@ def _image_peers(config: Config, host: Host) -> ImagePeers | None:
     return ImagePeers(host.client_of(component_roles.PROXY), host.peer_tls, config.node_name)
 
 
-def _services(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
+def _gateway(config: Config, host: Host) -> Gateway | None:
+    """Where nobody may change the kernel's rules, pods' way to Services. Raises `ConfigError`."""
+    if not config.gateway:
+        return None
+    one_link = docker_convert.spanning(config.pod_cidrs[0], config.service_cidrs[0])
+    if ip_address(host.address) in one_link:
+        raise ConfigError(
+            f"--service-cidr: in userspace mode pods and Services are on one link, {one_link}, and"
+            f" that holds this host's own address, {host.address}: give networks side by side"
+        )
+    starter = GatewayContainer(
+        config.docker,
+        gateway_program.root_filesystem,
+        gateway_program.ENTRYPOINT,
+        gateway_program.DIRECTORY,
+    )
+    return Gateway(
+        starter=starter,
+        directory=config.data_dir.absolute() / "gateway",
+        networks=config.service_cidrs,
+    )
+
+
+def _services(config: Config, host: Host, clock: Clock, gateway: Gateway | None) -> Iterator[Part]:
     """The rules of Services, and the addresses that lead here."""
     client = host.client_of(component_roles.PROXY)
-    kernel: Kernel = UserKernel() if config.userspace else NftKernel(clock)
+    kernel: Kernel = UserKernel(gateway) if config.userspace else NftKernel(clock)
     proxy = ServiceProxy(
         client=client,
         kernel=kernel,
@@ -247,7 +287,12 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         runtime = HollowRuntime(clock)
     else:
         mtu = network.pod_mtu if network else None
-        runtime = DockerRuntime(config.docker, pod_mtu=mtu, masquerade=config.userspace)
+        runtime = DockerRuntime(
+            config.docker,
+            pod_mtu=mtu,
+            masquerade=config.userspace,
+            services=config.service_cidrs[0] if config.gateway else "",
+        )
     agent = NodeAgent(
         client=host.client_of(NODE_PREFIX + config.node_name),
         runtime=runtime,
@@ -256,7 +301,7 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         data_dir=config.data_dir / "node",
         second_ips=second_addresses(config),
         # To a pod, an address of a loopback range is its own.
-        cluster_dns="" if config.userspace else config.cluster_dns,
+        cluster_dns="" if config.userspace and not config.gateway else config.cluster_dns,
         cluster_domain=config.cluster_domain,
         api=(host.address, config.listen_address[1]) if config.userspace else None,
         port=config.node_port,

@@ -213,7 +213,7 @@ def _listeners(config: Config) -> dict[str, str]:
     return {
         "api": config.listen,
         "node-server": f"0.0.0.0:{config.node_port}",
-        "dns": f"{config.cluster_dns}:{config.dns_port}",
+        "dns": ":".join(map(str, config.dns_listens)),
         "ingress": f"http 0.0.0.0:{config.ingress_http}, https 0.0.0.0:{config.ingress_https}",
         "network": f"pods {config.pod_cidr}, {config.network}",
         "dataplane": f"Services {config.service_cidr}, node ports {config.node_ports}",

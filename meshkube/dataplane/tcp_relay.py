@@ -13,8 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from meshkube.dataplane.choosing import Choice
-from meshkube.dataplane.services import Backend, Family
-from meshkube.handover import bound_socket
+from meshkube.dataplane.services import Backend
 
 BACKLOG = 1024
 CONNECT_SECONDS = 5.0
@@ -117,11 +116,9 @@ class TcpRelay:
         self._spawn = spawn
         self._server: asyncio.Server | None = None
 
-    async def listen(self, family: Family, address: str, port: int) -> None:
-        """Raises `OSError`. `address` empty: every one of this host."""
+    async def listen(self, made: socket.socket) -> None:
+        """Takes over a bound socket. Raises `OSError`."""
         loop = asyncio.get_running_loop()
-        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-        made = bound_socket(socket.SOCK_STREAM, kind, address, port)
         self._server = await loop.create_server(lambda: Client(self), sock=made, backlog=BACKLOG)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshkube.dataplane.choosing import Choice
-from meshkube.dataplane.services import Backend, Family
+from meshkube.dataplane.services import Backend
 
 SILENCE = 60.0
 """Seconds without a datagram either way after which a session ends."""
@@ -23,6 +23,7 @@ MOST_SESSIONS = 1024
 """Of one front; beyond them, the one that was silent longest ends."""
 BATCH = 64
 _LARGEST = 65536
+_EVERY = "0.0.0.0"
 _PKTINFO = 8
 """IP_PKTINFO of linux/in.h: which of this host's addresses a datagram was sent to."""
 
@@ -47,21 +48,11 @@ class UdpRelay:
         self._sock: socket.socket | None = None
         self._sessions: OrderedDict[_Client, Session] = OrderedDict()
 
-    async def listen(self, family: Family, address: str, port: int) -> None:
-        """Raises `OSError`. `address` empty: every one of this host."""
-        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
-        made = socket.socket(kind, socket.SOCK_DGRAM)
-        try:
-            made.setblocking(False)
-            if family == 6:
-                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            elif not address:
-                # An answer comes from the address that was asked.
-                made.setsockopt(socket.IPPROTO_IP, _PKTINFO, 1)
-            made.bind((address, port))
-        except OSError:
-            made.close()
-            raise
+    async def listen(self, made: socket.socket) -> None:
+        """Takes over a bound socket."""
+        if made.getsockname()[0] == _EVERY:
+            # An answer comes from the address that was asked.
+            made.setsockopt(socket.IPPROTO_IP, _PKTINFO, 1)
         self._sock = made
         asyncio.get_running_loop().add_reader(made, self._asked, made)
 

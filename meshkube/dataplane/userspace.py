@@ -1,8 +1,8 @@
 """Services without any right on the kernel: this process listens on their addresses and carries
 their traffic itself.
 
-The same compiled ruleset as nftables gets. Service addresses are of a loopback range then, which
-everybody may listen on.
+The same compiled ruleset as nftables gets. Service addresses are the gateway's, in the pods'
+network; without one they are of a loopback range, which everybody may listen on.
 """
 
 from __future__ import annotations
@@ -11,34 +11,44 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import socket
 from collections.abc import Collection, Coroutine, Mapping
 from typing import Any
 
 from meshkube.dataplane import fronts
 from meshkube.dataplane.choosing import Choice
+from meshkube.dataplane.gateway import Gateway
 from meshkube.dataplane.kernel import KernelError
 from meshkube.dataplane.rules import Change, Ruleset
 from meshkube.dataplane.services import PROTOCOLS, Front, Frontend, Left, Settings, Stale
 from meshkube.dataplane.tcp_relay import TcpRelay
 from meshkube.dataplane.udp_relay import UdpRelay
+from meshkube.handover import bound_socket
 
 log = logging.getLogger(__name__)
 
 SWEEP = 5.0
 INSTEAD = 10000
 """What is added to a port too low for this user: 80 is served at 10080, 443 at 10443."""
+_LOOPBACK = (
+    "pods of this node reach Services by the node's address (node ports, balancers' ports) and"
+    " resolve no cluster names; "
+)
 _TCP, _UDP = PROTOCOLS["TCP"], PROTOCOLS["UDP"]
 
 
 class UserKernel:
     """A `Kernel` that is this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, gateway: Gateway | None = None) -> None:
+        self._gateway = gateway
         self._ruleset: Ruleset = {}
         self._choices: dict[Front, Choice] = {}
         self._relays: dict[Front, TcpRelay | UdpRelay] = {}
         self._refused: dict[Front, str] = {}
         """Fronts that cannot be listened on, and why."""
+        self._epochs: dict[Front, int] = {}
+        """Of which gateway a front has its socket."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._inside: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
@@ -54,9 +64,8 @@ class UserKernel:
     @property
     def limits(self) -> str:
         return (
-            "Without the right to change the kernel's rules, pods of this node reach Services by"
-            " the node's address (node ports, balancers' ports) and resolve no cluster names;"
-            " addresses of a pool are not announced, and pods of other nodes are out of reach"
+            f"Without the right to change the kernel's rules, {'' if self._gateway else _LOOPBACK}"
+            "addresses of a pool are not announced, and pods of other nodes are out of reach"
         )
 
     async def open(self, settings: Settings, node_ip: str) -> None:
@@ -90,9 +99,14 @@ class UserKernel:
         return 0
 
     async def check(self, ruleset: Ruleset) -> list[str]:
-        """Tries again where it could not listen; nobody else has a hand in what this serves."""
-        await self._settle(set(self._refused))
-        return []
+        """Tries again where it could not listen. Nobody else has a hand in what this serves, but
+        for the gateway's container."""
+        now = self._gateway.epoch if self._gateway else 0
+        lost = [front for front, epoch in self._epochs.items() if epoch != now]
+        for front in lost:
+            self._silence(front)
+        await self._settle({*self._refused, *lost})
+        return ["the gateway's container had ended"] if lost else []
 
     async def close(self) -> None:
         if self._sweeper is not None:
@@ -130,7 +144,7 @@ class UserKernel:
         try:
             port = await self._listen(relay, front)
         except OSError as error:
-            relay.close()
+            self._silence(front)
             self._cannot(front, _reason(front, error))
             return
         self._refused.pop(front, None)
@@ -142,18 +156,38 @@ class UserKernel:
     async def _listen(self, relay: TcpRelay | UdpRelay, front: Front) -> int:
         """Returns the port; raises `OSError`."""
         try:
-            await relay.listen(front.family, front.address, front.port)
+            made = await self._socket(front)
         except PermissionError:
             instead = front._replace(port=front.port + INSTEAD)
             if not front.address or fronts.frontend(self._ruleset, instead) is not None:
                 raise
-            await relay.listen(*instead[:2], instead.port)
-            return instead.port
-        return front.port
+            made = await self._socket(instead)
+        port = int(made.getsockname()[1])
+        try:
+            await relay.listen(made)
+        except OSError:
+            made.close()
+            raise
+        return port
+
+    async def _socket(self, front: Front) -> socket.socket:
+        """Bound to the front. Raises `OSError`."""
+        kind = socket.SOCK_STREAM if front.protocol == _TCP else socket.SOCK_DGRAM
+        gateway = self._gateway
+        if gateway is None or not front.address or not gateway.has(front.address):
+            family = socket.AF_INET6 if front.family == 6 else socket.AF_INET
+            return bound_socket(kind, family, front.address, front.port)
+        made = await asyncio.to_thread(gateway.opened, kind, front.address, front.port)
+        self._epochs[front] = gateway.epoch
+        return made
 
     def _stop(self, front: Front) -> None:
         self._choices.pop(front, None)
         self._refused.pop(front, None)
+        self._silence(front)
+
+    def _silence(self, front: Front) -> None:
+        self._epochs.pop(front, None)
         relay = self._relays.pop(front, None)
         if relay is not None:
             relay.close()

@@ -4,7 +4,44 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import socket
 import subprocess
+from typing import Protocol
+
+from meshkube import handover
+
+
+class Place(Protocol):
+    """Where a server listens."""
+
+    def opened(self) -> tuple[socket.socket, socket.socket]:
+        """A UDP and a TCP socket, bound. Blocks. Raises `OSError`."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether what was opened reaches nobody any more."""
+        ...
+
+
+class OwnPlace:
+    """An address of this host."""
+
+    lost = False
+
+    def __init__(self, address: str, port: int) -> None:
+        self._address = address
+        self._port = port
+
+    def opened(self) -> tuple[socket.socket, socket.socket]:
+        ensure(self._address)
+        udp = handover.udp(self._address, self._port)
+        try:
+            (tcp,) = handover.tcp(self._address, self._port)
+        except OSError:
+            udp.close()
+            raise
+        return udp, tcp
 
 
 def ensure(address: str) -> None:

@@ -9,13 +9,13 @@ import socket
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from meshkube import handover
 from meshkube.api.kinds import ENDPOINT_SLICE, NAMESPACE, SERVICE
 from meshkube.client import Client
 from meshkube.client.events import EventRecorder
 from meshkube.client.informer import Informer
 from meshkube.clock import Clock
-from meshkube.dns import address, records, tcp
+from meshkube.dns import records, tcp
+from meshkube.dns.address import OwnPlace, Place
 from meshkube.dns.answering import Answerer
 from meshkube.dns.autopath import Autopath
 from meshkube.dns.batch import Batch
@@ -59,9 +59,11 @@ class DnsServer:
         clock: Clock,
         port: int = PORT,
         search: Sequence[str] = (),
+        place: Place | None = None,
     ) -> None:
         """`networks` are those of Services and pods; `upstreams` and `search` the host's own name
-        servers and search list."""
+        servers and search list; `place` has that address and port, else this host does."""
+        self._place = place or OwnPlace(address, port)
         self._address = address
         self._port = port
         self._domain = domain
@@ -118,10 +120,9 @@ class DnsServer:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves on UDP and TCP until cancelled. Raises `OSError` where the port is taken."""
-        await asyncio.to_thread(address.ensure, self._address)
         loop = asyncio.get_running_loop()
-        with self._bound() as udp:
-            (listening,) = handover.tcp(self._address, self._port)
+        udp, listening = await asyncio.to_thread(self._bound)
+        with udp:
             streams = tcp.Streams(self._answerer)
             stream_server = await asyncio.start_server(streams.connected, sock=listening)
             try:
@@ -133,6 +134,8 @@ class DnsServer:
                         await asyncio.sleep(1)
                         self._cache.end_brief()
                         self._limit.tick()
+                        if self._place.lost:
+                            raise OSError(f"nobody reaches {self._address} here any more")
             finally:
                 loop.remove_reader(udp.fileno())
 
@@ -154,16 +157,16 @@ class DnsServer:
         except TimeoutError:
             log.warning("goes on without namespaces or settings: may they be read?")
 
-    def _bound(self) -> socket.socket:
+    def _bound(self) -> tuple[socket.socket, socket.socket]:
         try:
-            udp = handover.udp(self._address, self._port)
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            udp, listening = self._place.opened()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 reason = f"port {self._port} of {self._address} is taken by another program"
                 raise OSError(error.errno, reason) from None
             raise
-        return udp
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        return udp, listening
 
     def _drain(self, batch: Batch, udp: socket.socket, group: asyncio.TaskGroup) -> None:
         """What waits, each packet answered from the cache where it can be."""

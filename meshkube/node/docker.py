@@ -89,10 +89,14 @@ class DockerRuntime:
         url: str,
         pod_mtu: Callable[[], Awaitable[int]] | None = None,
         masquerade: bool = False,
+        services: str = "",
     ) -> None:
         """`pod_mtu` says how large the packets of pods may be; without it, or at 0, Docker does.
-        `masquerade`: Docker hides pods' addresses from the world, because nobody else does."""
+        `masquerade`: Docker hides pods' addresses from the world, because nobody else does.
+        `services`: a network whose addresses are on the same link, as a gateway answers for them.
+        """
         self._masquerade = masquerade
+        self._services = services
         self._url = url
         self._pod_mtu = pod_mtu
         self._client: aiodocker.Docker | None = None
@@ -147,19 +151,22 @@ class DockerRuntime:
     async def ensure_network(self, cidrs: Sequence[str]) -> None:
         """Raises `RuntimeFailure` where a network of that name has another subnet."""
         mtu = await self._pod_mtu() if self._pod_mtu is not None else 0
-        wanted = convert.network_body(cidrs, self._api, mtu, masquerade=self._masquerade)
+        wanted = convert.network_body(
+            cidrs, self._api, mtu, masquerade=self._masquerade, services=self._services
+        )
+        subnets = convert.subnets(wanted)
         with _failures():
             found = await self._docker.networks.list(filters={"name": [convert.NETWORK]})
             for network in found:
                 if network["Name"] != convert.NETWORK:
                     continue
-                same = _subnets(network) == list(cidrs)
+                same = convert.subnets(network) == subnets
                 if same and mtu in (0, convert.network_mtu(network)):
                     return
                 if network.get("Containers"):
                     raise RuntimeFailure(
                         f"the Docker network {convert.NETWORK} has subnet"
-                        f" {', '.join(_subnets(network))}, not {', '.join(cidrs)}"
+                        f" {', '.join(convert.subnets(network))}, not {', '.join(subnets)}"
                     )
                 old = await self._docker.networks.get(network["Id"])
                 try:
@@ -307,26 +314,10 @@ class DockerRuntime:
             if await self.image(pause.IMAGE) is None:
                 if not self._machine:
                     await self.info()
-                await self._import_sandbox_image()
+                content = pause.root_filesystem(self._machine)
+                with _failures():
+                    await docker_images.imported(self._docker, pause.IMAGE, "/pause", content)
             self._sandbox_image_present = True
-
-    async def _import_sandbox_image(self) -> None:
-        content = pause.root_filesystem(self._machine)
-        params = {
-            "fromSrc": "-",
-            "repo": pause.REPOSITORY,
-            "tag": pause.TAG,
-            "changes": 'ENTRYPOINT ["/pause"]',
-        }
-        with _failures():
-            async with self._docker._query(
-                "images/create",
-                "POST",
-                params=params,
-                data=content,
-                headers={"Content-Type": "application/x-tar"},
-            ) as response:
-                await response.read()
 
     async def image(self, reference: str) -> Image | None:
         try:
@@ -364,8 +355,7 @@ class DockerRuntime:
 
     async def images(self) -> builtins.list[LocalImage]:
         with _failures():
-            found = await docker_images.listed(self._docker)
-        return [one for one in found if pause.IMAGE not in one.names]
+            return await docker_images.listed(self._docker)
 
     async def save_image(self, reference: str) -> AsyncGenerator[bytes, None]:
         with _failures():
@@ -463,7 +453,3 @@ def lowest_oom_score() -> int:
         if line.startswith("CapEff:") and int(line.split()[1], 16) & capability:
             return -1000
     return int(Path("/proc/self/oom_score_adj").read_text())
-
-
-def _subnets(network: Mapping[str, Any]) -> list[str]:
-    return [item.get("Subnet", "") for item in (network.get("IPAM") or {}).get("Config") or ()]

@@ -12,7 +12,7 @@ import aiodocker
 import aiohttp
 
 from meshkube.node import docker_convert as convert
-from meshkube.node import docker_images, pause
+from meshkube.node import docker_images
 from meshkube.node.runtime import NotFound, RuntimeFailure, RuntimeUnavailable
 
 PIECE = 256 * 1024
@@ -54,10 +54,12 @@ async def pieces(file: Path) -> AsyncIterator[bytes]:
 
 
 async def remove_all(docker: aiodocker.Docker) -> list[str]:
-    """Removes every container, the network and the sandbox image. Returns what it removed."""
+    """Removes every container, the network and our own images. Returns what it removed."""
     removed = []
-    filters = json.dumps({"label": [convert.POD_UID]})
-    containers = await docker.containers.list(all=1, filters=filters)
+    containers = []
+    for label in (convert.POD_UID, convert.GATEWAY):
+        filters = json.dumps({"label": [label]})
+        containers += await docker.containers.list(all=1, filters=filters)
     for container in containers:
         with _absent_is_fine():
             await container.delete(force=True, v=True)
@@ -67,9 +69,10 @@ async def remove_all(docker: aiodocker.Docker) -> list[str]:
         if network["Name"] == convert.NETWORK:
             await (await docker.networks.get(network["Id"])).delete()
             removed.append(f"Docker network {convert.NETWORK}")
-    with _absent_is_fine():
-        await docker.images.delete(pause.IMAGE, force=True)
-        removed.append(f"image {pause.IMAGE}")
+    for image in sorted(docker_images.OWN):
+        with _absent_is_fine():
+            await docker.images.delete(image, force=True)
+            removed.append(f"image {image}")
     return removed
 
 

@@ -5,6 +5,7 @@ Everything an agent must know to adopt a container is in its labels, all under `
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from meshkube.node.registry_auth import Credential
 from meshkube.node.runtime import SANDBOX, ContainerSpec, Limits, Mount, PodRef, Record, SandboxSpec
 
 NETWORK = "meshkube"
+GATEWAY_IMAGE = "meshkube/gateway:1"
+GATEWAY_NAME = "mk_gateway"
 BRIDGE = "meshkube0"
 
 PREFIX = "meshkube.io/"
@@ -29,6 +32,7 @@ BACKOFF = PREFIX + "backoff-seconds"
 GRACE = PREFIX + "grace-period-seconds"
 MEMORY_REQUEST = PREFIX + "memory-request"
 IMAGE = PREFIX + "image"
+GATEWAY = PREFIX + "gateway"
 IMAGE_DIGEST = PREFIX + "image-digest"
 
 # Small enough to keep `docker ps` quick, large enough for `kubectl logs --previous`.
@@ -211,9 +215,15 @@ def network_mtu(network: Mapping[str, Any]) -> int:
 
 
 def network_body(
-    cidrs: Sequence[str], api_version: tuple[int, int], mtu: int = 0, *, masquerade: bool = False
+    cidrs: Sequence[str],
+    api_version: tuple[int, int],
+    mtu: int = 0,
+    *,
+    masquerade: bool = False,
+    services: str = "",
 ) -> dict[str, Any]:
-    """The request body that creates the pods' network. `mtu` 0: Docker's own choice."""
+    """The request body that creates the pods' network. `mtu` 0: Docker's own choice. `services`:
+    a network that is on its link, too."""
     options = {
         "com.docker.network.bridge.name": BRIDGE,
         # What leaves the cluster is masqueraded by the dataplane, where it has the right; pods see
@@ -229,9 +239,56 @@ def network_body(
         "Driver": "bridge",
         "CheckDuplicate": True,
         "EnableIPv6": any(":" in cidr for cidr in cidrs),
-        "IPAM": {"Driver": "default", "Config": [{"Subnet": cidr} for cidr in cidrs]},
+        "IPAM": {"Driver": "default", "Config": [_range(cidr, services) for cidr in cidrs]},
         "Options": options,
         "Labels": {PREFIX + "pod-cidr": ",".join(cidrs)},
+    }
+
+
+def _range(cidr: str, services: str) -> dict[str, str]:
+    """Pods' addresses are out of `cidr` either way, and so is the host's."""
+    pods = ipaddress.ip_network(cidr)
+    if not services or pods.version != ipaddress.ip_network(services).version:
+        return {"Subnet": cidr}
+    return {
+        "Subnet": str(spanning(cidr, services)),
+        "IPRange": cidr,
+        "Gateway": str(pods[1]),
+    }
+
+
+def spanning(one: str, other: str) -> ipaddress.IPv4Network:
+    """The smallest network that holds both."""
+    found, held = ipaddress.IPv4Network(one), ipaddress.IPv4Network(other)
+    while not held.subnet_of(found):
+        found = found.supernet()
+    return found
+
+
+def subnets(network: Mapping[str, Any]) -> list[str]:
+    """The addresses of a network, and those that its containers have."""
+    found = (network.get("IPAM") or {}).get("Config") or ()
+    return [" ".join(filter(None, (item.get("Subnet"), item.get("IPRange")))) for item in found]
+
+
+def gateway_body(image: str, directory: str, target: str) -> dict[str, Any]:
+    """The request body of the gateway's container, which may change its own network and no more.
+    `directory` of the host is its `target`."""
+    return {
+        "Image": image,
+        "Labels": {GATEWAY: "services"},
+        "HostConfig": {
+            "NetworkMode": NETWORK,
+            "AutoRemove": True,
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "CapAdd": ["NET_ADMIN"],
+            "SecurityOpt": ["no-new-privileges"],
+            # Its sockets are bound by a process without rights.
+            "Sysctls": {"net.ipv4.ip_unprivileged_port_start": "0"},
+            "LogConfig": LOG_CONFIG,
+            "Mounts": [{"Type": "bind", "Source": directory, "Target": target}],
+        },
     }
 
 

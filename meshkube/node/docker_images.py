@@ -10,24 +10,43 @@ import aiodocker
 import orjson
 
 from meshkube.node import docker_convert as convert
+from meshkube.node import pause
 from meshkube.node.image_ledger import PINNED
 from meshkube.node.runtime import ImageArchiveFailure, LocalImage
 
+OWN = frozenset({pause.IMAGE, convert.GATEWAY_IMAGE})
+"""Images made on this host: of no pod's, and not to be removed."""
 _NO_NAME = "<none>"
 
 
 async def listed(docker: aiodocker.Docker) -> list[LocalImage]:
-    """Every image that has a name, ours for sandboxes left out."""
+    """Every image that has a name, our own left out."""
     found = []
     for one in await docker._query_json("images/json", "GET"):
         names = [name for name in one.get("RepoTags") or () if _NO_NAME not in name]
         digests = [name for name in one.get("RepoDigests") or () if _NO_NAME not in name]
-        if names or digests:
+        if (names or digests) and not OWN.intersection(names):
             labels = one.get("Labels") or {}
             pinned = any(labels.get(label) in ("pinned", "true") for label in PINNED)
             size = int(one.get("Size") or 0)
             found.append(LocalImage(str(one["Id"]), (*digests, *names), size, pinned))
     return found
+
+
+async def imported(docker: aiodocker.Docker, name: str, entrypoint: str, content: bytes) -> None:
+    """Makes an image of ours out of its root filesystem."""
+    repository, _, tag = name.partition(":")
+    params = {
+        "fromSrc": "-",
+        "repo": repository,
+        "tag": tag,
+        "changes": f'ENTRYPOINT ["{entrypoint}"]',
+    }
+    headers = {"Content-Type": "application/x-tar"}
+    async with docker._query(
+        "images/create", "POST", params=params, data=content, headers=headers
+    ) as response:
+        await response.read()
 
 
 async def saved(docker: aiodocker.Docker, reference: str) -> AsyncGenerator[bytes, None]:

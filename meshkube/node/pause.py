@@ -7,13 +7,11 @@ process 1, to which the kernel gives no other signal it has no handler for.
 
 from __future__ import annotations
 
-import io
 import struct
-import tarfile
 
-REPOSITORY = "meshkube/pause"
-TAG = "1"
-IMAGE = f"{REPOSITORY}:{TAG}"
+from meshkube import elf
+
+IMAGE = "meshkube/pause:1"
 
 # Signals 2 (INT), 15 (TERM) and 17 (CHLD), as the kernel's set of them.
 _SIGNALS = struct.pack("<Q", 1 << 1 | 1 << 14 | 1 << 16)
@@ -82,48 +80,15 @@ c80b80d2 | mov x8, 94
 010000d4 | svc 0
 """
 
-# The machine number of ELF, and the code.
-_MACHINES = {"x86_64": (62, _X86_64), "aarch64": (183, _AARCH64)}
-_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-_LOAD_ADDRESS = 0x400000
-_HEADERS = 64 + 56
+_LISTINGS = {"x86_64": _X86_64, "aarch64": _AARCH64}
 
 
 def executable(machine: str) -> bytes:
     """The ELF file for a machine, in the kernel's name for it or Docker's (`amd64`).
     Raises `ValueError` for one not known."""
-    known = _MACHINES.get(_NAMES.get(machine, machine))
-    if known is None:
-        raise ValueError(f"no sandbox executable for machine {machine!r}")
-    number, listing = known
-    code = _assembled(listing) + _SIGNALS
-    size = _HEADERS + len(code)
-    header = struct.pack(
-        "<4sBBBB8xHHIQQQIHHHHHH",
-        *(b"\x7fELF", 2, 1, 1, 0),  # 64 bits, little-endian, version 1, System V
-        *(2, number, 1, _LOAD_ADDRESS + _HEADERS),  # executable; where it starts
-        *(64, 0, 0, 64, 56, 1, 64, 0, 0),  # one program header, no sections
-    )
-    segment = struct.pack(
-        "<IIQQQQQQ",
-        *(1, 5, 0),  # load; read and execute; from the start of the file
-        *(_LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 0x10000),
-    )
-    return header + segment + code
-
-
-def _assembled(listing: str) -> bytes:
-    lines = listing.strip().splitlines()
-    return bytes.fromhex("".join(line.partition("|")[0] for line in lines))
+    return elf.executable(machine, _LISTINGS, _SIGNALS)
 
 
 def root_filesystem(machine: str) -> bytes:
     """A tar archive with `/pause` alone, the same bytes each time."""
-    content = executable(machine)
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        entry = tarfile.TarInfo("pause")
-        entry.size, entry.mode = len(content), 0o755
-        tar.addfile(entry, io.BytesIO(content))
-    return archive.getvalue()
+    return elf.root_filesystem("pause", executable(machine))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -113,35 +114,109 @@ def test_the_node_says_what_its_pods_go_without(cluster: PlainUser) -> None:
         return [e["message"] for e in events if e["reason"] == "ServicesInUserspace"]
 
     wait_for(told, 10, "the Event")
-    assert "resolve no cluster names" in told()[0]
+    assert "pods of other nodes are out of reach" in told()[0]
 
 
 def test_a_cluster_address_answers_processes_of_the_host(cluster: PlainUser) -> None:
-    address = cluster.get("service", "user-port", "-n", "shop")["spec"]["clusterIP"]
-    assert address.startswith("127.43.")
-    assert served_by(cluster.fetch(f"http://{address}:8080/user")) == "user"
-    # Port 80 is too low for this user: another answers, and the log says which, and why.
     address = cluster.get("service", "user", "-n", "shop")["spec"]["clusterIP"]
-    assert served_by(cluster.fetch(f"http://{address}:10080/user")) == "user"
-    assert f"{address}:80: this user may not listen on ports so low" in cluster.log
+    assert served_by(cluster.fetch(f"http://{address}/user")) == "user"
 
 
-def test_names_are_answered(cluster: PlainUser) -> None:
+def test_names_are_answered_to_the_host_by_udp_and_tcp(cluster: PlainUser) -> None:
     address = cluster.get("service", "user", "-n", "shop")["spec"]["clusterIP"]
-    name = "user.shop.svc.cluster.local"
-    answer = cluster.host.run("dig", "+short", "-p", "10053", "@127.43.0.10", name)
-    assert answer.stdout.strip() == address
+    for transport in ("+notcp", "+tcp"):
+        answer = cluster.host.run(
+            "dig", "+short", transport, "@10.43.0.10", "user.shop.svc.cluster.local"
+        )
+        assert answer.stdout.strip() == address
 
 
-def test_a_pod_is_told_what_it_can_reach(cluster: PlainUser) -> None:
+def in_a_pod(cluster: PlainUser, *command: str) -> subprocess.CompletedProcess[str]:
     (container, *_) = cluster.containers("name=mk_products")
-    shown = cluster.host.docker("exec", container, "env").stdout.splitlines()
+    return cluster.host.docker("exec", container, *command, check=False)
+
+
+def test_a_pod_reaches_services_by_name_and_by_environment(cluster: PlainUser) -> None:
+    for place in ("user", "user.shop", "user.shop.svc.cluster.local"):
+        answer = in_a_pod(cluster, "wget", "-q", "-O", "-", f"http://{place}/user")
+        assert served_by(answer) == "user"
+    shown = in_a_pod(cluster, "env").stdout.splitlines()
     told = dict(line.split("=", 1) for line in shown)
-    place = (told["KUBERNETES_SERVICE_HOST"], told["KUBERNETES_SERVICE_PORT"])
-    assert place == (cluster.host.address, "6443")
-    url = f"http://{cluster.host.address}:30080/user"
-    answer = cluster.host.docker("exec", container, "wget", "-q", "-O", "-", url)
-    assert json.loads(answer.stdout)["service"] == "user"
+    assert (told["KUBERNETES_SERVICE_HOST"], told["KUBERNETES_SERVICE_PORT"]) == (
+        "10.43.0.1",
+        "443",
+    )
+    url = f"http://{told['USER_SERVICE_HOST']}:{told['USER_SERVICE_PORT']}/user"
+    assert served_by(in_a_pod(cluster, "wget", "-q", "-O", "-", url)) == "user"
+
+
+SAID = "192.0.2.9"
+NAMESERVER = f"""
+import socket, sys, dns.message, dns.rrset
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.bind((sys.argv[1], 5300))
+while True:
+    packet, asker = sock.recvfrom(512)
+    answer = dns.message.make_response(dns.message.from_wire(packet))
+    answer.answer = [dns.rrset.from_text(answer.question[0].name, 5, "IN", "A", "{SAID}")]
+    sock.sendto(answer.to_wire(), asker)
+"""
+
+
+def udp_service(address: str) -> list[object]:
+    """Names of another server as the Service `names`, without a selector."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "names", "namespace": "shop"},
+            "spec": {"ports": [{"name": "dns", "protocol": "UDP", "port": 53}]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "names-1",
+                "namespace": "shop",
+                "labels": {"kubernetes.io/service-name": "names"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "dns", "protocol": "UDP", "port": 5300}],
+            "endpoints": [{"addresses": [address]}],
+        },
+    ]
+
+
+def test_a_pod_reaches_a_udp_service_and_is_refused_other_ports(cluster: PlainUser) -> None:
+    host = cluster.host
+    host.start(sys.executable, "-c", NAMESERVER, host.address)
+    file = host.directory / "names.json"
+    made = {"apiVersion": "v1", "kind": "List", "items": udp_service(host.address)}
+    file.write_text(json.dumps(made))
+    cluster.meshkube("apply", "-f", str(file))
+    address = cluster.get("service", "names", "-n", "shop")["spec"]["clusterIP"]
+
+    def told() -> bool:
+        return SAID in in_a_pod(cluster, "nslookup", "some.example", address).stdout
+
+    wait_for(told, 30, "an answer by UDP")
+    answer = in_a_pod(cluster, "wget", "-q", "-O", "-", "http://user:81/")
+    assert "refused" in answer.stderr
+
+
+def reaches(cluster: PlainUser) -> bool:
+    return in_a_pod(cluster, "wget", "-q", "-O", "-", "http://user/user").returncode == 0
+
+
+def test_services_are_back_after_the_gateways_end_and_the_daemons(cluster: PlainUser) -> None:
+    gateways = cluster.containers("name=mk_gateway")
+    cluster.host.docker("kill", "mk_gateway")
+    wait_for(lambda: cluster.containers("name=mk_gateway") not in ([], gateways), 30, "another")
+    wait_for(lambda: reaches(cluster), 30, "Services by another gateway")
+    cluster.stop()
+    wait_for(lambda: "mk_gateway" not in cluster.host.docker("ps", "-a").stdout, 10, "its removal")
+    Cluster.start(cluster)
+    wait_for(lambda: reaches(cluster), 10, "Services after a restart")
 
 
 def test_nothing_was_done_to_the_kernel(cluster: PlainUser) -> None:
