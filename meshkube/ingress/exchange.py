@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from meshkube.ingress.upstream import Upstream
 
 
+KEPT = 16_384
+"""Bytes of a request, its head too, that are kept until it is answered: it may be sent again."""
+
+
 class Exchange:
     """The state of one request."""
 
@@ -88,14 +92,25 @@ class Exchange:
 
     def more(self, data: bytes, done: bool) -> None:
         """The request's body goes on, framed as it came."""
-        upstream = self.upstream
-        if upstream is None:
-            if self.parts is None:
-                self.parts = []
-            self.parts.append(data)
-        else:
+        self._note(data, done)
+        if self.upstream is not None:
+            self.upstream.transport.write(data)
+
+    def more_unframed(self, data: bytes, framed: bytes, done: bool, trailers: bytes) -> None:
+        """`more` for a body that came as `data` and `trailers`, and whose chunks in HTTP/1.1 would
+        be `framed`."""
+        self._note(framed, done)
+        if self.upstream is not None:
+            self.upstream.write_body(data, framed, done, trailers)
+
+    def _note(self, framed: bytes, done: bool) -> None:
+        if self.sent and self.parts is None and len(self.sent) + len(framed) <= KEPT:
+            self.sent += framed
+        elif self.upstream is not None:
             self.sent = b""
-            upstream.transport.write(data)
+        else:
+            self.parts = self.parts or []
+            self.parts.append(framed)
         if done:
             self.request_done = True
         self.deadline = monotonic() + (self._response_timeout if done else self._send_timeout)
@@ -193,7 +208,7 @@ class Exchange:
         endpoint = self.endpoint
         if self.over or endpoint is None:
             return
-        if not (self.sent and self.request_done) or self.status:
+        if not self.sent or self.status:
             self._leave()
             self._fail(502, f"pod {endpoint} {reason}")
         elif reused and endpoint.address in self.route.backend.addresses:

@@ -13,6 +13,7 @@ from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
 
 TABLE_SIZE = 4096
 """Bytes of the peer's table that we keep (SETTINGS_HEADER_TABLE_SIZE's default)."""
@@ -21,6 +22,11 @@ _STATIC: tuple[Header | None, ...] = (None, *HeaderTable.STATIC_TABLE)
 _FIRST_DYNAMIC = len(_STATIC)
 _MOST_KEPT = 4096
 _LONGEST_KEPT = 96
+_BLOCKS_KEPT = 16
+"""Of one connection: whole header lists that its peer says again and again."""
+_LONGEST_BLOCK_KEPT = 512
+_BOMB = 8
+"""So many times the limit is no large list but an attack."""
 _TOO_LONG = 1 << 24
 
 
@@ -29,7 +35,12 @@ class Malformed(Exception):
 
 
 class TooLarge(Exception):
-    """More than the limit, before it was taken into memory."""
+    """More than the limit. It was read to its end, but not taken into memory: the tables of both
+    sides are still the same."""
+
+
+class Bomb(Exception):
+    """So much more than the limit that it was not read to its end."""
 
 
 class Decoder:
@@ -42,33 +53,56 @@ class Decoder:
         """The dynamic table, the newest last."""
         self._size = 0
         self._room = TABLE_SIZE
+        self._known: dict[bytes, Headers] = {}
+        """What lists mean that left the table as it was, for as long as it stays so."""
 
-    def decode(self, block: bytes) -> list[Header]:
-        """Raises `Malformed` or `TooLarge`."""
+    def decode(self, block: bytes) -> Headers:
+        """Raises `Malformed`, `TooLarge` or `Bomb`."""
+        known = self._known.get(block)
+        if known is not None:
+            return known
+        try:
+            found, size, changed = self._read(block)
+        except IndexError:
+            raise Malformed from None
+        if changed:
+            self._known.clear()
+        if size > self._largest:
+            raise TooLarge
+        headers = tuple(found)
+        if not changed and len(block) <= _LONGEST_BLOCK_KEPT:
+            if len(self._known) >= _BLOCKS_KEPT:
+                self._known.clear()
+            self._known[block] = headers
+        return headers
+
+    def _read(self, block: bytes) -> tuple[list[Header], int, bool]:
+        """(the list as far as the limit allows, its size, whether the table has changed)."""
         found: list[Header] = []
         size = at = 0
         end = len(block)
-        try:
-            while at < end:
-                first = block[at]
-                if first & 0x80:
-                    number, at = _number(block, at, 0x7F)
-                    field = self._entry(number)
-                elif first & 0x60 == 0x20:
-                    at = self._resize(block, at, bool(found))
-                    continue
-                else:
-                    keep = first & 0x40
-                    field, at = self._literal(block, at, 0x3F if keep else 0x0F)
-                    if keep:
-                        self._add(field)
-                size += len(field[0]) + len(field[1]) + _OVERHEAD
-                if size > self._largest:
-                    raise TooLarge
+        changed = False
+        while at < end:
+            first = block[at]
+            if first & 0x80:
+                number, at = _number(block, at, 0x7F)
+                field = self._entry(number)
+            elif first & 0x60 == 0x20:
+                at = self._resize(block, at, bool(found))
+                changed = True
+                continue
+            else:
+                keep = first & 0x40
+                field, at = self._literal(block, at, 0x3F if keep else 0x0F)
+                if keep:
+                    self._add(field)
+                    changed = True
+            size += len(field[0]) + len(field[1]) + _OVERHEAD
+            if size <= self._largest:
                 found.append(field)
-        except IndexError:
-            raise Malformed from None
-        return found
+            elif size > _BOMB * self._largest:
+                raise Bomb
+        return found, size, changed
 
     def _entry(self, number: int) -> Header:
         if number < _FIRST_DYNAMIC:

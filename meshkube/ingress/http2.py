@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import struct
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from meshkube.ingress import http2_head
-from meshkube.ingress.forwarded import Peer
-from meshkube.ingress.http1 import HeadError
+from meshkube.ingress.forwarded import Peer, lines
+from meshkube.ingress.http1 import Fields, HeadError
 from meshkube.ingress.http2_codec import Codec
-from meshkube.ingress.http2_errors import ErrorCodes, H2Error, ProtocolError, SettingCodes
+from meshkube.ingress.http2_errors import ErrorCodes, ProtocolError, SettingCodes
 from meshkube.ingress.http2_events import (
     ConnectionTerminated,
     DataReceived,
     Event,
     RequestReceived,
-    StreamEnded,
+    RequestTooLarge,
     StreamReset,
     TrailersReceived,
     WindowUpdated,
@@ -34,7 +34,7 @@ from meshkube.ingress.problems import Problem
 from meshkube.ingress.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 STREAMS = 128
 """Requests of one client side by side."""
@@ -59,9 +59,11 @@ class Http2Connection(Http2Link):
         self._scheme = scheme
         self.source: tuple[str, int] | None = None
         """The client's address, where a load balancer in front has said it."""
-        self.added = http2_head.headers_of(proxy.hsts) if scheme == b"https" else []
+        self.added = tuple(http2_head.headers_of(proxy.hsts) if scheme == b"https" else ())
         """For every response."""
         self.streams: dict[int, Http2Stream | Http2Tunnel] = {}
+        self._lines = self._lines_host = b""
+        """The X-Forwarded-* lines, and the Host they were made for."""
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""
         self._resets = RESETS
@@ -125,22 +127,9 @@ class Http2Connection(Http2Link):
 
     def _handle(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, RequestReceived):
-                self._request(event)
-            elif isinstance(event, DataReceived):
-                self._data(event)
-            elif isinstance(event, StreamEnded):
-                if (stream := self.streams.get(event.stream_id)) is not None:
-                    stream.request_ended()
-            elif isinstance(event, WindowUpdated):
-                self._window(event.stream_id)
-            elif isinstance(event, StreamReset):
-                self._reset(event)
-            elif isinstance(event, ConnectionTerminated):
-                self._leaving = True
-                self._leave_when_idle()
-            elif isinstance(event, TrailersReceived) and event.stream_id in self.streams:
-                self.streams[event.stream_id].request_trailers(event.headers)
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
 
     def _request(self, event: RequestReceived) -> None:
         number = event.stream_id
@@ -161,21 +150,36 @@ class Http2Connection(Http2Link):
         except HeadError as error:
             stream.fail(Problem(error.status, error.reason))
 
+    def _too_large(self, event: RequestTooLarge) -> None:
+        stream = Http2Stream(self, event.stream_id)
+        self.streams[event.stream_id] = stream
+        most = self.proxy.settings.max_head
+        stream.fail(Problem(431, f"the header fields are larger than {most} bytes"))
+
     def _data(self, event: DataReceived) -> None:
-        stream = self.streams.get(event.stream_id)
+        number, data, size, ended = event
+        stream = self.streams.get(number)
         if stream is None:
             # Refused already, and still on its way: the connection's window must not shrink.
-            self.take(event.flow_controlled_length, event.stream_id)
-            return
-        stream.body(event.data, event.flow_controlled_length)
+            self.take(size, number)
+        else:
+            stream.body(data, size, ended)
 
-    def _window(self, number: int) -> None:
-        if number:
-            if (stream := self.streams.get(number)) is not None:
+    def _trailers(self, event: TrailersReceived) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.request_trailers(event.headers)
+
+    def _window(self, event: WindowUpdated) -> None:
+        if event.stream_id:
+            if (stream := self.streams.get(event.stream_id)) is not None:
                 stream.push()
             return
         for stream in tuple(self.streams.values()):
             stream.push()
+
+    def _terminated(self, event: ConnectionTerminated) -> None:
+        self._leaving = True
+        self._leave_when_idle()
 
     def _reset(self, event: StreamReset) -> None:
         stream = self.streams.pop(event.stream_id, None)
@@ -192,14 +196,12 @@ class Http2Connection(Http2Link):
 
     # What streams need
 
-    def take(self, size: int, number: int) -> None:
-        """So many bytes of a body are dealt with: the client may send as many more."""
-        if size:
-            try:
-                self.h2.acknowledge_received_data(size, number)
-            except H2Error:
-                # Of a stream that has ended meanwhile.
-                return
+    def forwarded(self, fields: Fields, host: bytes) -> bytes:
+        """The header lines that tell a pod who asks."""
+        if self.peer.trusted or host != self._lines_host:
+            self._lines = lines(self.peer, fields, host)
+            self._lines_host = host
+        return self._lines
 
     def over(self, stream: Http2Stream | Http2Tunnel) -> None:
         """A stream has said all."""
@@ -264,3 +266,14 @@ def _settings(proxy: Proxy) -> dict[SettingCodes, int]:
         SettingCodes.MAX_HEADER_LIST_SIZE: proxy.settings.max_head,
         SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
     }
+
+
+_HANDLERS: dict[type[Event], Callable[[Http2Connection, Any], None]] = {
+    RequestReceived: Http2Connection._request,
+    RequestTooLarge: Http2Connection._too_large,
+    DataReceived: Http2Connection._data,
+    TrailersReceived: Http2Connection._trailers,
+    WindowUpdated: Http2Connection._window,
+    StreamReset: Http2Connection._reset,
+    ConnectionTerminated: Http2Connection._terminated,
+}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from meshkube.ingress import hpack
-from meshkube.ingress.hpack import Header
+from meshkube.ingress.hpack import Headers
 from meshkube.ingress.http2_control import Control
 from meshkube.ingress.http2_errors import ErrorCodes, ProtocolError, StreamError
 from meshkube.ingress.http2_events import (
@@ -18,8 +18,8 @@ from meshkube.ingress.http2_events import (
     Event,
     InformationalResponseReceived,
     RequestReceived,
+    RequestTooLarge,
     ResponseReceived,
-    StreamEnded,
     StreamReset,
     TrailersReceived,
 )
@@ -130,13 +130,12 @@ class Codec(Control):
             stream.expected -= len(data)
             if stream.expected < 0:
                 raise StreamError(ErrorCodes.PROTOCOL_ERROR)
-        if flags & END_STREAM:
+        ended = bool(flags & END_STREAM)
+        if ended:
             if stream.expected > 0:
                 raise StreamError(ErrorCodes.PROTOCOL_ERROR)
-            events.append(DataReceived(number, data, size))
-            self._end_in(number, stream, events)
-        else:
-            events.append(DataReceived(number, data, size))
+            self._end_in(number, stream)
+        events.append(DataReceived(number, data, size, ended))
 
     def _stray(self, number: int, stream: StreamState | None) -> None:
         """A frame of a stream that is not open for it."""
@@ -147,11 +146,10 @@ class Codec(Control):
         if number not in self._reset:
             self._forget(number, ErrorCodes.STREAM_CLOSED)
 
-    def _end_in(self, number: int, stream: StreamState, events: list[Event]) -> None:
+    def _end_in(self, number: int, stream: StreamState) -> None:
         stream.in_open = False
         if not stream.out_open:
             del self._streams[number]
-        events.append(StreamEnded(number))
 
     def _headers(self, flags: int, number: int, payload: bytes, events: list[Event]) -> None:
         if not number:
@@ -182,10 +180,13 @@ class Codec(Control):
 
     def _list(self, number: int, flags: int, block: bytes, events: list[Event]) -> None:
         """A whole header list. It is read in any case: both sides' tables must stay the same."""
+        headers: Headers | None
         try:
             headers = self._decoder.decode(block)
         except hpack.TooLarge:
-            text = "a header list is too large"
+            headers = None
+        except hpack.Bomb:
+            text = "a header list is far too large"
             raise ProtocolError(ErrorCodes.ENHANCE_YOUR_CALM, text) from None
         except hpack.Malformed:
             text = "a header list is malformed"
@@ -202,34 +203,40 @@ class Codec(Control):
                 raise ProtocolError(ErrorCodes.STREAM_CLOSED, "headers of an ended stream")
         elif not stream.in_open:
             raise StreamError(ErrorCodes.STREAM_CLOSED)
+        elif headers is None:
+            raise StreamError(ErrorCodes.ENHANCE_YOUR_CALM)
         elif stream.head_seen:
             self._trailers(number, stream, headers, ended, events)
         else:
             self._response(number, stream, headers, ended, events)
 
     def _request(
-        self, number: int, headers: list[Header], ended: bool, events: list[Event]
+        self, number: int, headers: Headers | None, ended: bool, events: list[Event]
     ) -> None:
         self.highest_inbound_stream_id = number
         if len(self._streams) >= self._most_streams:
             raise StreamError(ErrorCodes.REFUSED_STREAM)
         stream = StreamState(self._window, self._their_window)
         stream.head_seen = True
-        stream.expected = checked_request(headers)
-        if ended and stream.expected > 0:
-            raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+        if headers is not None:
+            stream.expected = checked_request(headers)
+            if ended and stream.expected > 0:
+                raise StreamError(ErrorCodes.PROTOCOL_ERROR)
         self._streams[number] = stream
         if self.noise:
             self.noise = max(0, self.noise - USEFUL)
-        events.append(RequestReceived(number, headers, ended))
         if ended:
-            self._end_in(number, stream, events)
+            self._end_in(number, stream)
+        if headers is None:
+            events.append(RequestTooLarge(number))
+        else:
+            events.append(RequestReceived(number, headers, ended))
 
     def _response(
         self,
         number: int,
         stream: StreamState,
-        headers: list[Header],
+        headers: Headers,
         ended: bool,
         events: list[Event],
     ) -> None:
@@ -244,22 +251,22 @@ class Codec(Control):
             stream.expected = length
         if ended and stream.expected > 0:
             raise StreamError(ErrorCodes.PROTOCOL_ERROR)
-        events.append(ResponseReceived(number, headers, ended))
         if ended:
-            self._end_in(number, stream, events)
+            self._end_in(number, stream)
+        events.append(ResponseReceived(number, headers, ended))
 
     def _trailers(
         self,
         number: int,
         stream: StreamState,
-        headers: list[Header],
+        headers: Headers,
         ended: bool,
         events: list[Event],
     ) -> None:
         if not ended or stream.expected > 0 or any(name[:1] == b":" for name, _ in headers):
             raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+        self._end_in(number, stream)
         events.append(TrailersReceived(number, headers))
-        self._end_in(number, stream, events)
 
 
 _CONTROL = (

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from meshkube.ingress.hpack import Header
+from meshkube.ingress.hpack import Headers
 
 
 class RequestReceived(NamedTuple):
     stream_id: int
-    headers: list[Header]
+    headers: Headers
     stream_ended: bool
+
+
+class RequestTooLarge(NamedTuple):
+    """A request whose header list is larger than we said that we take."""
+
+    stream_id: int
 
 
 class ResponseReceived(NamedTuple):
     stream_id: int
-    headers: list[Header]
+    headers: Headers
     stream_ended: bool
 
 
 class InformationalResponseReceived(NamedTuple):
     stream_id: int
-    headers: list[Header]
+    headers: Headers
 
 
 class TrailersReceived(NamedTuple):
-    """`StreamEnded` follows."""
+    """They end the stream."""
 
     stream_id: int
-    headers: list[Header]
+    headers: Headers
 
 
 class DataReceived(NamedTuple):
@@ -36,10 +42,7 @@ class DataReceived(NamedTuple):
     data: bytes
     flow_controlled_length: int
     """Bytes of both windows that it takes, padding too."""
-
-
-class StreamEnded(NamedTuple):
-    stream_id: int
+    stream_ended: bool
 
 
 class StreamReset(NamedTuple):
@@ -67,11 +70,11 @@ class ConnectionTerminated(NamedTuple):
 
 Event = (
     RequestReceived
+    | RequestTooLarge
     | ResponseReceived
     | InformationalResponseReceived
     | TrailersReceived
     | DataReceived
-    | StreamEnded
     | StreamReset
     | WindowUpdated
     | RemoteSettingsChanged

@@ -1,19 +1,21 @@
 """Heads between HTTP/2 and the form that pods are asked in. Pure.
 
-Sources: RFC 9113 sections 8.2 and 8.3 for what must be refused; h2 checks a good part of it first.
+Sources: RFC 9113 sections 8.2 and 8.3 for what must be refused; the codec checks a good part of it
+first. Clients and pods repeat themselves: what follows from the same fields is remembered, a few
+hundred of each.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
+from meshkube.ingress import hpack
+from meshkube.ingress.hpack import Header, Headers
 from meshkube.ingress.http1 import CHUNKED, Fields, HeadError, check_trailers, parse_fields
 from meshkube.ingress.response_head import NEVER, NO_BODY, ResponseHead
-
-Header = tuple[bytes, bytes]
 
 _METHOD = re.compile(rb"[A-Z][A-Z_-]*+")
 _TARGET = re.compile(rb"/[!-~]*+|\*")
@@ -36,20 +38,25 @@ class Request:
     target: bytes
     host: bytes
     fields: Fields
+    """Shared with other requests that say the same."""
     length: int
     """Of the body, in bytes; `CHUNKED` where nobody says."""
     upgrade: bytes = b""
     """The protocol of an extended CONNECT (RFC 8441)."""
 
 
-def request(headers: Iterable[Header], ended: bool) -> Request:
-    """Reads the header list of a request; `ended`: no body follows. Raises `HeadError`."""
-    pseudo, lines = _sorted(headers)
+def request(headers: Headers, ended: bool) -> Request:
+    """Reads the header list of a request, pseudo-headers first; `ended`: no body follows. Raises
+    `HeadError`."""
+    pseudo: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name[:1] != b":":
+            break
+        pseudo[name] = value
     method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
     _check(method, target, pseudo)
+    fields = _fields(pseudo.get(b":authority"), headers[len(pseudo) :])
     protocol = pseudo.get(b":protocol", b"")
-    lines.insert(0, b"Host: " + pseudo.get(b":authority", b""))
-    fields = parse_fields(b"\r\n".join((*lines, b"")), 1)
     if ended and fields.length > 0:
         raise HeadError(400, "the body is shorter than its Content-Length")
     if protocol:
@@ -60,28 +67,28 @@ def request(headers: Iterable[Header], ended: bool) -> Request:
     return Request(method, target, fields.host or b"", fields, length)
 
 
-def _sorted(headers: Iterable[Header]) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """The pseudo-headers, and the others as lines."""
-    pseudo: dict[bytes, bytes] = {}
+@lru_cache(256)
+def _fields(authority: bytes | None, headers: Headers) -> Fields:
+    """What a request says, but for its pseudo-headers."""
     lines: list[bytes] = []
     cookies: list[bytes] = []
     for name, value in headers:
-        if name.startswith(b":"):
-            pseudo[name] = value
-        elif _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             raise HeadError(400, "a header field is malformed")
-        elif name in _CONNECTION:
+        if name in _CONNECTION:
             raise HeadError(400, f"the field {name.decode()} has no place in HTTP/2")
-        elif name == b"cookie":
+        if name == b"cookie":
             cookies.append(value)
         elif name != b"host":
             if name != b"sec-websocket-key":
                 lines.append(b"%b: %b" % (name, value))
-        elif pseudo.setdefault(b":authority", value) != value:
+        elif authority is None:
+            authority = value
+        elif authority != value:
             raise HeadError(400, "Host and :authority differ")
     if cookies:
         lines.append(b"cookie: " + b"; ".join(cookies))
-    return pseudo, lines
+    return parse_fields(b"\r\n".join((b"Host: " + (authority or b""), *lines, b"")), 1)
 
 
 def _check(method: bytes, target: bytes, pseudo: dict[bytes, bytes]) -> None:
@@ -101,6 +108,19 @@ def response(status: int, block: bytes) -> list[Header]:
     return [(b":status", b"%d" % status), *headers_of(block)]
 
 
+@lru_cache(256)
+def encoded_response(status: int, block: bytes, added: Headers) -> bytes:
+    """`response` as it goes over the wire, with the headers to add that it does not have."""
+    headers = response(status, block)
+    return hpack.encode(with_added(headers, added))
+
+
+def with_added(headers: list[Header], added: Headers) -> list[Header]:
+    """The header list and what of `added` it does not have."""
+    names = {name for name, _ in headers} if added else ()
+    return headers + [each for each in added if each[0] not in names]
+
+
 def headers_of(block: bytes) -> list[Header]:
     """A block of lines as a header list."""
     headers = []
@@ -111,7 +131,8 @@ def headers_of(block: bytes) -> list[Header]:
     return headers
 
 
-def trailer_block(headers: Iterable[Header]) -> bytes:
+@lru_cache(256)
+def trailer_block(headers: Headers) -> bytes:
     """Trailers as a block of lines. Raises `HeadError`."""
     block = b"".join(_line(name, value) for name, value in headers)
     check_trailers(block)
@@ -124,16 +145,27 @@ def _line(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value)
 
 
-def for_pod(head: bytes, scheme: bytes) -> tuple[list[Header], int]:
-    """The header list for what would be the head of a request in HTTP/1.1, one of our own making
-    (up to the CRLF of its last line); and the length of its body, perhaps `CHUNKED`."""
-    first, *lines = head[:-2].split(b"\r\n")
-    method, target, _ = first.split(b" ")
+def for_pod(head: bytes, scheme: bytes) -> tuple[bytes, int]:
+    """What would be the head of a request in HTTP/1.1, one of our own making (up to the CRLF of its
+    last line), as it goes over the wire in HTTP/2; and the length of its body, perhaps `CHUNKED`.
+    """
+    line, _, block = head.partition(b"\r\n")
+    method, target, _ = line.split(b" ")
+    # Our own lines come last, and are new for each request.
+    at = block.rfind(b"\r\nX-Request-Id: ")
+    at = at + 2 if at >= 0 else len(block)
+    authority, fields, length = _for_pod(block[:at])
+    pseudo = hpack.encode(((b":method", method), (b":scheme", scheme), (b":path", target)))
+    return pseudo + authority + fields + hpack.encode(headers_of(block[at:])), length
+
+
+@lru_cache(256)
+def _for_pod(block: bytes) -> tuple[bytes, bytes, int]:
+    """(`:authority`, the other fields, the length of the body), the first two encoded."""
     authority, length = b"", 0
-    fields: list[Header] = []
-    for line in lines:
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
+    # Trailers of the response do find their way to clients that take them; gRPC insists on it.
+    fields = [(b"te", b"trailers")]
+    for name, value in headers_of(block):
         if name == b"host":
             authority = value
         elif name == b"transfer-encoding":
@@ -142,14 +174,12 @@ def for_pod(head: bytes, scheme: bytes) -> tuple[list[Header], int]:
             fields.append((name, value))
             if name == b"content-length":
                 length = int(value)
-    pseudo = [(b":method", method), (b":scheme", scheme), (b":path", target)]
-    if authority:
-        pseudo.insert(2, (b":authority", authority))
-    # Trailers of the response do find their way to clients that take them; gRPC insists on it.
-    return [*pseudo, *fields, (b"te", b"trailers")], length
+    pseudo = hpack.encode([(b":authority", authority)]) if authority else b""
+    return pseudo, hpack.encode(fields), length
 
 
-def response_head(headers: Iterable[Header], ended: bool) -> ResponseHead:
+@lru_cache(256)
+def response_head(headers: Headers, ended: bool) -> ResponseHead:
     """What a pod's header list would have been in HTTP/1.1; `ended`: no body follows. Raises
     `HeadError`."""
     status = 0

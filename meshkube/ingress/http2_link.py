@@ -37,6 +37,10 @@ class Http2Link(asyncio.Protocol):
         if data and not self.transport.is_closing():
             self.transport.write(data)
 
+    def take(self, size: int, number: int) -> None:
+        """So many bytes of a stream are dealt with: the other side may send as many more."""
+        self.h2.acknowledge_received_data(size, number)
+
     def reset(self, number: int, code: ErrorCodes) -> None:
         """Ends one stream by force, where it has not ended."""
         try:

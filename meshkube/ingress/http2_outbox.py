@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from meshkube.ingress.hpack import Header
-from meshkube.ingress.http2_sending import Sending
+from meshkube.ingress.http2_sending import Piece, Sending
 
 
 class Outbox:
@@ -15,34 +15,37 @@ class Outbox:
     __slots__ = ("_waiting", "size")
 
     def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[Piece] = deque()
         self.size = 0
         """Bytes that wait."""
 
-    def add(self, pieces: Iterable[bytes]) -> None:
+    def add(self, piece: bytes) -> None:
         """More of the body."""
-        for piece in pieces:
-            self._waiting.append(piece)
-            self.size += len(piece)
+        self._waiting.append(piece)
+        self.size += len(piece)
 
     def clear(self) -> None:
         self._waiting.clear()
         self.size = 0
 
-    def send(self, codec: Sending, number: int, whole: bool, trailers: list[Header]) -> bool:
+    def send(
+        self, codec: Sending, number: int, whole: bool, trailers: Sequence[Header] = ()
+    ) -> bool:
         """Hands over as much as the windows let through and, where that is all and the body is
         `whole`, the end. True once the end is out. Raises `H2Error`."""
-        while self._waiting:
-            room = min(codec.local_flow_control_window(number), codec.max_outbound_frame_size)
-            if room <= 0:
-                return False
-            data = self._waiting.popleft()
-            if len(data) > room:
-                self._waiting.appendleft(data[room:])
-                data = data[:room]
-            self.size -= len(data)
-            last = whole and not self._waiting and not trailers
-            codec.send_data(number, data, end_stream=last)
+        waiting = self._waiting
+        while waiting:
+            piece = waiting[0]
+            last = whole and not trailers and len(waiting) == 1
+            sent = codec.send_data(number, piece, end_stream=last)
+            self.size -= sent
+            if sent < len(piece):
+                if not sent:
+                    return False
+                # No copy of what is left for each frame of it.
+                waiting[0] = memoryview(piece)[sent:]
+                continue
+            waiting.popleft()
             if last:
                 return True
         if whole and trailers:

@@ -4,6 +4,7 @@ resets (RFC 9113). Pure; both sides."""
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from meshkube.ingress import hpack
 from meshkube.ingress.hpack import Header
@@ -24,6 +25,8 @@ from meshkube.ingress.http2_frames import (
     WINDOW,
     WINDOW_UPDATE,
 )
+
+Piece = bytes | memoryview
 
 _KNOWN_CLOSED = 256
 """Streams that we reset, of which frames may still be on their way."""
@@ -63,7 +66,7 @@ class Sending:
         self._decoder = hpack.Decoder(largest)
         self._largest_block = 2 * largest
         self._in = b""
-        self._out: list[bytes] = []
+        self._out: list[Piece] = []
         self._streams: dict[int, StreamState] = {}
         self._reset: deque[int] = deque(maxlen=_KNOWN_CLOSED)
         self._preface = b"" if client else PREFACE
@@ -102,22 +105,27 @@ class Sending:
         out = self._out
         if not out:
             return b""
-        data = out[0] if len(out) == 1 else b"".join(out)
+        data = b"".join(out)
         out.clear()
         return data
 
-    def get_next_available_stream_id(self) -> int:
+    def begin_stream(self, *, bodiless: bool = False) -> int:
+        """The number of a stream that we begin; `bodiless`: to ask for a head alone (HEAD)."""
         number = self._next
         self._next += 2
-        self._streams[number] = StreamState(self._window, self._their_window)
+        stream = self._streams[number] = StreamState(self._window, self._their_window)
+        stream.bodiless = bodiless
         return number
 
-    def send_headers(self, number: int, headers: list[Header], *, end_stream: bool = False) -> None:
+    def send_headers(
+        self, number: int, headers: Iterable[Header], *, end_stream: bool = False
+    ) -> None:
         """A head or trailers, names in lower case. Raises `H2Error`."""
+        self.send_block(number, hpack.encode(headers), end_stream=end_stream)
+
+    def send_block(self, number: int, block: bytes, *, end_stream: bool = False) -> None:
+        """The same of a header list that is encoded already. Raises `H2Error`."""
         stream = self._open(number)
-        if self._client and not stream.head_seen:
-            stream.bodiless = (b":method", b"HEAD") in headers
-        block = hpack.encode(headers)
         if not self._table_told:
             self._table_told = True
             block = hpack.NO_TABLE + block
@@ -134,21 +142,25 @@ class Sending:
         if end_stream:
             self._end_out(number, stream)
 
-    def send_data(self, number: int, data: bytes, *, end_stream: bool = False) -> None:
-        """Some of a body, no more than both windows and a frame hold. Raises `H2Error`."""
+    def send_data(self, number: int, data: Piece, *, end_stream: bool = False) -> int:
+        """As many of the first bytes of a body as both windows and a frame hold, the end of the
+        stream with the last one; returns how many. Raises `H2Error`."""
         stream = self._open(number)
         size = len(data)
-        if size > min(stream.out_window, self._out_window, self.max_outbound_frame_size):
-            raise H2Error("more than the windows hold")
+        room = min(stream.out_window, self._out_window, self.max_outbound_frame_size)
+        if size > room:
+            if room <= 0:
+                return 0
+            data, size, end_stream = data[:room], room, False
         stream.out_window -= size
         self._out_window -= size
-        self._out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, int(end_stream), number))
-        if size:
-            self._out.append(data)
+        self._out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, end_stream, number))
+        self._out.append(data)
         if self.noise:
             self.noise = max(0, self.noise - USEFUL)
         if end_stream:
             self._end_out(number, stream)
+        return size
 
     def end_stream(self, number: int) -> None:
         """Nothing more comes. Raises `H2Error`."""
@@ -159,10 +171,6 @@ class Sending:
         if number not in self._streams:
             raise H2Error("the stream has ended")
         self._forget(number, code)
-
-    def local_flow_control_window(self, number: int) -> int:
-        """Bytes that may be sent on a stream now. Raises `H2Error`."""
-        return min(self._open(number).out_window, self._out_window)
 
     def increment_flow_control_window(self, size: int, number: int = 0) -> None:
         """Lets the other side send more, at once. Raises `H2Error`."""
@@ -183,6 +191,10 @@ class Sending:
             owed, self._owed = self._owed, 0
             self._in_window += owed
             self._frame(WINDOW_UPDATE, 0, 0, LONG.pack(owed))
+        self.acknowledge_of_stream(size, number)
+
+    def acknowledge_of_stream(self, size: int, number: int) -> None:
+        """The same for the window of the stream alone."""
         stream = self._streams.get(number)
         if stream is None or not stream.in_open:
             return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshkube.ingress import http2_head, tracing
+from meshkube.ingress import hpack, http2_head, tracing
 from meshkube.ingress.admission import give, judge
 from meshkube.ingress.chunked import chunk, last_chunk
 from meshkube.ingress.exchange import Exchange
-from meshkube.ingress.forwarded import lines, sane_id
+from meshkube.ingress.forwarded import sane_id
+from meshkube.ingress.hpack import Header, Headers
 from meshkube.ingress.http1 import CHUNKED, HeadError, field_value
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
-from meshkube.ingress.http2_head import Header, Request
+from meshkube.ingress.http2_flow import Stream
+from meshkube.ingress.http2_head import Request
 from meshkube.ingress.http2_outbox import Outbox
 from meshkube.ingress.http2_tunnel import Http2Tunnel, accepts, new_key
 from meshkube.ingress.managed import exchange_for
@@ -21,8 +23,6 @@ from meshkube.ingress.problems import Problem, render
 from meshkube.ingress.route import Miss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from meshkube.ingress.http2 import Http2Connection
     from meshkube.ingress.response_head import ResponseHead
     from meshkube.ingress.upstream import Upstream
@@ -31,40 +31,35 @@ AHEAD = 262_144
 """Bytes of a response that may wait for the client's window before the pod is held back."""
 
 
-class Http2Stream:
-    """One request and its response."""
+class Http2Stream(Stream["Http2Connection"]):
+    """One request and its response. The class holds the defaults: most requests say little."""
 
     takes_chunks = False
 
+    _request_id = b""
+    _traced = True
+    """The client has begun a trace, or nobody wants one."""
+    # The request's body
+    _unframed = False
+    """Nobody has said how long it is."""
+    _done = False
+    """Its last byte is there."""
+    _seen = _limit = 0
+    # The response's
+    _answering = _ended = _holding = False
+    _trailers: list[Header] = []
+    _malformed = False
+    """The response is followed by a reset that says so."""
+    _waited_for = -1
+    _waited_since = 0.0
+    # Of a WebSocket
+    _key = b""
+
     def __init__(self, connection: Http2Connection, number: int) -> None:
-        self.number = number
-        self._connection = connection
+        super().__init__(connection, number)
         self._exchange: Exchange | None = None
         self._request: Request | None = None
-        self._request_id = b""
-        self._traced = True
-        """The client has begun a trace, or nobody wants one."""
-        # The request's body
-        self._chunked = False
-        self._done = False
-        """Its last byte is there."""
-        self._seen = self._limit = 0
-        self._held = 0
-        """Bytes that the pod has not made room for: the client's window stays as much smaller."""
-        self._paused = False
-        self._request_trailers = b""
-        # The response's
-        self._answering = False
         self._outbox = Outbox()
-        self._ended = False
-        self._trailers: list[Header] = []
-        self._holding = False
-        self._malformed = False
-        """The response is followed by a reset that says so."""
-        self._waited_for = -1
-        self._waited_since = 0.0
-        # Of a WebSocket
-        self._key = b""
         self._early: list[tuple[bytes, int]] = []
         """What came of it before the pod has agreed, and what that takes of the window."""
 
@@ -72,27 +67,26 @@ class Http2Stream:
 
     def begin(self, request: Request, ended: bool) -> None:
         """Starts the exchange. Raises `HeadError`."""
-        proxy = self._connection.proxy
+        proxy = self.link.proxy
         self._request = request
         self._done = ended
-        self._request_id = sane_id(request.fields.request_id) or proxy.new_id()
+        fields = request.fields
+        self._request_id = sane_id(fields.request_id) or proxy.new_id()
+        kept = fields.kept
         if proxy.tracing:
-            request.fields.kept, self._traced = tracing.checked(request.fields.kept)
+            kept, self._traced = tracing.checked(kept)
         found = proxy.lookup(request.host, request.target)
         if isinstance(found, Miss):
             self.fail(Problem(404, found.reason))
             return
         self._limit = proxy.settings.max_body
         line = b"%b %b HTTP/1.1\r\n" % (request.method, request.target)
-        out = self._lines(request)
+        out = kept + self._framing(request) + self.link.forwarded(fields, request.host)
         policy = found.policy
         question: Asked | None = None
         if policy is not None:
-            peer = self._connection.peer
-            fields = request.fields
-            question = asked(
-                peer, fields, fields.kept, request.host, request.method, request.target
-            )
+            peer = self.link.peer
+            question = asked(peer, fields, kept, request.host, request.method, request.target)
             answer = judge(proxy, found, question)
             if answer is not None:
                 found.stats.count(answer.status, 0.0)
@@ -101,7 +95,7 @@ class Http2Stream:
             if policy.max_body is not None:
                 self._limit = policy.max_body
             line, out = changed(
-                self._connection.peer, found, policy, request.method, request.target, line, out
+                self.link.peer, found, policy, request.method, request.target, line, out
             )
         if self._limit and request.length > self._limit:
             raise HeadError(413, f"the body is larger than {self._limit} bytes")
@@ -114,69 +108,65 @@ class Http2Stream:
         self._exchange = exchange
         exchange.start(b"", ended or bool(request.upgrade))
 
-    def _lines(self, request: Request) -> bytes:
-        """The header lines for the pod, but the request's id."""
-        fields = request.fields
-        framing = b""
-        self._chunked = request.length == CHUNKED
-        if self._chunked:
-            framing = b"Transfer-Encoding: chunked\r\n"
+    def _framing(self, request: Request) -> bytes:
+        """The header lines that tell the pod how the body comes."""
+        self._unframed = request.length == CHUNKED
         if request.upgrade:
             self._key = new_key()
-            framing = b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: %b\r\n" % (
+            return b"Connection: Upgrade\r\nUpgrade: %b\r\nSec-WebSocket-Key: %b\r\n" % (
                 request.upgrade,
                 self._key,
             )
-        elif fields.expects_continue:
-            framing += b"Expect: 100-continue\r\n"
-        return fields.kept + framing + lines(self._connection.peer, fields, request.host)
+        framing = b"Transfer-Encoding: chunked\r\n" if self._unframed else b""
+        return framing + b"Expect: 100-continue\r\n" if request.fields.expects_continue else framing
 
-    def body(self, data: bytes, size: int) -> None:
-        """Some of the body; `size` is what it takes of the window."""
+    def body(self, data: bytes, size: int, ended: bool) -> None:
+        """Some of the body, perhaps its end; `size` is what it takes of the window."""
         exchange = self._exchange
         if self._key:
+            self._done = self._done or ended
             if exchange is not None:
                 self._early.append((data, size))
             return
         self._seen += len(data)
         if self._limit and self._seen > self._limit:
-            self._connection.take(size, self.number)
+            self.link.take(size, self.number)
+            self._done = self._done or ended
             if exchange is not None:
                 exchange.refuse(413, f"the body is larger than {self._limit} bytes")
             return
-        if exchange is not None and data:
-            exchange.more(chunk(data) if self._chunked else data, False)
-        if self._paused:
-            self._held += size
-        else:
-            self._connection.take(size, self.number)
+        self._more(data, ended)
+        self._passed(size)
 
-    def request_trailers(self, headers: Iterable[Header]) -> None:
+    def _more(self, data: bytes, ended: bool, trailers: bytes = b"") -> None:
+        self._done = ended
+        exchange = self._exchange
+        if exchange is None or not (data or ended):
+            return
+        if self._unframed:
+            framed = chunk(data) if data else b""
+            if ended:
+                framed += last_chunk(trailers)
+            exchange.more_unframed(data, framed, ended, trailers)
+        else:
+            exchange.more(data, ended)
+
+    def request_trailers(self, headers: Headers) -> None:
         """What follows the body; it goes on where the pod's framing has a place for it."""
+        if self._key:
+            self._done = True
+            return
         try:
-            self._request_trailers = http2_head.trailer_block(headers)
+            trailers = http2_head.trailer_block(headers)
         except HeadError as error:
+            self._done = True
             if self._exchange is not None:
                 self._exchange.refuse(error.status, error.reason)
+        else:
+            self._more(b"", True, trailers)
 
-    def request_ended(self) -> None:
-        """The body's last byte is there."""
-        if self._done:
-            return
-        self._done = True
-        if self._exchange is not None and not self._key:
-            ending = last_chunk(self._request_trailers) if self._chunked else b""
-            self._exchange.more(ending, True)
-
-    def pause_body(self) -> None:
-        self._paused = True
-
-    def resume_body(self) -> None:
-        self._paused = False
-        held, self._held = self._held, 0
-        if held:
-            self._connection.take(held, self.number)
-            self._connection.flush()
+    pause_body = Stream.pause_reading
+    resume_body = Stream.resume_reading
 
     # The response
 
@@ -189,12 +179,12 @@ class Http2Stream:
             self.fail(Problem(502, "the pod did not switch to the protocol websocket"))
             return
         bare = end and len(data) == start
-        self._headers(http2_head.response(head.status, head.kept), bare)
+        self._send_head(http2_head.encoded_response(head.status, head.kept, self.link.added), bare)
         if bare:
             # gRPC tells "no answer but its status" by the end being in the head.
             self._exchange = None
             self._over()
-            self._connection.flush_soon()
+            self.link.flush_soon()
         else:
             self._send(data[start:], end)
 
@@ -208,8 +198,10 @@ class Http2Stream:
         self._trailers = http2_head.headers_of(block)
 
     def interim(self, head: ResponseHead) -> None:
-        self._headers(http2_head.response(head.status, head.kept), False, interim=True)
-        self._connection.flush_soon()
+        answering = self._answering
+        self._send_head(http2_head.encoded_response(head.status, head.kept, ()), False)
+        self._answering = answering
+        self.link.flush_soon()
 
     def tunnel(self, head: ResponseHead, upstream: Upstream, first: bytes) -> None:
         self._exchange = None
@@ -220,8 +212,8 @@ class Http2Stream:
             upstream.transport.abort()
             self.fail(Problem(502, "the pod switched protocols without knowing the key"))
             return
-        connection = self._connection
-        self._headers([field for field in headers if field[0] != name], False)
+        connection = self.link
+        self._headers([field for field in headers if field[0] != name])
         if self.number not in connection.streams:
             upstream.transport.abort()
             return
@@ -229,14 +221,14 @@ class Http2Stream:
         if first:
             pipe.write(first)
         for data, size in self._early:
-            pipe.body(data, size)
+            pipe.body(data, size, False)
         if self._done:
             pipe.request_ended()
         connection.flush_soon()
 
     def fail(self, problem: Problem) -> None:
         request_id = self._id()
-        self._connection.proxy.note_problem(problem, self.describe())
+        self.link.proxy.note_problem(problem, self.describe())
         accept = field_value(self._request.fields.kept, b"accept") if self._request else b""
         kind, body = render(problem, request_id, accept)
         block = b"Content-Type: %b\r\nCache-Control: no-store\r\nX-Request-Id: %b\r\n%b"
@@ -251,7 +243,7 @@ class Http2Stream:
         self.fail(problem)
 
     def reply(self, status: int, block: bytes, body: bytes) -> None:
-        proxy = self._connection.proxy
+        proxy = self.link.proxy
         if self._exchange is None and proxy.sampled:
             proxy.log_answer(self, status, len(body))
         self._exchange = None
@@ -260,55 +252,55 @@ class Http2Stream:
             head.append((b"content-length", b"%d" % len(body)))
         if self._request is not None and self._request.method == b"HEAD":
             body = b""
-        self._headers(head, False)
+        self._headers(head)
         self._send(body, True)
 
     def broken(self, problem: Problem) -> None:
         """A reset tells the client that something is missing."""
         self._exchange = None
-        self._connection.proxy.note_problem(problem, self.describe())
-        self._connection.reset(self.number, ErrorCodes.INTERNAL_ERROR)
-        self._connection.over(self)
-        self._connection.flush()
+        self.link.proxy.note_problem(problem, self.describe())
+        self.link.reset(self.number, ErrorCodes.INTERNAL_ERROR)
+        self.link.over(self)
+        self.link.flush()
 
-    def _headers(self, headers: list[Header], end: bool, *, interim: bool = False) -> None:
-        self._answering = self._answering or not interim
-        added = self._connection.added
-        if added and not interim and added[0][0] not in dict(headers):
-            headers = headers + added
+    def _headers(self, headers: list[Header]) -> None:
+        self._send_head(hpack.encode(http2_head.with_added(headers, self.link.added)), False)
+
+    def _send_head(self, block: bytes, end: bool) -> None:
+        self._answering = True
         try:
-            self._connection.h2.send_headers(self.number, headers, end_stream=end)
+            self.link.h2.send_block(self.number, block, end_stream=end)
         except H2Error:
-            # The client has reset the stream, or the pod's head is nothing for HTTP/2.
+            # The client has reset the stream.
             self.cancel()
-            self._connection.reset(self.number, ErrorCodes.INTERNAL_ERROR)
-            self._connection.over(self)
+            self.link.reset(self.number, ErrorCodes.INTERNAL_ERROR)
+            self.link.over(self)
 
     def _send(self, data: bytes, end: bool) -> None:
         if end:
             self._exchange = None
             self._ended = True
         if data:
-            self._outbox.add((data,))
+            self._outbox.add(data)
         self.push()
-        self._connection.flush_soon()
+        self.link.flush_soon()
 
     def push(self) -> None:
         """Hands over as much of the response as the windows let through."""
-        if not self._answering or self._connection.write_paused:
+        if not self._answering or self.link.write_paused:
             self._balance()
             return
         try:
-            codec = self._connection.h2
+            codec = self.link.h2
             whole = self._ended and not self._malformed
             if self._outbox.send(codec, self.number, whole, self._trailers):
                 self._over()
             elif self._malformed and not self._outbox.size:
-                self._connection.reset(self.number, ErrorCodes.PROTOCOL_ERROR)
-                self._connection.over(self)
+                self.link.reset(self.number, ErrorCodes.PROTOCOL_ERROR)
+                self.link.over(self)
         except H2Error:
             self.cancel()
-            self._connection.over(self)
+            self.link.over(self)
             return
         self._balance()
 
@@ -316,8 +308,8 @@ class Http2Stream:
         """The response is out."""
         if not self._done:
             # The rest of the request is of no use to anybody (RFC 9113, section 8.1).
-            self._connection.reset(self.number, ErrorCodes.NO_ERROR)
-        self._connection.over(self)
+            self.link.reset(self.number, ErrorCodes.NO_ERROR)
+        self.link.over(self)
 
     def _balance(self) -> None:
         """Holds the pod back while the client does not keep up."""
@@ -327,9 +319,7 @@ class Http2Stream:
         if self._outbox.size > AHEAD and not self._holding:
             self._holding = True
             exchange.pause_response()
-        elif (
-            self._holding and self._outbox.size <= AHEAD // 2 and not self._connection.write_paused
-        ):
+        elif self._holding and self._outbox.size <= AHEAD // 2 and not self.link.write_paused:
             self._holding = False
             exchange.resume_response()
 
@@ -355,21 +345,21 @@ class Http2Stream:
                 self._exchange.expire()
         elif self._outbox.size != self._waited_for:
             self._waited_for, self._waited_since = self._outbox.size, now
-        elif self._waited_since + self._connection.proxy.settings.body_timeout < now:
+        elif self._waited_since + self.link.proxy.settings.body_timeout < now:
             # The pod is done, and the client opens no window for the rest.
             self.cancel()
-            self._connection.reset(self.number, ErrorCodes.CANCEL)
-            self._connection.over(self)
+            self.link.reset(self.number, ErrorCodes.CANCEL)
+            self.link.over(self)
 
     def _id(self) -> str:
         if not self._request_id:
-            self._request_id = self._connection.proxy.new_id()
+            self._request_id = self.link.proxy.new_id()
         return self._request_id.decode("latin-1")
 
     def describe(self) -> dict[str, str]:
         request = self._request
         return {
-            "client": self._connection.peer.address.decode(),
+            "client": self.link.peer.address.decode(),
             "method": request.method.decode("latin-1") if request else "",
             "host": request.host.decode("latin-1") if request else "",
             "path": request.target.decode("latin-1") if request else "",

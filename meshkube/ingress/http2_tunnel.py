@@ -13,12 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
+from meshkube.ingress.http2_flow import Stream
 from meshkube.ingress.http2_outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from meshkube.ingress.hpack import Header
+    from meshkube.ingress.hpack import Headers
     from meshkube.ingress.http2 import Http2Connection
     from meshkube.ingress.upstream import Upstream
 
@@ -37,13 +36,12 @@ def accepts(key: bytes, answer: bytes) -> bool:
     return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest()) == answer
 
 
-class Http2Tunnel:
+class Http2Tunnel(Stream["Http2Connection"]):
     """Takes the place of the request among its connection's streams, and that of the client's
     transport at the pod's connection."""
 
     def __init__(self, connection: Http2Connection, number: int, upstream: Upstream) -> None:
-        self.number = number
-        self._connection = connection
+        super().__init__(connection, number)
         self._upstream = upstream
         self._outbox = Outbox()
         self._ended = False
@@ -51,23 +49,20 @@ class Http2Tunnel:
         self._client_ended = 0.0
         """When the client had; 0: it has not."""
         self._over = False
-        self._paused = False
-        self._held = 0
         self._holding = False
         upstream.peer = self
 
     # What the client says
 
-    def body(self, data: bytes, size: int) -> None:
-        """Some of its frames' content; `size` is what it takes of the window."""
+    def body(self, data: bytes, size: int, ended: bool) -> None:
+        """Some of its frames' content, perhaps the end; `size` is what it takes of the window."""
         upstream = self._upstream
         if data:
             upstream.last_byte = monotonic()
             upstream.transport.write(data)
-        if self._paused:
-            self._held += size
-        else:
-            self._connection.take(size, self.number)
+        self._passed(size)
+        if ended:
+            self.request_ended()
 
     def request_ended(self) -> None:
         """Nothing more comes from it; the pod may still have something to say."""
@@ -78,34 +73,25 @@ class Http2Tunnel:
         else:
             transport.close()
 
-    def request_trailers(self, headers: Iterable[Header]) -> None:
+    def request_trailers(self, headers: Headers) -> None:
         """A pipe has no place for them."""
+        self.request_ended()
 
     # What the pod's connection says: to it this is a transport
 
     def write(self, data: bytes) -> None:
         if self._over:
             return
-        self._outbox.add((data,))
+        self._outbox.add(data)
         self.push()
-        self._connection.flush_soon()
+        self.link.flush_soon()
 
     def close(self) -> None:
         """The pod's connection has ended."""
         if not self._over:
             self._ended = True
             self.push()
-            self._connection.flush_soon()
-
-    def pause_reading(self) -> None:
-        self._paused = True
-
-    def resume_reading(self) -> None:
-        self._paused = False
-        held, self._held = self._held, 0
-        if held and not self._over:
-            self._connection.take(held, self.number)
-            self._connection.flush()
+            self.link.flush_soon()
 
     # What the connection asks
 
@@ -114,14 +100,14 @@ class Http2Tunnel:
         if self._over:
             return
         try:
-            if not self._connection.write_paused:
-                done = self._outbox.send(self._connection.h2, self.number, self._ended, [])
+            if not self.link.write_paused:
+                done = self._outbox.send(self.link.h2, self.number, self._ended)
                 if done:
                     self._end(ErrorCodes.NO_ERROR)
                     return
         except H2Error:
             self.cancel()
-            self._connection.over(self)
+            self.link.over(self)
             return
         self._balance()
 
@@ -135,13 +121,13 @@ class Http2Tunnel:
         full = self._outbox.size > AHEAD
         if full:
             self.pause()
-        elif self._holding and not self._connection.write_paused:
+        elif self._holding and not self.link.write_paused:
             self._holding = False
             self._upstream.transport.resume_reading()
 
     def check(self, now: float) -> None:
         """Ends a pipe in which nothing moves."""
-        settings = self._connection.proxy.settings
+        settings = self.link.proxy.settings
         silent = self._upstream.last_byte + settings.tunnel_timeout < now
         left = self._client_ended and self._client_ended + settings.body_timeout < now
         if silent or left:
@@ -160,5 +146,5 @@ class Http2Tunnel:
     def _end(self, code: ErrorCodes) -> None:
         self.cancel()
         # Where both sides have ended it, there is nothing to reset.
-        self._connection.reset(self.number, code)
-        self._connection.over(self)
+        self.link.reset(self.number, code)
+        self.link.over(self)

@@ -82,6 +82,10 @@ class PodSide(Protocol):
     @property
     def transport(self) -> PodTransport: ...
 
+    def write_body(self, data: bytes, framed: bytes, end: bool, trailers: bytes) -> None:
+        """More of a body of no known length, perhaps its end: as `data` and `trailers`, or in
+        chunks as `framed`, whichever this side speaks."""
+
     @property
     def answering(self) -> bool:
         """Whether some of the response is there."""

@@ -257,6 +257,9 @@ class Upstream(asyncio.Protocol):
         exchange.upstream = None
         self.release(self._reusable and exchange.request_done)
 
+    def write_body(self, data: bytes, framed: bytes, end: bool, trailers: bytes) -> None:
+        self.transport.write(framed)
+
     def release(self, reusable: bool) -> None:
         """Back to the pool, or closed."""
         idle = self.endpoint.idle

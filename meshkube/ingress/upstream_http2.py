@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from meshkube.ingress.backends import Backend
 from meshkube.ingress.endpoints import Endpoint
@@ -28,7 +28,6 @@ from meshkube.ingress.http2_events import (
     InformationalResponseReceived,
     RemoteSettingsChanged,
     ResponseReceived,
-    StreamEnded,
     StreamReset,
     TrailersReceived,
     WindowUpdated,
@@ -127,51 +126,51 @@ class Http2Upstream(Http2Link):
 
     def _handle(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, RemoteSettingsChanged):
-                if self._ready is not None:
-                    self._settle("")
-                self._push_all()
-            elif isinstance(event, WindowUpdated):
-                if event.stream_id:
-                    if (stream := self.streams.get(event.stream_id)) is not None:
-                        stream.push()
-                else:
-                    self._push_all()
-            elif isinstance(event, DataReceived):
-                self._data(event)
-            elif isinstance(event, ConnectionTerminated):
-                self._go_away(event)
-            else:
-                self._message(event)
+            handler = _HANDLERS.get(type(event))
+            if handler is not None:
+                handler(self, event)
 
-    def _message(self, event: Event) -> None:
-        stream = self.streams.get(getattr(event, "stream_id", 0))
-        if stream is None:
-            return
-        if isinstance(event, ResponseReceived):
-            self.served = True
-            stream.response(event.headers, ended=event.stream_ended)
-        elif isinstance(event, InformationalResponseReceived):
+    def _settings_changed(self, event: RemoteSettingsChanged) -> None:
+        if self._ready is not None:
+            self._settle("")
+        self._push_all()
+
+    def _window(self, event: WindowUpdated) -> None:
+        if not event.stream_id:
+            self._push_all()
+        elif (stream := self.streams.get(event.stream_id)) is not None:
+            stream.push()
+
+    def _response(self, event: ResponseReceived) -> None:
+        self.served = True
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.response(event.headers, event.stream_ended)
+
+    def _interim(self, event: InformationalResponseReceived) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
             stream.interim(event.headers)
-        elif isinstance(event, TrailersReceived):
-            stream.trailers(event.headers)
-        elif isinstance(event, StreamEnded):
-            stream.ended()
-        elif isinstance(event, StreamReset):
-            if event.error_code == ErrorCodes.REFUSED_STREAM:
-                stream.untouched("refused the request")
-            else:
-                stream.lost(f"reset the request ({error_name(event.error_code)})", reused=False)
 
     def _data(self, event: DataReceived) -> None:
-        size = event.flow_controlled_length
+        number, data, size, ended = event
         self._owed += size
         if self._owed >= _OWED:
             self.h2.increment_flow_control_window(self._owed)
             self._owed = 0
+        if (stream := self.streams.get(number)) is not None:
+            stream.data(data, size, ended)
+
+    def _trailers(self, event: TrailersReceived) -> None:
+        if (stream := self.streams.get(event.stream_id)) is not None:
+            stream.trailers(event.headers)
+
+    def _reset(self, event: StreamReset) -> None:
         stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.data(event.data, size)
+        if stream is None:
+            return
+        if event.error_code == ErrorCodes.REFUSED_STREAM:
+            stream.untouched("refused the request")
+        else:
+            stream.lost(f"reset the request ({error_name(event.error_code)})", reused=False)
 
     def _settle(self, problem: str) -> None:
         ready, self._ready = self._ready, None
@@ -186,6 +185,8 @@ class Http2Upstream(Http2Link):
     def _go_away(self, event: ConnectionTerminated) -> None:
         """Nothing new goes here; what the pod has not begun goes elsewhere, whatever it is."""
         self.leaving = True
+        # A pod that has begun some takes requests, even where none is answered yet.
+        self.served = self.served or event.last_stream_id > 0
         for number, stream in tuple(self.streams.items()):
             if number > event.last_stream_id:
                 stream.untouched(f"went away ({error_name(event.error_code)})")
@@ -211,10 +212,14 @@ class Http2Upstream(Http2Link):
         self._given += 1
         return PodStream(self)
 
-    def begin(self, stream: PodStream) -> int:
-        """The number of a stream that begins now."""
+    def take(self, size: int, number: int) -> None:
+        # The window of the connection is given back at once.
+        self.h2.acknowledge_of_stream(size, number)
+
+    def begin(self, stream: PodStream, bodiless: bool) -> int:
+        """The number of a stream that begins now; `bodiless`: the response has but a head."""
         self._given -= 1
-        number = self.h2.get_next_available_stream_id()
+        number = self.h2.begin_stream(bodiless=bodiless)
         self.streams[number] = stream
         if number > _LAST_NUMBER:
             self.leaving = True
@@ -263,3 +268,15 @@ class Http2Upstream(Http2Link):
         if not self.streams and not self._given and self.idle_since < oldest:
             self.leaving = True
             self.transport.close()
+
+
+_HANDLERS: dict[type[Event], Callable[[Http2Upstream, Any], None]] = {
+    RemoteSettingsChanged: Http2Upstream._settings_changed,
+    WindowUpdated: Http2Upstream._window,
+    ResponseReceived: Http2Upstream._response,
+    InformationalResponseReceived: Http2Upstream._interim,
+    DataReceived: Http2Upstream._data,
+    TrailersReceived: Http2Upstream._trailers,
+    StreamReset: Http2Upstream._reset,
+    ConnectionTerminated: Http2Upstream._go_away,
+}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from meshkube.ingress import http2_head
 from meshkube.ingress.chunked import ChunkedBody, chunk, last_chunk
+from meshkube.ingress.hpack import Header, Headers
 from meshkube.ingress.http1 import CHUNKED, HeadError
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
-from meshkube.ingress.http2_head import Header
+from meshkube.ingress.http2_flow import Stream
 from meshkube.ingress.http2_outbox import Outbox
 from meshkube.ingress.response_head import NO_BODY
 
@@ -22,33 +23,32 @@ AHEAD = 131_072
 """Bytes of a request's body that may wait for the pod's window before the client is held back."""
 
 
-class PodStream:
-    """A `PodSide` of an exchange, and the transport that it writes to."""
+class PodStream(Stream["Http2Upstream"]):
+    """A `PodSide` of an exchange, and the transport that it writes to. The class holds the
+    defaults."""
+
+    answering = False
+    """Whether some of the response is there."""
+    write_paused = False
+    """The pod does not keep up with the request's body."""
+    _over = False
+    # The request
+    _chunks: ChunkedBody | None = None
+    _left = 0
+    _whole = False
+    """All of the body has been written here."""
+    _request_over = False
+    """The pod has been told that it is."""
+    _request_trailers: Sequence[Header] = ()
+    # The response
+    _framed = False
+    """It goes on in chunks."""
 
     def __init__(self, connection: Http2Upstream) -> None:
-        self.connection = connection
+        super().__init__(connection, 0)
         self.endpoint: Endpoint = connection.endpoint
         self.exchange: Exchange | None = None
-        self.answering = False
-        """Whether some of the response is there."""
-        self.write_paused = False
-        """The pod does not keep up with the request's body."""
-        self._number = 0
-        self._over = False
-        # The request
-        self._chunks: ChunkedBody | None = None
-        self._left = 0
-        self._whole = False
-        """All of the body has been written here."""
-        self._request_over = False
-        """The pod has been told that it is."""
         self._outbox = Outbox()
-        # The response
-        self._framed = False
-        self._trailers = b""
-        self._reading_paused = False
-        self._held = 0
-        """Bytes that the client has not taken: the pod's window stays as much smaller."""
 
     @property
     def transport(self) -> PodStream:
@@ -59,36 +59,37 @@ class PodStream:
     def write(self, data: bytes) -> None:
         if self._over:
             return
-        if not self._number:
+        if not self.number:
             end = data.index(b"\r\n\r\n")
             self._begin(data[: end + 2])
             data = data[end + 4 :]
         if data and not self._whole:
             self._body(data)
         self.push()
-        self.connection.flush_soon()
+        self.link.flush_soon()
 
-    def pause_reading(self) -> None:
-        self._reading_paused = True
-
-    def resume_reading(self) -> None:
-        self._reading_paused = False
-        held, self._held = self._held, 0
-        if held and not self._over:
-            self._give_back(held)
-            self.connection.flush_soon()
+    def write_body(self, data: bytes, framed: bytes, end: bool, trailers: bytes) -> None:
+        if self._over or self._whole:
+            return
+        if data:
+            self._outbox.add(data)
+        if end:
+            self._whole = True
+            self._request_trailers = http2_head.headers_of(trailers)
+        self.push()
+        self.link.flush_soon()
 
     def abort(self) -> None:
         """The exchange wants no answer any more."""
         if self._over:
             return
-        if not self._number:
+        if not self.number:
             self._over = True
-            self.connection.unused()
+            self.link.unused()
             return
-        self.connection.reset(self._number, ErrorCodes.CANCEL)
+        self.link.reset(self.number, ErrorCodes.CANCEL)
         self._end()
-        self.connection.flush_soon()
+        self.link.flush_soon()
 
     def release(self, reusable: bool) -> None:
         """It was not needed after all."""
@@ -97,45 +98,42 @@ class PodStream:
     # The request
 
     def _begin(self, head: bytes) -> None:
-        connection = self.connection
-        headers, length = http2_head.for_pod(head, connection.scheme)
-        self._number = connection.begin(self)
+        connection = self.link
+        block, length = http2_head.for_pod(head, connection.scheme)
+        self.number = connection.begin(self, head.startswith(b"HEAD "))
         self._left = length
         self._whole = self._request_over = length == 0
-        self._chunks = ChunkedBody() if length == CHUNKED else None
-        connection.h2.send_headers(self._number, headers, end_stream=self._whole)
+        connection.h2.send_block(self.number, block, end_stream=self._whole)
 
     def _body(self, data: bytes) -> None:
-        chunks = self._chunks
-        if chunks is None:
+        if self._left != CHUNKED:
             self._left -= len(data)
             self._whole = self._left <= 0
-            self._outbox.add((data,))
+            self._outbox.add(data)
             return
+        chunks = self._chunks = self._chunks or ChunkedBody()
         payload: list[bytes] = []
         # Whoever wrote this has checked it.
         chunks.feed(data, payload)
-        self._outbox.add(payload)
+        for piece in payload:
+            self._outbox.add(piece)
         self._whole = chunks.done
+        if chunks.trailers:
+            self._request_trailers = http2_head.headers_of(chunks.trailers)
 
     def push(self) -> None:
         """Sends as much of the body as the windows let through."""
-        if self._over or self._request_over or not self._number:
+        if self._over or self._request_over or not self.number:
             return
         try:
-            if not self.connection.write_paused:
-                self._fill_window()
+            if not self.link.write_paused:
+                self._request_over = self._outbox.send(
+                    self.link.h2, self.number, self._whole, self._request_trailers
+                )
         except H2Error:
             # The pod has ended the stream, or the connection: that is an event of its own.
             self._outbox.clear()
         self._balance()
-
-    def _fill_window(self) -> None:
-        trailers = []
-        if self._chunks is not None and self._chunks.trailers:
-            trailers = http2_head.headers_of(self._chunks.trailers)
-        codec = self.connection.h2
-        self._request_over = self._outbox.send(codec, self._number, self._whole, trailers)
 
     def _balance(self) -> None:
         """Holds the client back while the pod does not keep up."""
@@ -151,7 +149,7 @@ class PodStream:
 
     # The response
 
-    def response(self, headers: Iterable[Header], *, ended: bool) -> None:
+    def response(self, headers: Headers, ended: bool) -> None:
         """The head is there; `ended`: it is all there is."""
         exchange = self.exchange
         if exchange is None:
@@ -174,47 +172,41 @@ class PodStream:
         else:
             exchange.respond(head, length, b"", 0, False)
 
-    def interim(self, headers: Iterable[Header]) -> None:
+    def interim(self, headers: Headers) -> None:
         if self.exchange is not None:
             try:
                 self.exchange.interim(http2_head.response_head(headers, False))
             except HeadError as error:
                 self._broken(error.reason.removeprefix("it "))
 
-    def data(self, data: bytes, size: int) -> None:
-        """Some of the body; `size` is what it takes of the window."""
+    def data(self, data: bytes, size: int, ended: bool) -> None:
+        """Some of the body, perhaps its end; `size` is what it takes of the window."""
         exchange = self.exchange
-        if exchange is not None and data:
-            exchange.respond_more(chunk(data) if self._framed else data, False)
-        if self._over or not size:
+        if exchange is None:
             return
-        if self._reading_paused:
-            self._held += size
-        else:
-            self._give_back(size)
+        if ended:
+            self._finish()
+        elif size:
+            self._passed(size)
+        if self._framed:
+            data = (chunk(data) if data else b"") + (last_chunk(b"") if ended else b"")
+        if data or ended:
+            exchange.respond_more(data, ended)
 
-    def trailers(self, headers: Iterable[Header]) -> None:
+    def trailers(self, headers: Headers) -> None:
+        """What follows the body; the response is whole."""
+        exchange = self.exchange
+        if exchange is None:
+            return
         try:
-            self._trailers = http2_head.trailer_block(headers)
+            trailers = http2_head.trailer_block(headers)
         except HeadError as error:
             self._broken(error.reason)
-
-    def ended(self) -> None:
-        """The response is whole."""
-        exchange = self.exchange
-        if exchange is None or self._over:
             return
-        trailers = self._trailers
         self._finish()
         if trailers and not self._framed:
             exchange.downstream.trailers(trailers)
         exchange.respond_more(last_chunk(trailers) if self._framed else b"", True)
-
-    def _give_back(self, size: int) -> None:
-        try:
-            self.connection.h2.increment_flow_control_window(size, self._number)
-        except H2Error:
-            return
 
     # The end
 
@@ -224,18 +216,18 @@ class PodStream:
             exchange.upstream = None
         if not self._request_over:
             # The pod has answered without the rest of the request (RFC 9113, section 8.1).
-            self.connection.reset(self._number, ErrorCodes.NO_ERROR)
+            self.link.reset(self.number, ErrorCodes.NO_ERROR)
         self._end()
 
     def _end(self) -> None:
         self._over = True
         self.exchange = None
         self._outbox.clear()
-        self.connection.over(self._number)
+        self.link.over(self.number)
 
     def _broken(self, reason: str) -> None:
-        exchange, number = self.exchange, self._number
-        self.connection.reset(number, ErrorCodes.PROTOCOL_ERROR)
+        exchange, number = self.exchange, self.number
+        self.link.reset(number, ErrorCodes.PROTOCOL_ERROR)
         self._end()
         if exchange is not None:
             exchange.upstream_failed(502, reason)
@@ -255,7 +247,7 @@ class PodStream:
 
     def untouched(self, reason: str) -> None:
         """The pod says that it has done nothing with the request."""
-        exchange, served = self.exchange, self.connection.served and self.connection.leaving
+        exchange, served = self.exchange, self.link.served and self.link.leaving
         if self._over:
             return
         self._end()

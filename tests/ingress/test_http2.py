@@ -318,6 +318,40 @@ async def test_what_would_be_something_else_in_http1_is_refused(
     assert not origin.requests
 
 
+async def test_too_many_headers_are_refused_on_their_stream_alone() -> None:
+    async with Origin() as origin, running_proxy(table_to(origin.port)) as (_, port):
+        async with client(port) as c:
+            cookies = [(b"cookie", b"%d=" % n + b"v" * 4000) for n in range(10)]
+            answer = await c.ask("GET", "/", *cookies)
+            assert (answer.status, c.goaway) == (431, None)
+            assert b"32768 bytes" in answer.body
+            # What it put in the table of headers is known.
+            assert (await c.ask("GET", "/", cookies[-1])).status == 200
+            unfinished = await c.ask("POST", "/", *cookies, body=b"x" * 10_000)
+            assert (unfinished.status, c.goaway) == (431, None)
+            assert (await c.ask()).status == 200
+    assert len(origin.requests) == 2
+
+
+async def test_a_body_of_nothing_does_not_keep_a_request_from_another_pod() -> None:
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"0\r\n\r\n")
+        died.append(writer)
+
+    died: list[asyncio.StreamWriter] = []
+    async with Origin(die) as bad, Origin() as good:
+        async with running_proxy(table_to(bad.port, good.port)) as (_, port):
+            async with client(port) as c:
+                for method, statuses in (("POST", {200, 502}), ("GET", {200})):
+                    numbers = [c.open(method, "/") for _ in range(4)]
+                    c.flush()
+                    for number in numbers:
+                        c.h2.end_stream(number)
+                    c.flush()
+                    assert {(await c.answer(number)).status for number in numbers} == statuses
+    assert died
+
+
 async def test_a_bomb_of_headers_is_refused() -> None:
     async with Origin() as origin, running_proxy(table_to(origin.port)) as (_, port):
         async with client(port) as c:
@@ -354,7 +388,7 @@ def test_any_list_of_headers_is_read_or_refused(
 ) -> None:
     pseudo = [(b":method", b"GET"), (b":path", b"/" + target), (b":authority", b"a.io")]
     try:
-        found = http2_head.request([*pseudo, *headers], ended)
+        found = http2_head.request((*pseudo, *headers), ended)
     except HeadError:
         return
     assert found.fields.kept.count(b"\r\n") == found.fields.kept.count(b"\n")

@@ -269,6 +269,31 @@ async def test_what_a_pod_says_it_has_not_touched_is_sent_again_even_a_post() ->
                 assert [answer.body for answer in answers] == [b"m"] * 3
 
 
+async def test_a_call_that_a_pod_has_not_touched_is_sent_again_with_its_messages() -> None:
+    async def refuse(call: Call) -> None:
+        call.reset(ErrorCodes.REFUSED_STREAM)
+
+    async def serve(call: Call) -> None:
+        await call.whole.wait()
+        call.respond(200, GRPC)
+        await call.send(bytes(call.body))
+        call.end((b"grpc-status", b"0"))
+
+    async with Http2Origin(refuse) as pod, Http2Origin(serve) as other:
+        async with running_proxy(table(pod.port, other.port)) as (_, port):
+            async with http2.client(port) as c:
+                for _ in range(3):
+                    number = c.open("POST", "/svc/Get", GRPC)
+                    c.h2.send_data(number, b"one")
+                    c.flush()
+                    await asyncio.sleep(0.05)
+                    c.h2.send_data(number, b"two", end_stream=True)
+                    c.flush()
+                    answer = await c.answer(number)
+                    assert (answer.body, answer.trailers) == (b"onetwo", {b"grpc-status": b"0"})
+    assert (bool(pod.calls), len(other.calls)) == (True, 3)
+
+
 async def test_a_reset_after_the_beginning_breaks_the_response_off() -> None:
     async def serve(call: Call) -> None:
         call.respond()
