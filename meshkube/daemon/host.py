@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from meshkube import addresses
+from meshkube.api.nodes import INGRESS_KEY
 from meshkube.aside import Aside
 from meshkube.client import Client
 from meshkube.client.across import AcrossClient
@@ -148,7 +149,7 @@ def parts(config: Config, host: Host, clock: Clock) -> Iterator[Part]:
     if "ingress" not in off:
         client = _across(host, component_roles.INGRESS)
         names = () if "dns" in off else _nameservers(config)
-        yield Aside(ingress(config, client, [host.address], names), host.traffic)
+        yield Aside(ingress(config, client, [host.address], names, nodes=True), host.traffic)
 
 
 def dns(
@@ -180,9 +181,11 @@ def ingress(
     client: Client,
     addresses: Sequence[str],
     nameservers: Sequence[tuple[str, int]] = (),
+    *,
+    nodes: bool = False,
 ) -> Part:
-    """The ingress; `addresses` is what it writes into the status of each Ingress, `nameservers`
-    know the names of external Services."""
+    """The ingress; `addresses` is what it writes into the status of each Ingress where it does not
+    follow `nodes` that say it, `nameservers` know the names of external Services."""
     return Ingress(
         client=client,
         http_port=config.ingress_http,
@@ -191,6 +194,7 @@ def ingress(
         addresses=addresses,
         workers=config.ingress_workers,
         nameservers=nameservers,
+        nodes=nodes,
     )
 
 
@@ -311,7 +315,10 @@ def _node(config: Config, host: Host, clock: Clock, network: PodNetwork | None) 
         registry_config=registry_config(config),
         room=room(config),
         pod_logs=config.pod_logs,
-        annotations=host.annotations,
+        annotations={
+            INGRESS_KEY: "false" if "ingress" in config.disable else "true",
+            **host.annotations,
+        },
         clock=clock,
     )
     yield agent

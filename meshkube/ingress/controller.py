@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from meshkube import metrics
 from meshkube.api import kinds, meta
-from meshkube.api.errors import ApiError
 from meshkube.api.kinds import Kind
 from meshkube.api.types import Object
 from meshkube.client.base import Client
@@ -27,13 +26,14 @@ from meshkube.ingress.certificates import ENDS, Certificates, expiry_problem
 from meshkube.ingress.collector import ProxyCollector
 from meshkube.ingress.counts import add
 from meshkube.ingress.external_names import ExternalNames, Nameserver
-from meshkube.ingress.findings import Finding, findings, guard_findings, has_status, load_balancer
+from meshkube.ingress.findings import Finding, findings, guard_findings
 from meshkube.ingress.guards import Guards
 from meshkube.ingress.listener import listen, port_of, sockets_for
 from meshkube.ingress.proxy import Proxy
 from meshkube.ingress.route_backends import SERVICE_LABEL
 from meshkube.ingress.routes import RouteTable
 from meshkube.ingress.settings import Settings
+from meshkube.ingress.status import Status
 from meshkube.ingress.workers import Plan, Workers, message_of
 
 if TYPE_CHECKING:
@@ -77,16 +77,17 @@ class Ingress:
         workers: int = 0,
         reports: bool = True,
         nameservers: Sequence[Nameserver] = (),
+        nodes: bool = False,
     ) -> None:
         """`addresses` are written into every Ingress' status; `host` is the address to listen on,
         None for all. Port 0 takes any free one. Informers and a recorder that are given are run
         by their owner, others by this part. With `workers` so many processes serve the ports in its
-        place. `reports`: whether the API is told of faults. `nameservers` know external names."""
+        place. `reports`: whether the API is told of faults. `nameservers` know external names.
+        `nodes`: whether Nodes say which of them run an ingress, whose addresses these then are."""
         self.name = "ingress"
         self._client = client
         self._host = host
         self._wanted_ports = (http_port, https_port)
-        self._addresses = addresses if callable(addresses) else lambda: addresses
         self._own_informers = informers is None
         self._own_recorder = recorder is None
         self._informers = informers or Informers(client)
@@ -107,7 +108,10 @@ class Ingress:
         self._suspects: dict[str, float] = {}
         self._count = workers
         self._reports = reports
+        own = addresses if callable(addresses) else lambda: addresses
+        self._status = Status(client, own, lambda: self._touch(*self.table.ingresses))
         self._nameservers = nameservers
+        self._of_nodes = nodes
         self._workers: Workers | None = None
         self._follow()
 
@@ -121,6 +125,8 @@ class Ingress:
                 group.create_task(self._recorder.run())
             for informer in self._all:
                 await informer.wait_synced()
+            if self._nodes is not None:
+                await self._nodes.wait_synced()
             self._take_certificates()
             guards = Guards(self._secrets.get, self.table.service)
             stack.push_async_callback(guards.close)
@@ -235,6 +241,9 @@ class Ingress:
             services,
             slices,
         )
+        self._nodes = of(kinds.NODE) if self._of_nodes else None
+        if self._nodes is not None:
+            self._status.follow(self._nodes)
         classes.subscribe(self._class_changed)
         services.subscribe(self._service_changed)
         slices.subscribe(self._slice_changed)
@@ -326,24 +335,12 @@ class Ingress:
         if ingress is None or self.table.ingress(key) is None:
             self._told.pop(key, None)
             self._suspects.pop(key, None)
+            self._status.forget(key)
             return
         if self._reports:
             self._tell(key, ingress)
-        wanted = load_balancer(self._addresses())
-        if not wanted["ingress"] or has_status(ingress, wanted):
-            return
-        try:
-            await self._client.patch(
-                kinds.INGRESS,
-                meta.name(ingress),
-                {"status": {"loadBalancer": wanted}},
-                meta.namespace(ingress),
-                subresource="status",
-            )
-        except ApiError as error:
-            if error.code != 404:
-                self._dirty.add(key)
-                log.warning("status not written", extra={"ingress": key, "reason": error.message})
+        if not await self._status.write(key, ingress):
+            self._dirty.add(key)
 
     def _tell(self, key: str, ingress: Object) -> None:
         """Records Events for faults that are new and have lasted."""

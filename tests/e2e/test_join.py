@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -114,6 +115,26 @@ def test_it_answers_dns_and_knows_the_clusters_servers(pair: Pair, agent: Agent)
     assert (
         f"https://{pair.cluster.host.address}:6443" in (agent.data_dir / "servers.json").read_text()
     )
+
+
+def test_an_ingress_is_reached_at_both_and_its_status_comes_to_rest(pair: Pair, agent: Agent):
+    pair.cluster.kubectl("create", "ingress", "web", "--class=meshkube", "--rule=web.io/*=web:80")
+
+    def shown() -> tuple[list[str], str]:
+        found = pair.cluster.get("ingress", "web")
+        entries = found["status"].get("loadBalancer", {}).get("ingress") or []
+        return [one["ip"] for one in entries], found["metadata"]["resourceVersion"]
+
+    both = [pair.cluster.host.address, pair.other.address]
+    wait_for(lambda: shown()[0] == both, 20, "the addresses of both hosts")
+
+    def rests() -> bool:
+        before = shown()
+        time.sleep(1)
+        return shown() == before
+
+    wait_for(rests, 20, "a status that nobody writes again")
+    assert shown()[0] == both
 
 
 def test_it_starts_again_without_a_token(pair: Pair, agent: Agent):

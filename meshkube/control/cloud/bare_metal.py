@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from meshkube.address_pool import Pool
 from meshkube.api import meta
 from meshkube.api.balancing import FROM_POOL, balancer_addresses, pool_addresses
+from meshkube.api.nodes import reachable_addresses
 from meshkube.api.types import Object
 from meshkube.control.cloud.provider import Balancer, CloudError
 
@@ -74,16 +75,12 @@ class BareMetal:
 def node_addresses(nodes: Iterable[Object], versions: Sequence[int]) -> list[str]:
     """For each node one address of each of these IP versions that it has: its first external one,
     or else its first internal one. Those of the first version come first."""
-    found = set()
-    for node in nodes:
-        known: dict[tuple[str, int], str] = {}
-        for one in node["status"].get("addresses") or ():
-            address = str(one.get("address") or "")
-            known.setdefault((str(one.get("type")), _version(address)), address)
-        for version in versions:
-            address = known.get(("ExternalIP", version)) or known.get(("InternalIP", version), "")
-            if address:
-                found.add(address)
+    found = {
+        address
+        for node in nodes
+        for version, address in reachable_addresses(node).items()
+        if version in versions
+    }
     return sorted(found, key=lambda address: (versions.index(_version(address)), address))
 
 
