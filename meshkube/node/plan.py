@@ -208,7 +208,7 @@ def _keep(view: PodView, container: ContainerView) -> Plan:
 
 
 def _check(view: PodView, container: ContainerView, record: Record) -> Plan:
-    if record.spec_hash and record.spec_hash != spec_hash(container.spec):
+    if _defined_anew(container, record):
         reason = f"Container {container.name} definition changed, will be restarted"
         return Plan((KillContainer(record, reason),))
     failed = view.probe(container).failed
@@ -238,8 +238,11 @@ def _start(view: PodView, container: ContainerView, *, fresh: bool) -> Plan:
         return Plan(wake_at=trouble.retry_at)
     record = container.current
     wait, following = (0.0, 0.0) if fresh or record is None else restart_backoff(record)
-    if record is not None and _made_anew(container, record):
-        wait = 0.0
+    if record is not None and _defined_anew(container, record):
+        # What failed was another program: nothing is held against this one.
+        wait, following = 0.0, 0.0
+    elif record is not None and lacks(container.spec, record):
+        wait, following = 0.0, record.backoff
     if record is not None and record.finished is not None and wait:
         due = record.finished + timedelta(seconds=wait)
         if due > now:
@@ -247,10 +250,8 @@ def _start(view: PodView, container: ContainerView, *, fresh: bool) -> Plan:
     return Plan((StartContainer(container.name, container.next_attempt, following),))
 
 
-def _made_anew(container: ContainerView, record: Record) -> bool:
-    """It ended for a new definition, not of itself."""
-    other = record.spec_hash and record.spec_hash != spec_hash(container.spec)
-    return bool(other) or lacks(container.spec, record)
+def _defined_anew(container: ContainerView, record: Record) -> bool:
+    return bool(record.spec_hash) and record.spec_hash != spec_hash(container.spec)
 
 
 def restart_backoff(record: Record) -> tuple[float, float]:

@@ -139,7 +139,7 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
         "lastState": last_state,
         "ready": ready,
         "started": started,
-        "restartCount": record.attempt if record is not None else last.get("restartCount", 0),
+        "restartCount": _restarts(record) if record is not None else last.get("restartCount", 0),
         "image": container.spec.get("image", ""),
         "imageID": _image_id(record, facts) if record is not None else "",
     }
@@ -150,6 +150,11 @@ def _container_status(view: PodView, container: ContainerView, facts: Facts) -> 
         status["containerID"] = last["containerID"]
         status["imageID"] = last.get("imageID", "")
     return status
+
+
+def _restarts(record: Record) -> int:
+    """An attempt counts from its start on, so that a count never comes before its beginning."""
+    return max(0, record.attempt - 1) if record.state == "created" else record.attempt
 
 
 def _resources(container: ContainerView) -> Object:

@@ -196,6 +196,14 @@ def test_a_container_in_back_off_waits_for_its_time() -> None:
     assert planned(pod(), BOX, ended).actions == (StartContainer("c", 1, 20.0),)
 
 
+def test_another_image_starts_at_once_and_with_a_clean_record() -> None:
+    ended = record("c", "exited", exit_code=1, ended=3.0, backoff=160.0)
+    other = replace(ended, spec_hash="other")
+    assert planned(pod(), BOX, other).actions == (StartContainer("c", 1, 0.0),)
+    same = replace(ended, spec_hash=spec_hash({"name": "c", "image": "i"}))
+    assert planned(pod(), BOX, same).wake_at == NOW + timedelta(seconds=157)
+
+
 def test_trouble_is_waited_for() -> None:
     later = NOW + timedelta(seconds=4)
     trouble = {"c": Trouble("ErrImagePull", "no", later, 10)}

@@ -97,6 +97,13 @@ def test_how_containers_end() -> None:
     }
 
 
+def test_a_restart_counts_from_its_start_on() -> None:
+    ended = record("c", "exited", attempt=1, exit_code=1)
+    for state, count in (("created", 1), ("running", 2)):
+        [entry] = written(pod(), BOX, ended, record("c", state, attempt=2))["containerStatuses"]
+        assert (entry["restartCount"], entry["lastState"]["terminated"]["exitCode"]) == (count, 1)
+
+
 def test_back_off_shows_as_crash_loop_with_the_end_before() -> None:
     ended = record("c", "exited", attempt=4, exit_code=1, backoff=160.0)
     status = written(pod(), BOX, ended)
