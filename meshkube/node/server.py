@@ -33,6 +33,9 @@ from meshkube.node.runtime import NotFound, Runtime, RuntimeFailure
 from meshkube.node.stream_requests import StreamRequests
 from meshkube.node.use import VolumeUse
 
+LARGEST_HEAD_LINE = 1024 * 1024
+"""Bytes of a request line, as the API server takes them: commands come in it."""
+
 
 class _Handler(Protocol):
     def add_routes(self, router: web.UrlDispatcher) -> None: ...
@@ -86,6 +89,7 @@ class NodeServer:
             handle_signals=False,
             handler_cancellation=True,
             shutdown_timeout=1.0,
+            max_line_size=LARGEST_HEAD_LINE,
         )
         await runner.setup()
         try:

@@ -240,6 +240,8 @@ def test_exec(docker_host: Host, tmp_path: Path) -> None:
             assert status["details"] == {"causes": [{"reason": "ExitCode", "message": "7"}]}
             _, _, status = await node.exec("a", "/no/such/program")
             assert status["status"] == "Failure"
+            out, _, _ = await node.exec("a", "echo", "a" * 20_000)
+            assert len(out) == 20_001
             out, _, _ = await node.exec("a", "stty", "size", tty=True, resize=(132, 43))
             again = await node.exec(
                 "a", "sh", "-c", "sleep 0.3; stty size", tty=True, resize=(132, 43)
