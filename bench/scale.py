@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import uvloop
 
 from bench import harness
 from meshkube import log
+from meshkube.api.errors import ApiError
 from meshkube.api.kinds import CONFIG_MAP, DEPLOYMENT, NODE
 from meshkube.api.types import Object
 from meshkube.client.http import HttpClient
@@ -35,6 +37,12 @@ PODS_OF_A_NODE = 105
 PERIOD, PROBES = 0.05, 100
 REST_SECONDS, IDLE_SECONDS = 5, 15
 LIMIT_SECONDS = 400
+LEAST = 0.02
+COUNTED = {
+    "meshkube_api_requests_total": "requests over HTTP",
+    "meshkube_api_changes_total": "changes in the store",
+    "meshkube_api_watch_events_total": "events told to watches",
+}
 TOLD_SECONDS = 10
 SPACE = "default"
 
@@ -90,11 +98,12 @@ async def probing(client: HttpClient) -> AsyncIterator[list[float]]:
 
     async def one(number: int) -> None:
         started = time.perf_counter()
-        if number % 2:
-            await client.get(CONFIG_MAP, f"probe-{number % PROBES}", SPACE)
-        else:
-            name = f"probe-{number % PROBES}"
-            await client.patch(CONFIG_MAP, name, {"data": {"n": str(number)}}, SPACE)
+        name = f"probe-{number % PROBES}"
+        with contextlib.suppress(ApiError):  # no answer at all counts for as long as that took
+            if number % 2:
+                await client.get(CONFIG_MAP, name, SPACE)
+            else:
+                await client.patch(CONFIG_MAP, name, {"data": {"n": str(number)}}, SPACE)
         taken.append((time.perf_counter() - started) * 1000)
 
     async def ask() -> None:
@@ -161,11 +170,13 @@ async def measure(kubeconfig: str, pid: int, nodes: int, count: int) -> None:
         async with probing(client) as rest:
             await asyncio.sleep(REST_SECONDS)
         empty, cpu, started = harness.resident_megabytes(pid), harness.cpu_seconds(pid), time.time()
+        before = await counted(client)
         async with probing(client) as busy:
             for number in range(count):
                 await client.create(DEPLOYMENT, deployment(number))
             pods = await settled(client, count) or 1
             seconds = time.time() - started
+        after = await counted(client)
         used, full = harness.cpu_seconds(pid) - cpu, harness.resident_megabytes(pid)
         of = "" if pods == count * EACH else f" (of {count * EACH:,}: the limit)"
         rows: list[list[object]] = [
@@ -184,6 +195,24 @@ async def measure(kubeconfig: str, pid: int, nodes: int, count: int) -> None:
         if not of:
             rows += await _afterwards(client, pid, count)
     harness.print_table(f"{nodes} hollow nodes", ["what", "", ""], rows)
+    each = {what: (after[what] - before.get(what, 0)) / pods for what in after}
+    most = sorted(each.items(), key=lambda one: one[0][:11] + f"{99999 - one[1]:011.3f}")
+    counts = [[what, f"{count:.2f}"] for what, count in most if count >= LEAST]
+    harness.print_table("for each pod", ["what", "how many"], counts)
+
+
+async def counted(client: HttpClient) -> dict[str, float]:
+    """Requests, changes in the store and events told to watches, so far, by resource."""
+    text = (await client.get_raw("/metrics")).decode()
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        family = COUNTED.get(name.partition("{")[0])
+        if family:
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', name))
+            what = f"{family}: {labels.get('verb', '')} {labels['resource']}".replace("  ", " ")
+            found[what] = found.get(what, 0) + float(value)
+    return found
 
 
 async def _afterwards(client: HttpClient, pid: int, count: int) -> list[list[object]]:

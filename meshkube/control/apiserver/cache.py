@@ -260,6 +260,10 @@ class ResourceCache:
         self.items: dict[str, Cached] = {}
         self.watchers: dict[int, Sink] = {}
         """Who is told of every change."""
+        self.changes = 0
+        """How many there were."""
+        self.told = 0
+        """How many events of them watchers were told."""
         self._of_topic: dict[str, dict[int, Sink]] = {}
         """Who is told of the changes of one key, or of one node's pods: of a hundred nodes that
         watch their own pods, the others need not even look at a change."""
@@ -354,6 +358,7 @@ class ResourceCache:
         return {key, _node_of(change.old), _node_of(change.new)}
 
     def _remember(self, change: Change) -> None:
+        self.changes += 1
         if len(self._window) >= WINDOW:
             self._floor = self._window.popleft().revision
         self._window.append(change)

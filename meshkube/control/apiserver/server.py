@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -17,6 +17,7 @@ from meshkube.api import errors, meta
 from meshkube.api.errors import ApiError
 from meshkube.control.apiserver import routing, rules
 from meshkube.control.apiserver.aggregation.aggregator import Aggregator
+from meshkube.control.apiserver.cache import ResourceCache
 from meshkube.control.apiserver.connections import Connections
 from meshkube.control.apiserver.http import LARGEST_BODY, Call, failure, split_target
 from meshkube.control.apiserver.joining import Joining
@@ -121,13 +122,10 @@ class ApiServer:
             await self._relay.aclose()
             await self._proxy.aclose()
 
-    def watchers(self) -> dict[str, int]:
-        """Open watches by resource, in process too."""
-        return {cache.kind.resource: cache.watching for cache in self._registry.feed.caches}
-
-    def objects(self) -> dict[str, int]:
-        """Cached objects by resource."""
-        return {cache.kind.resource: len(cache.items) for cache in self._registry.feed.caches}
+    @property
+    def caches(self) -> Iterable[ResourceCache]:
+        """What there is of each resource, and who is told of it."""
+        return self._registry.feed.caches
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from meshkube.control.apiserver.cache import ResourceCache
 from meshkube.metrics import REGISTRY
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,13 +24,30 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 class Source(Protocol):
     """A running API server, as far as its gauges go."""
 
-    def watchers(self) -> dict[str, int]:
-        """Open watches by resource, in process too."""
+    @property
+    def caches(self) -> Iterable[ResourceCache]:
+        """What there is of each resource, and who is told of it."""
         ...
 
-    def objects(self) -> dict[str, int]:
-        """Cached objects by resource."""
-        ...
+
+_OF_CACHES: tuple[tuple[type[Metric], str, str, Callable[[ResourceCache], int]], ...] = (
+    (
+        GaugeMetricFamily, "meshkube_api_watchers", "Open watches, in process too.",
+        lambda cache: cache.watching,
+    ),
+    (
+        GaugeMetricFamily, "meshkube_api_objects", "Objects in the watch cache.",
+        lambda cache: len(cache.items),
+    ),
+    (
+        CounterMetricFamily, "meshkube_api_changes", "Changes of objects in the store.",
+        lambda cache: cache.changes,
+    ),
+    (
+        CounterMetricFamily, "meshkube_api_watch_events", "Events told to watches, in process too.",
+        lambda cache: cache.told,
+    ),
+)  # fmt: skip
 
 
 class Follower:
@@ -99,7 +117,7 @@ class Telemetry(Collector):
             requests.add_metric((verb, resource, str(code)), count)
         yield requests
         yield self._durations()
-        yield from self._gauges()
+        yield from self._of_caches()
         yield self._lag()
 
     def _durations(self) -> Metric:
@@ -130,25 +148,17 @@ class Telemetry(Collector):
             lag.add_metric((resource,), seconds)
         return lag
 
-    def _gauges(self) -> Iterator[Metric]:
-        watchers: dict[str, int] = {}
-        objects: dict[str, int] = {}
-        for source in self.sources:
-            _add(watchers, source.watchers())
-            _add(objects, source.objects())
-        for name, text, values in (
-            ("meshkube_api_watchers", "Open watches, in process too.", watchers),
-            ("meshkube_api_objects", "Objects in the watch cache.", objects),
-        ):
-            gauge = GaugeMetricFamily(name, text, labels=("resource",))
-            for resource, value in values.items():
-                gauge.add_metric((resource,), value)
-            yield gauge
-
-
-def _add(total: dict[str, int], more: dict[str, int]) -> None:
-    for key, value in more.items():
-        total[key] = total.get(key, 0) + value
+    def _of_caches(self) -> Iterator[Metric]:
+        for family, name, text, count in _OF_CACHES:
+            totals: dict[str, int] = {}
+            for source in self.sources:
+                for cache in source.caches:
+                    resource = cache.kind.resource
+                    totals[resource] = totals.get(resource, 0) + count(cache)
+            metric = family(name, text, labels=("resource",))  # type: ignore[call-arg]
+            for resource, total in totals.items():
+                metric.add_metric((resource,), total)  # type: ignore[attr-defined]
+            yield metric
 
 
 TELEMETRY = Telemetry()

@@ -63,6 +63,7 @@ class Watcher:
         notice = self._seen(notice)
         self._backlog.append(notice)
         self._bytes += len(notice.cached.raw)
+        self._cache.told += 1
         if len(self._backlog) == 1:
             self._wake()
 
