@@ -21,6 +21,12 @@ def cpu_seconds(*pids: int) -> float:
     return total / _TICK
 
 
+def thread_seconds(pid: int) -> float:
+    """CPU seconds of a process's main thread so far, to the nanosecond."""
+    spent = Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]
+    return int(spent) / 1e9
+
+
 def resident_megabytes(pid: int) -> float:
     """Resident memory of a process in MB (10^6 bytes)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
