@@ -7,6 +7,7 @@ is a look-up. The static table and Huffman's code are those of the package `hpac
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from hpack.exceptions import HPACKDecodingError
 from hpack.huffman_table import decode_huffman
@@ -209,7 +210,7 @@ def encode(headers: Iterable[Header]) -> bytes:
     for field in headers:
         piece = _encoded.get(field)
         if piece is None:
-            piece = _encode(field)
+            piece = encode_one(field)
             if len(piece) <= _LONGEST_KEPT:
                 if len(_encoded) >= _MOST_KEPT:
                     _encoded.clear()
@@ -218,16 +219,21 @@ def encode(headers: Iterable[Header]) -> bytes:
     return b"".join(pieces)
 
 
-def _encode(field: Header) -> bytes:
+def encode_one(field: Header) -> bytes:
+    """A field alone, which is not remembered."""
     number = _FIELDS.get(field)
     if number is not None and field[1]:
         return bytes([0x80 | number])
     name, value = field
+    return _encoded_name(name) + _prefixed(len(value), 0x7F, 0) + value
+
+
+@lru_cache(1024)
+def _encoded_name(name: bytes) -> bytes:
     number = _NAMES.get(name)
     if number is not None:
-        return _prefixed(number, 0x0F, 0) + _prefixed(len(value), 0x7F, 0) + value
-    head = b"\0" + _prefixed(len(name), 0x7F, 0) + name
-    return head + _prefixed(len(value), 0x7F, 0) + value
+        return _prefixed(number, 0x0F, 0)
+    return b"\0" + _prefixed(len(name), 0x7F, 0) + name
 
 
 def _prefixed(number: int, mask: int, first: int) -> bytes:

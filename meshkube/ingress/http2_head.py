@@ -139,6 +139,12 @@ def trailer_block(headers: Headers) -> bytes:
     return block
 
 
+@lru_cache(256)
+def encoded_trailers(block: bytes) -> bytes:
+    """Trailers that are a block of lines as they go over the wire."""
+    return hpack.encode(headers_of(block))
+
+
 def _line(name: bytes, value: bytes) -> bytes:
     if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
         raise HeadError(400, "a header field is malformed")
@@ -156,7 +162,8 @@ def for_pod(head: bytes, scheme: bytes) -> tuple[bytes, int]:
     at = at + 2 if at >= 0 else len(block)
     authority, fields, length = _for_pod(block[:at])
     pseudo = hpack.encode(((b":method", method), (b":scheme", scheme), (b":path", target)))
-    return pseudo + authority + fields + hpack.encode(headers_of(block[at:])), length
+    own = map(hpack.encode_one, headers_of(block[at:]))
+    return b"".join((pseudo, authority, fields, *own)), length
 
 
 @lru_cache(256)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
-from meshkube.ingress.hpack import Header
 from meshkube.ingress.http2_sending import Piece, Sending
 
 
@@ -28,11 +26,10 @@ class Outbox:
         self._waiting.clear()
         self.size = 0
 
-    def send(
-        self, codec: Sending, number: int, whole: bool, trailers: Sequence[Header] = ()
-    ) -> bool:
+    def send(self, codec: Sending, number: int, whole: bool, trailers: bytes = b"") -> bool:
         """Hands over as much as the windows let through and, where that is all and the body is
-        `whole`, the end. True once the end is out. Raises `H2Error`."""
+        `whole`, the end, with trailers where there are any (encoded). True once the end is out.
+        Raises `H2Error`."""
         waiting = self._waiting
         while waiting:
             piece = waiting[0]
@@ -49,7 +46,7 @@ class Outbox:
             if last:
                 return True
         if whole and trailers:
-            codec.send_headers(number, trailers, end_stream=True)
+            codec.send_block(number, trailers, end_stream=True)
         elif whole:
             codec.end_stream(number)
         return whole

@@ -47,7 +47,8 @@ class Http2Stream(Stream["Http2Connection"]):
     _seen = _limit = 0
     # The response's
     _answering = _ended = _holding = False
-    _trailers: list[Header] = []
+    _trailers = b""
+    """Encoded."""
     _malformed = False
     """The response is followed by a reset that says so."""
     _waited_for = -1
@@ -195,7 +196,7 @@ class Http2Stream(Stream["Http2Connection"]):
         self._send(data, end)
 
     def trailers(self, block: bytes) -> None:
-        self._trailers = http2_head.headers_of(block)
+        self._trailers = http2_head.encoded_trailers(block)
 
     def interim(self, head: ResponseHead) -> None:
         answering = self._answering
@@ -282,7 +283,8 @@ class Http2Stream(Stream["Http2Connection"]):
             self._ended = True
         if data:
             self._outbox.add(data)
-        self.push()
+        if data or end:
+            self.push()
         self.link.flush_soon()
 
     def push(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from meshkube.ingress import http2_head
 from meshkube.ingress.chunked import ChunkedBody, chunk, last_chunk
-from meshkube.ingress.hpack import Header, Headers
+from meshkube.ingress.hpack import Headers
 from meshkube.ingress.http1 import CHUNKED, HeadError
 from meshkube.ingress.http2_errors import ErrorCodes, H2Error
 from meshkube.ingress.http2_flow import Stream
@@ -39,7 +38,8 @@ class PodStream(Stream["Http2Upstream"]):
     """All of the body has been written here."""
     _request_over = False
     """The pod has been told that it is."""
-    _request_trailers: Sequence[Header] = ()
+    _request_trailers = b""
+    """Encoded."""
     # The response
     _framed = False
     """It goes on in chunks."""
@@ -75,7 +75,7 @@ class PodStream(Stream["Http2Upstream"]):
             self._outbox.add(data)
         if end:
             self._whole = True
-            self._request_trailers = http2_head.headers_of(trailers)
+            self._request_trailers = http2_head.encoded_trailers(trailers)
         self.push()
         self.link.flush_soon()
 
@@ -119,7 +119,7 @@ class PodStream(Stream["Http2Upstream"]):
             self._outbox.add(piece)
         self._whole = chunks.done
         if chunks.trailers:
-            self._request_trailers = http2_head.headers_of(chunks.trailers)
+            self._request_trailers = http2_head.encoded_trailers(chunks.trailers)
 
     def push(self) -> None:
         """Sends as much of the body as the windows let through."""
