@@ -61,45 +61,36 @@ _send.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
 # Where the numbers that change stand, seen as arrays of 4 and of 8 bytes.
 _WORDS = ctypes.sizeof(_Mmsghdr) // 4
 _LENGTH = _Mmsghdr.length.offset // 4
-_QUADS = ctypes.sizeof(_Mmsghdr) // 8
-
-
-class _Messages:
-    """Room for a batch, laid out once."""
-
-    def __init__(self, name_length: int) -> None:
-        self.buffer = (ctypes.c_char * (BATCH * LARGEST))()
-        self.names = (ctypes.c_char * (BATCH * _NAME))()
-        self._iov = (_Iovec * BATCH)()
-        self._headers = (_Mmsghdr * BATCH)()
-        self.address = ctypes.addressof(self._headers)
-        for n in range(BATCH):
-            self._iov[n].base = ctypes.addressof(self.buffer) + n * LARGEST
-            self._iov[n].length = LARGEST
-            header = self._headers[n].header
-            header.name = ctypes.addressof(self.names) + n * _NAME
-            header.name_length = name_length
-            header.iov = ctypes.addressof(self._iov) + n * ctypes.sizeof(_Iovec)
-            header.iov_count = 1
-        self.bytes = memoryview(self.buffer).cast("B")
-        self.words = memoryview(self._headers).cast("B").cast("I")
-        self.quads = memoryview(self._headers).cast("B").cast("Q")
-        self.lengths = memoryview(self._iov).cast("B").cast("Q")
 
 
 class Batch:
-    """The packets of one socket."""
+    """The packets of one socket. An answer is written over its question, behind the id, and goes
+    back by the same description of the packet that it came by."""
 
     def __init__(self, udp: socket.socket) -> None:
         self._socket = udp
         self._fd = udp.fileno()
         self._is_v4 = udp.family == socket.AF_INET
-        name_length = 16 if self._is_v4 else _NAME
-        self._in = _Messages(name_length)
-        self._out = _Messages(name_length)
         self._turn = 0
-        self._names = memoryview(self._in.names).cast("B")
-        self._names_at = ctypes.addressof(self._in.names)
+        packets = (ctypes.c_char * (BATCH * LARGEST))()
+        names = (ctypes.c_char * (BATCH * _NAME))()
+        iov = (_Iovec * BATCH)()
+        headers = (_Mmsghdr * BATCH)()
+        for n in range(BATCH):
+            iov[n].base = ctypes.addressof(packets) + n * LARGEST
+            iov[n].length = LARGEST
+            header = headers[n].header
+            header.name = ctypes.addressof(names) + n * _NAME
+            header.name_length = 16 if self._is_v4 else _NAME
+            header.iov = ctypes.addressof(iov) + n * ctypes.sizeof(_Iovec)
+            header.iov_count = 1
+        self._at = ctypes.addressof(headers)
+        self._packets = memoryview(packets).cast("B")
+        self._names = memoryview(names).cast("B")
+        self._lengths = memoryview(headers).cast("B").cast("I")
+        self._rooms = memoryview(iov).cast("B")
+        self._sizes = self._rooms.cast("Q")
+        self._all_room = bytes(self._rooms)
 
     def answer(
         self,
@@ -111,24 +102,26 @@ class Batch:
         """Takes what waits and answers what `entries` has. The rest, and what is above its
         sender's limit, goes to `otherwise(packet, slot, excess)`; `asker(slot)` holds until this
         is called again. Returns how many were answered. Raises `OSError` of the socket."""
-        taken = _receive(self._fd, self._in.address, BATCH, _DONT_WAIT, None)
+        self._rooms[:] = self._all_room
+        taken = _receive(self._fd, self._at, BATCH, _DONT_WAIT, None)
         if taken <= 0:
             if taken < 0 and (number := ctypes.get_errno()) not in (errno.EAGAIN, errno.EINTR):
                 raise OSError(number, os.strerror(number))
             return 0
-        came, lengths = self._in.bytes, self._in.words
-        goes, sizes, names = self._out.bytes, self._out.lengths, self._out.quads
+        packets, lengths, sizes, names = self._packets, self._lengths, self._sizes, self._names
         at, to = (4, 8) if self._is_v4 else (8, 24)
-        sent = 0
+        answered = first = 0
         for slot in range(taken):
-            start = slot * LARGEST
-            packet = bytes(came[start : start + lengths[slot * _WORDS + _LENGTH]])
+            behind_id = slot * LARGEST + 2
+            end = behind_id - 2 + lengths[slot * _WORDS + _LENGTH]
             name = slot * _NAME
-            client = bytes(self._names[name + at : name + to])
+            client = bytes(names[name + at : name + to])
             above = 0 if client in unlimited else excess(client)
-            finished = None if above else entries.get(packet[2:])
+            finished = None if above else entries.get(bytes(packets[behind_id:end]))
             if finished is None:
-                otherwise(packet, slot, above)
+                self._send(first, slot)
+                first = slot + 1
+                otherwise(bytes(packets[behind_id - 2 : end]), slot, above)
                 continue
             tally, answers = finished
             tally[0] += 1
@@ -137,23 +130,19 @@ class Batch:
             else:
                 self._turn = turn = self._turn + 1
                 message = answers[turn % len(answers)]
-            size = len(message) + 2
-            start = sent * LARGEST
-            goes[start : start + 2] = packet[:2]
-            goes[start + 2 : start + size] = message
-            sizes[2 * sent + 1] = size
-            names[_QUADS * sent] = self._names_at + name
-            sent += 1
-        self._send(sent)
-        return sent
+            size = len(message)
+            packets[behind_id : behind_id + size] = message
+            sizes[2 * slot + 1] = size + 2
+            answered += 1
+        self._send(first, taken)
+        return answered
 
-    def _send(self, count: int) -> None:
+    def _send(self, first: int, end: int) -> None:
         """What the kernel has no room for is lost: DNS over UDP is asked again. Neither does an
         error for an earlier answer (its asker is gone) keep the others from theirs."""
-        first = 0
-        while first < count:
-            at = self._out.address + first * ctypes.sizeof(_Mmsghdr)
-            done = _send(self._fd, at, count - first, _DONT_WAIT)
+        while first < end:
+            at = self._at + first * ctypes.sizeof(_Mmsghdr)
+            done = _send(self._fd, at, end - first, _DONT_WAIT)
             if done < 0:
                 if ctypes.get_errno() in (errno.EAGAIN, errno.ENOBUFS):
                     return
