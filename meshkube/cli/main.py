@@ -61,8 +61,12 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="meshkube", description="Kubernetes in one asyncio process per host.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, help in COMMANDS.items():
-        commands.add_parser(name, help=help, description=help.capitalize() + ".", add_help=False)
+        commands.add_parser(name, help=help, description=_sentence(help), add_help=False)
     return top
+
+
+def _sentence(help: str) -> str:
+    return f"{help[:1].upper()}{help[1:]}."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -71,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen, rest = parser().parse_args(arguments[:1]), arguments[1:]
     module = _module(chosen.command)
     command = Parser(
-        prog=f"meshkube {chosen.command}", description=COMMANDS[chosen.command].capitalize() + "."
+        prog=f"meshkube {chosen.command}", description=_sentence(COMMANDS[chosen.command])
     )
     module.add_arguments(command)
     args = command.read(rest)
