@@ -35,6 +35,7 @@ from meshkube.ingress.rules import (
     tls_rows,
 )
 from meshkube.ingress.stats import RouteStats
+from meshkube.ingress.strangers import Strangers
 
 _LAST = "~~"
 """Younger than every Ingress: what stands back behind any rule."""
@@ -63,6 +64,7 @@ class RouteTable(RouteBackends):
         self._entries: dict[str, _Entry] = {}
         self._canaries: dict[Place, list[Route]] = {}
         self._owned: tuple[frozenset[str], bool] = (frozenset(), False)
+        self._strangers = Strangers()
         self._always_policy = False
         self.lookup = RouteLookup(self._hosts.candidates, self.match)
         """For requests as they come."""
@@ -102,9 +104,14 @@ class RouteTable(RouteBackends):
         """The route of a request: `host` in lower case without port, `path` as `paths.normal`
         makes it."""
         found = self._hosts.match(host, path)
-        if found.__class__ is Miss and not self._entries:
-            return Miss("there is no Ingress of class meshkube yet")
+        if isinstance(found, Miss):
+            return self._missed(found, host)
         return found
+
+    def _missed(self, miss: Miss, host: str) -> Miss:
+        reason = miss.reason if self._entries else "there is no Ingress of class meshkube yet"
+        others = self._strangers.words(host)
+        return Miss(f"{reason}; {others}" if others else reason)
 
     def has_host(self, host: str) -> bool:
         """Whether any rule is for this very host (not a wildcard)."""
@@ -206,7 +213,9 @@ class RouteTable(RouteBackends):
     # The inside
 
     def _place(self, key: str, ingress: Object | None) -> None:
-        if ingress is not None and not is_ours(ingress, *self._owned):
+        ours = ingress is not None and is_ours(ingress, *self._owned)
+        self._strangers.set(key, None if ours else ingress)
+        if not ours:
             ingress = None
         old = self._entries.pop(key, None)
         if old is None and ingress is None:

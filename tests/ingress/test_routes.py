@@ -238,6 +238,42 @@ def test_a_table_without_ingresses_says_so() -> None:
     assert "no Ingress of class meshkube" in found.reason
 
 
+@pytest.mark.parametrize(
+    ("spec", "annotation", "words"),
+    [
+        ({"ingressClassName": "nginx"}, "", "is of class nginx, which is not served here"),
+        ({}, "nginx", "is of class nginx, which is not served here"),
+        ({}, "", "names no class"),
+    ],
+)
+def test_a_miss_says_whose_the_host_is(spec: dict[str, str], annotation: str, words: str) -> None:
+    theirs = ingress("theirs", {"x.io": [path("/", "s")], "*.y.io": [path("/", "s")]})
+    theirs["spec"].pop("ingressClassName", None)
+    theirs["spec"].update(spec)
+    if annotation:
+        theirs["metadata"]["annotations"] = {"kubernetes.io/ingress.class": annotation}
+    routes = table(ingress("ours", {"z.io": [path("/a", "s")]}))
+    routes.set_ingress("shop/theirs", theirs)
+    for host in ("x.io", "a.y.io"):
+        reason = f"no Ingress has a rule for host {host}; Ingress shop/theirs has one, and {words}"
+        assert routes.match(host, "/") == Miss(reason)
+    assert routes.match("y.io", "/") == Miss("no Ingress has a rule for host y.io")
+    routes.set_ingress("shop/theirs", None)
+    assert routes.match("x.io", "/") == Miss("no Ingress has a rule for host x.io")
+
+
+def test_what_becomes_ours_is_a_stranger_no_more() -> None:
+    routes = table()
+    theirs = ingress("theirs", {"x.io": [path("/a", "s")]})
+    theirs["spec"]["ingressClassName"] = "nginx"
+    routes.set_ingress("shop/theirs", theirs)
+    found = routes.match("x.io", "/")
+    assert isinstance(found, Miss)
+    assert "of class nginx" in found.reason
+    routes.set_class("nginx", {"metadata": {"name": "nginx"}, "spec": CLASS["spec"]})
+    assert routes.match("x.io", "/b") == Miss("no path of host x.io matches /b")
+
+
 # Backends
 
 RULE = ingress("i", {"": [path("/", "user")]})
