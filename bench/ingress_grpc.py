@@ -102,8 +102,10 @@ def calls(
     out = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     spent = cpu_ns(peer.process.pid) - before
     succeeded = int(first_group(r"(\d+) succeeded", out))
-    # What is under way when the time is up counts as failed on some versions of it.
-    if int(first_group(r"(\d+) failed", out)) > connections * streams or not succeeded:
+    # What is under way when the time is up counts as failed on some versions of it; and nginx
+    # answers some with 502 where its origin ends a stream that was over ("unknown stream").
+    few = max(connections * streams, succeeded // 20)
+    if int(first_group(r"(\d+) failed", out)) > few or not succeeded:
         raise SystemExit(f"{peer.name} answers errors:\n{out}")
     return spent / 1000 / succeeded, succeeded / seconds
 

@@ -39,7 +39,7 @@ from meshkube.ingress.http2_frames import (
     check_dependency,
     unpadded,
 )
-from meshkube.ingress.http2_rules import checked_request, checked_response
+from meshkube.ingress.http2_rules import check_trailers, checked_request, checked_response
 from meshkube.ingress.http2_sending import USEFUL, StreamState
 
 CONTINUATIONS = 8
@@ -263,8 +263,9 @@ class Codec(Control):
         ended: bool,
         events: list[Event],
     ) -> None:
-        if not ended or stream.expected > 0 or any(name[:1] == b":" for name, _ in headers):
+        if not ended or stream.expected > 0:
             raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+        check_trailers(headers)
         self._end_in(number, stream)
         events.append(TrailersReceived(number, headers))
 

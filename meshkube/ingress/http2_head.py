@@ -8,9 +8,9 @@ hundred of each.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
+from typing import NamedTuple
 
 from meshkube.ingress import hpack
 from meshkube.ingress.hpack import Header, Headers
@@ -30,8 +30,7 @@ _CONNECTION = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A request's head."""
 
     method: bytes

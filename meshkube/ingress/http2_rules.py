@@ -67,6 +67,13 @@ def checked_response(headers: Headers) -> tuple[int, int]:
     return int(headers[0][1]), length
 
 
+@lru_cache(256)
+def check_trailers(headers: Headers) -> None:
+    """Trailers have no pseudo-headers (section 8.1). Raises `StreamError`."""
+    if any(name[:1] == b":" for name, _ in headers):
+        raise StreamError(ErrorCodes.PROTOCOL_ERROR)
+
+
 def _length(value: bytes, before: int) -> int:
     if not value.isdigit() or len(value) > 18 or before not in (-1, int(value)):
         raise StreamError(ErrorCodes.PROTOCOL_ERROR)

@@ -72,7 +72,8 @@ class Http2Stream(Stream["Http2Connection"]):
         self._request = request
         self._done = ended
         fields = request.fields
-        self._request_id = sane_id(fields.request_id) or proxy.new_id()
+        given = fields.request_id
+        self._request_id = (given and sane_id(given)) or proxy.new_id()
         kept = fields.kept
         if proxy.tracing:
             kept, self._traced = tracing.checked(kept)
@@ -304,7 +305,8 @@ class Http2Stream(Stream["Http2Connection"]):
             self.cancel()
             self.link.over(self)
             return
-        self._balance()
+        if self._outbox.size or self._holding:
+            self._balance()
 
     def _over(self) -> None:
         """The response is out."""

@@ -133,7 +133,8 @@ class PodStream(Stream["Http2Upstream"]):
         except H2Error:
             # The pod has ended the stream, or the connection: that is an event of its own.
             self._outbox.clear()
-        self._balance()
+        if self._outbox.size or self.write_paused:
+            self._balance()
 
     def _balance(self) -> None:
         """Holds the client back while the pod does not keep up."""
