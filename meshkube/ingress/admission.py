@@ -64,7 +64,8 @@ def _limited(proxy: Proxy, route: Route, policy: Policy, asked: Asked) -> Denial
     if refusal is None:
         return None
     name, wait = refusal
-    lines = b"Retry-After: %d\r\n" % (int(wait) + 1) if wait else b""
+    # Nobody knows when a request that is under way will be over: in a second it is worth a try.
+    lines = b"Retry-After: %d\r\n" % (int(wait) + 1)
     reason = f"the client at {asked.client} is over the limit of {name}"
     return Denial(LIMITED, reason, lines)
 

@@ -162,18 +162,19 @@ class Http1Connection(Answering):
         if match is not None:
             line_end = match.end()
             tail = data[line_end:]
-            if tail == self._last_tail or self._tells_the_same(tail, len(data)):
+            prepared = self._last if tail == self._last_tail else self._only_a_head(tail, len(data))
+            if prepared is not None:
                 proxy = self._proxy
-                prepared = self._prepared = cast(Prepared, self._last)
+                self._prepared = prepared
+                number = self._request_number = next(proxy.id_numbers)
                 self._method, self._target = match.groups()
                 route = proxy.lookup(prepared.host, self._target)
-                if not (route.__class__ is Route and route.policy is None):
-                    return self._begin(prepared, data[:line_end], data, len(data))
+                if not (prepared.usual and route.__class__ is Route and route.policy is None):
+                    return self._begin(prepared, route, data[:line_end], data, len(data))
                 self._state = WAIT
                 if prepared.request_id:
                     ending = b"%b\r\n\r\n" % prepared.request_id
                 else:
-                    number = self._request_number = next(proxy.id_numbers)
                     ending = b"%b%012x\r\n\r\n" % (proxy.id_prefix, number)
                 head = data[:line_end] + self._last_lines + ending
                 exchange = self._exchange = Exchange(proxy, self, route, head, self._method, b"")
@@ -181,32 +182,34 @@ class Http1Connection(Answering):
                 return b""
         return self._any_request(data, match)
 
-    def _tells_the_same(self, tail: bytes, size: int) -> bool:
-        """Whether `tail`, all that came after a first line, is the rest of a whole request (of
-        `size` bytes) that is as usual as the last one was, and differs only in lines that just go
-        on. Also if there was no such request yet, and this is one."""
+    def _only_a_head(self, tail: bytes, size: int) -> Prepared | None:
+        """What follows from `tail`, all that came after a first line, where it is the whole rest
+        of a request's head (of `size` bytes) and nothing else. If it tells what the last one did,
+        none of that is worked out again."""
         proxy = self._proxy
         if not tail.endswith(b"\r\n\r\n") or size > proxy.max_head or proxy.never_usual:
-            return False
+            return None
         telling = telling_lines(tail.split(b"\r\n"))
         prepared = self._last
         if prepared is None or telling != self._last_telling:
             # One empty line less or more, and there is something before or behind this head's end.
             if telling.count(b"") != 2:
-                return False
+                return None
             self._prepared = None
             prepared = prepare(tail[:-2], 1, None, self.peer, trace=False)
-            if not prepared.usual:
-                return False
-            self._last = prepared
-            self._last_telling = telling
-        self._last_tail = tail
-        self._block = prepared.kept(tail[:-2])
-        self._last_lines = self._block + prepared.added
-        self._keep_alive = self.takes_chunks = True
         self._minor = 1
         self._head_begun = False
-        return True
+        if prepared.usual:
+            self._block = prepared.kept(tail[:-2])
+            self._last = prepared
+            self._last_telling = telling
+            self._last_tail = tail
+            self._last_lines = self._block + prepared.added
+            self._keep_alive = self.takes_chunks = True
+        else:
+            self._last_tail = _NO_TAIL
+            self._block = prepared.fields.kept
+        return prepared
 
     def _any_request(self, data: bytes, match: re.Match[bytes] | None) -> bytes:
         """Begins a request of any kind."""
@@ -221,7 +224,8 @@ class Http1Connection(Answering):
         self._minor = 1
         line_end = match.end()
         prepared = self._prepare(data[line_end : end + 2], None)
-        return self._begin(prepared, data[:line_end], data, end + 4)
+        route = self._proxy.lookup(prepared.host, self._target)
+        return self._begin(prepared, route, data[:line_end], data, end + 4)
 
     def _unusual(self, data: bytes) -> bytes:
         """A first line that is not `METHOD /path HTTP/1.x`."""
@@ -235,7 +239,8 @@ class Http1Connection(Answering):
         self._minor, self._method, self._target = line.minor, line.method, line.target
         prepared = self._prepare(data[line.end : end + 2], line.authority)
         out = b"%b %b HTTP/1.1\r\n" % (line.method, line.target)
-        return self._begin(prepared, out, data, end + 4)
+        route = self._proxy.lookup(prepared.host, self._target)
+        return self._begin(prepared, route, out, data, end + 4)
 
     def _switch_to_http2(self, data: bytes) -> bytes:
         """The client speaks HTTP/2 without having asked (RFC 9113, section 3.3)."""
@@ -261,18 +266,20 @@ class Http1Connection(Answering):
         return b""
 
     def _prepare(self, block: bytes, authority: bytes | None) -> Prepared:
-        prepared = prepare(block, self._minor, authority, self.peer, trace=self._proxy.tracing)
+        proxy = self._proxy
+        prepared = prepare(block, self._minor, authority, self.peer, trace=proxy.tracing)
+        self._prepared = prepared
+        self._request_number = next(proxy.id_numbers)
         self._block = prepared.fields.kept
+        self._head_begun = False
         return prepared
 
-    def _begin(self, prepared: Prepared, line: bytes, data: bytes, start: int) -> bytes:
+    def _begin(
+        self, prepared: Prepared, found: Route | Miss, line: bytes, data: bytes, start: int
+    ) -> bytes:
         proxy = self._proxy
         self._keep_alive = prepared.keep_alive and not proxy.draining
         self.takes_chunks = self._minor == 1
-        self._request_number = next(proxy.id_numbers)
-        self._prepared = prepared
-        self._head_begun = False
-        found = proxy.lookup(prepared.host, self._target)
         length = prepared.fields.length
         if isinstance(found, Miss):
             self._state = BODY if length else WAIT

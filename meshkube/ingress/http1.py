@@ -164,8 +164,11 @@ _CONTROLS = bytes(code for code in range(32) if code != 9) + b"\x7f"
 def telling_lines(lines: list[bytes]) -> list[bytes]:
     """Those header lines (without CRLF) that tell us something, or are malformed, or empty. The
     others only go on to the pod, whatever they are."""
-    found = [line for line in lines if line not in _plain]
-    return [line for line in found if not line or line in _special or not _goes_on(line)]
+    return [
+        line
+        for line in lines
+        if line not in _plain and (not line or line in _special or not _goes_on(line))
+    ]
 
 
 def _goes_on(line: bytes) -> bool:

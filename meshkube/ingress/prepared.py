@@ -30,15 +30,8 @@ class Prepared:
     traced: bool
     """The client has begun a trace."""
 
-    @property
-    def usual(self) -> bool:
-        """Kept alive, with no body or upgrade, and only its own lines say which are cut."""
-        return (
-            self.keep_alive
-            and not self.fields.length
-            and not self.upgrade
-            and self.fields.connection <= USUAL_OPTIONS
-        )
+    usual: bool = False
+    """Kept alive, with no body or upgrade, and only its own lines say which are cut."""
 
     def kept(self, block: bytes) -> bytes:
         """What goes on of another block that tells the same."""
@@ -74,4 +67,6 @@ def prepare(
         extra += b"Expect: 100-continue\r\n"
     added = b"%b%bX-Request-Id: " % (extra, lines(peer, fields, host))
     keep_alive = b"close" not in options if minor else b"keep-alive" in options
-    return Prepared(fields, host, added, sane_id(fields.request_id), keep_alive, upgrade, traced)
+    usual = keep_alive and not fields.length and not upgrade and options <= USUAL_OPTIONS
+    given = sane_id(fields.request_id)
+    return Prepared(fields, host, added, given, keep_alive, upgrade, traced, usual)

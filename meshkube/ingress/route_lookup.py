@@ -63,11 +63,10 @@ class RouteLookup:
             text = path.partition(b"#")[0].decode("latin-1")
             if any(text in each for each in known.exact):
                 return self._from_table(host, target)
-        end = 0
-        for _ in range(known.depth):
+        end, left = 0, known.depth
+        while left and end >= 0:
             end = path.find(b"/", end + 1)
-            if end < 0:
-                break
+            left -= 1
         beginning = path if end < 0 else path[: end + 1]
         return known.routes.get(beginning) or self._remember(known, host, target, beginning)
 

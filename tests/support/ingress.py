@@ -17,6 +17,8 @@ from meshkube.ingress.routes import RouteTable, compile
 from meshkube.ingress.settings import Settings
 
 Object = dict[str, Any]
+# A busy machine may take long to connect even to itself.
+PATIENT = Settings(drain_timeout=1, connect_timeout=30)
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -130,7 +132,7 @@ async def running_proxy(
     guards = Guards(found.get, table.service)
     async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         stack.push_async_callback(guards.close)
-        proxy = Proxy(table, settings or Settings(drain_timeout=1), group.create_task)
+        proxy = Proxy(table, settings or PATIENT, group.create_task)
         proxy.guards_of = guards.of
         server = await listen(proxy, "127.0.0.1", 0, None)
         sweep = group.create_task(proxy.sweep())
