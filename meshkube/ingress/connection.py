@@ -187,12 +187,12 @@ class Http1Connection(Answering):
         of a request's head (of `size` bytes) and nothing else. If it tells what the last one did,
         none of that is worked out again."""
         proxy = self._proxy
-        if not tail.endswith(b"\r\n\r\n") or size > proxy.max_head or proxy.never_usual:
+        if tail.find(b"\r\n\r\n") != len(tail) - 4 or size > proxy.max_head or proxy.never_usual:
             return None
         telling = telling_lines(tail.split(b"\r\n"))
         prepared = self._last
         if prepared is None or telling != self._last_telling:
-            # One empty line less or more, and there is something before or behind this head's end.
+            # An empty line more, and it is the first: this head has no lines at all.
             if telling.count(b"") != 2:
                 return None
             self._prepared = None

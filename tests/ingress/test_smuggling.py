@@ -217,6 +217,9 @@ async def test_a_head_that_ends_early_does_not_hide_the_next_request() -> None:
             assert (await c.ask(b"GET /3 HTTP/1.1\r\n" + usual + b"\r\n")).status == 200
             c.send(b"GET /4 HTTP/1.1\r\n" + usual + b"\r\nGET /5 HTTP/1.1\r\n" + usual + b"\r\n")
             assert [(await c.answer()).status for _ in range(2)] == [200, 200]
+            c.send(b"GET /6 HTTP/1.1\r\n\r\n" + usual + b"\r\n")
+            assert (await c.answer()).status == 400
+            assert await c.at_end()
     paths = [head.split(b" ")[1] for head in origin.requests]
     assert paths == [b"/1", b"/2", b"/3", b"/4", b"/5"]
 
