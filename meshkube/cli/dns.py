@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     server.add_only(parser, SETTINGS)
     verbs = parser.add_subparsers(dest="verb", metavar="query")
     query = verbs.add_parser("query", help="say how the answer for a name comes about")
-    query.add_argument("name", metavar="NAME")
-    query.add_argument("type", metavar="TYPE", nargs="?", default="A")
+    query.add_argument("name", metavar="NAME", help="or an address, to learn whose it is")
+    query.add_argument("type", metavar="TYPE", nargs="?", default="", help="of record: A")
+    query.add_argument("-t", "--type", dest="kind", metavar="TYPE", default="", help="the same")
     query.add_argument("-n", "--namespace", default="default", help="of the pod that would ask")
     query.add_argument("--ndots", type=int, default=5, help="as in the pod's resolv.conf")
 
@@ -56,6 +57,11 @@ async def _settings(client: HttpClient) -> Settings:
 
 
 def _query(args: argparse.Namespace, config: Config) -> int:
+    try:
+        name, kind = explain.question(args.name, args.type or args.kind)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
     async def work(client: HttpClient) -> list[explain.Step]:
         services, slices, namespaces, settings = await asyncio.gather(
             client.list(kinds.SERVICE),
@@ -73,14 +79,14 @@ def _query(args: argparse.Namespace, config: Config) -> int:
             namespaces={meta.name(namespace) for namespace in namespaces.items},
         )
         search = explain.pod_search(args.namespace, config.cluster_domain)
-        return world.walk(args.name, args.type, search, args.ndots)
+        return world.walk(name, kind, search, args.ndots)
 
     try:
         steps = session.with_client(args, work)
     except ValueError as error:
         raise UsageError(str(error)) from None
     for step in steps:
-        print(f"{step.name} {args.type.upper()}: {step.outcome}: {step.why}")
+        print(f"{step.name or '.'} {kind.upper()}: {step.outcome}: {step.why}")
         for answer in step.answers:
             print(f"    {answer}")
     return 0 if steps[-1].ends else 1

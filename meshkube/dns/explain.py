@@ -5,6 +5,7 @@ It builds the very zone that the server builds, and asks it with the server's ow
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from meshkube.dns.zonefeed import service_of
 
 LARGEST = 4096
 _DEFAULTS = Settings()
+_NEVER = "/:@ \t\n"
+"""In parts of URLs, and in no name that anybody has."""
 
 
 class Step(NamedTuple):
@@ -160,6 +163,18 @@ class World:
         if key in self._services:
             return f"Service {key} has no such endpoint or port"
         return f"there is no Service {key}, or it is headless and has no ready endpoint"
+
+
+def question(text: str, type: str = "") -> tuple[str, str]:
+    """The name and type that a user means: of an address, whose it is. Raises `ValueError` for what
+    is no name."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        if not text or set(text) & set(_NEVER):
+            raise ValueError(f"{text!r} is no name such as web, web.shop or example.org") from None
+        return text, type or "A"
+    return (text, type) if type else (f"{address.reverse_pointer}.", "PTR")
 
 
 def candidates(name: str, search: Sequence[str], ndots: int) -> list[str]:

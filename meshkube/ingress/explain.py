@@ -42,11 +42,19 @@ class Explanation:
 
 def parse(text: str) -> Url:
     """Raises `ValueError` with one line."""
-    url = urlsplit(text if "://" in text else f"http://{text}")
-    if url.scheme not in ("http", "https") or not url.hostname:
+    try:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        # Asked for: it raises where there is none such.
+        _ = url.port
+        # What a browser sends, and what Ingresses are written with.
+        host = (url.hostname or "").rstrip(".")
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a URL: {error}") from None
+    if url.scheme not in ("http", "https") or not host:
         raise ValueError(f"{text!r} is not a URL such as https://shop.example/user")
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    return Url(url.scheme == "https", url.hostname.lower().rstrip("."), target)
+    return Url(url.scheme == "https", host.lower(), target)
 
 
 def explain(

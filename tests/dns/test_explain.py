@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshkube.dns.explain import World, candidates, pod_search
+from meshkube.dns.explain import World, candidates, pod_search, question
 from meshkube.dns.settings import Settings
 from tests.dns.conftest import endpoint, service, slice_of
 
@@ -84,3 +84,23 @@ def test_names_with_many_dots_or_a_final_one_are_tried_as_they_are() -> None:
 def test_a_bad_question_is_refused_with_a_reason(world: World, name: str, type: str) -> None:
     with pytest.raises(ValueError, match=r"NOTYPE|label"):
         world.ask(name, type)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (("web",), ("web", "A")),
+        (("web", "srv"), ("web", "srv")),
+        (("10.43.0.7",), ("7.0.43.10.in-addr.arpa.", "PTR")),
+        (("10.43.0.7", "A"), ("10.43.0.7", "A")),
+        ((".",), (".", "A")),
+    ],
+)
+def test_a_question_is_a_name_or_an_address(given: tuple[str, ...], meant: tuple[str, str]) -> None:
+    assert question(*given) == meant
+
+
+@pytest.mark.parametrize("text", ["", "http://web/", "web:80", "a b", "user@web"])
+def test_what_is_no_name_is_told_apart(text: str) -> None:
+    with pytest.raises(ValueError, match="is no name such as"):
+        question(text)

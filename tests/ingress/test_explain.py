@@ -94,10 +94,17 @@ def test_a_bad_path_is_a_400(table: RouteTable) -> None:
     assert "400" in lines["request"][0]
 
 
-@pytest.mark.parametrize("url", ["ftp://shop.example/", "http:///user", "//"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://shop.example/", "http:///user", "//", "http://shop.example:99999/", "http://[::1/"],
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not a URL"):
         parse(url)
+
+
+def test_a_name_in_other_letters_is_the_one_that_browsers_send() -> None:
+    assert parse("https://Bücher.example./a").host == "xn--bcher-kva.example"
 
 
 EXPLAINED = {
