@@ -21,6 +21,8 @@ from meshkube.control.apiserver.services import ServiceAllocator
 from meshkube.store import Guard, GuardFailed, KeyExists, RevisionMismatch, Write
 
 _QUOTA = kinds.RESOURCE_QUOTA
+COUNT_SECONDS = 2.0
+"""So long a write waits for a quota that has not been counted."""
 
 
 class Beside:
@@ -51,9 +53,19 @@ class Beside:
         if not self._quotas(kind, obj):
             yield
             return
+        await self._counted(kind, obj)
         lock = self._charging.setdefault(meta.namespace(obj), asyncio.Lock())
         async with lock:
             yield
+
+    async def _counted(self, kind: Kind, obj: Object) -> None:
+        """Leaves the controller a moment for a new quota: who applies one and the pods that it is
+        for at once means the pods to be made."""
+        until = self._clock.monotonic() + COUNT_SECONDS
+        while charging.uncounted(kind, obj, self._quotas(kind, obj)):
+            if self._clock.monotonic() >= until:
+                return
+            await self._clock.sleep(COUNT_SECONDS / 20)
 
     @contextlib.contextmanager
     def allotted(self, kind: Kind, new: Object, *, dry_run: bool) -> Iterator[None]:

@@ -29,6 +29,20 @@ def concerned(kind: Kind, obj: Object, quotas: Iterable[Object]) -> list[Object]
     return found
 
 
+def uncounted(kind: Kind, obj: Object, quotas: Iterable[Object]) -> bool:
+    """Whether a quota that the object falls under has not been counted yet."""
+    return any(
+        _unknown(each, hard)
+        for each in quotas
+        if quota.limits(kind, hard := _hard(each)) and quota.matches(each, kind, obj)
+    )
+
+
+def _unknown(found: Object, hard: Mapping[str, Any]) -> list[str]:
+    used = (found.get("status") or {}).get("used") or {}
+    return sorted(name for name in hard if name not in used)
+
+
 def _hard(found: Object) -> Mapping[str, Any]:
     hard = (found.get("status") or {}).get("hard") or (found.get("spec") or {}).get("hard")
     return hard or {}
@@ -39,8 +53,7 @@ def _check_named(kind: Kind, obj: Object, found: Object, hard: Mapping[str, Any]
     if missing:
         wanted = "; ".join(f"{name} for: {','.join(each)}" for name, each in missing.items())
         raise _refused(kind, obj, f"failed quota: {meta.name(found)}: must specify {wanted}")
-    used = (found.get("status") or {}).get("used") or {}
-    unknown = sorted(name for name in hard if name not in used)
+    unknown = _unknown(found, hard)
     if unknown:
         names = ",".join(unknown)
         raise _refused(

@@ -83,6 +83,20 @@ async def test_a_quota_nobody_has_counted_refuses(client: LocalClient) -> None:
     )
 
 
+async def test_a_write_waits_a_moment_for_a_new_quota_to_be_counted(client: LocalClient) -> None:
+    made = {"metadata": {"name": "q"}, "spec": {"hard": {"secrets": "1"}}}
+    created = await client.create(kinds.RESOURCE_QUOTA, made, "default")
+    waiting = asyncio.create_task(
+        client.create(kinds.SECRET, {"metadata": {"name": "s"}}, "default")
+    )
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    counted = {**created, "status": {"hard": {"secrets": "1"}, "used": {"secrets": "0"}}}
+    await client.update(kinds.RESOURCE_QUOTA, counted, subresource="status")
+    await waiting
+    assert await used(client) == {"secrets": "1"}
+
+
 async def test_a_service_that_becomes_more_is_charged_for_that(client: LocalClient) -> None:
     await quota(client, services_nodeports="1")
     made = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
