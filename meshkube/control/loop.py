@@ -67,7 +67,6 @@ class Settings:
     cloud: CloudProvider = field(default_factory=BareMetal)
     """The place where the hosts run."""
     autoscaling: Autoscaling = Autoscaling()
-    event_ttl: float = 3600.0
     legacy_token: Callable[[str, str, str, str], str] | None = None
     """Signs a token for a Secret: namespace, service account, the account's uid, the Secret."""
     sign: Callable[[bytes, Sequence[str], int | None], bytes] | None = None

@@ -27,11 +27,13 @@ class Level(Enum):
     """That a node, a controller or a leader is alive."""
     PEOPLE = "people", 16
     """Whoever is no part of the cluster: kubectl, and other people's controllers."""
-    NODES = "nodes", 12
-    CONTROLLERS = "controllers", 12
+    NODES = "nodes", 8
+    NODE_EVENTS = "node-events", 4
+    """What may come late: it waits at the node."""
+    CONTROLLERS = "controllers", 8
     """What the parts of a server write themselves, in its process."""
-    EVENTS = "events", 4
-    """What may come late."""
+    EVENTS = "events", 8
+    """Theirs too. They keep pace with what they tell of, as few of them can wait."""
 
 
 def level_of(kind: Kind, user: User | None, *, inside: bool) -> Level:
@@ -42,7 +44,7 @@ def level_of(kind: Kind, user: User | None, *, inside: bool) -> Level:
     if kind in _HEARTBEATS:
         return Level.LIVES
     if kind is kinds.EVENT:
-        return Level.EVENTS
+        return Level.NODE_EVENTS if of_node else Level.EVENTS
     return Level.NODES if of_node else Level.CONTROLLERS
 
 

@@ -261,7 +261,6 @@ _CONTROLLERS: dict[str, list[Rule]] = {
         ),
         rule("approve sign", _CERTIFICATES, "signers", _SIGNERS),
     ],
-    "event-ttl-controller": [rule("get list watch delete", f"{CORE},events.k8s.io", "events")],
     # It puts together what others were allowed to write: no more may come of it.
     "clusterrole-aggregation-controller": [
         rule("escalate get list patch update watch", "rbac.authorization.k8s.io", "clusterroles")
@@ -301,7 +300,6 @@ CONTROLLER_ACCOUNTS = {
     "pod-gc": "pod-garbage-collector",
     "serviceaccount": "service-account-controller",
     "serviceaccount-token": "token-controller",
-    "event-ttl": "event-ttl-controller",
     "tokencleaner": "token-cleaner",
     "ingress-tickets": "meshkube-ingress-tickets",
     "csrapproving": "certificate-controller",

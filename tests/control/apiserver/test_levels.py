@@ -26,7 +26,7 @@ PERSON = User("ann", (AUTHENTICATED,))
         (kinds.NODE, NODE, False, Level.LIVES),
         (kinds.LEASE, None, True, Level.LIVES),
         (kinds.POD, NODE, False, Level.NODES),
-        (kinds.EVENT, NODE, False, Level.EVENTS),
+        (kinds.EVENT, NODE, False, Level.NODE_EVENTS),
         (kinds.POD, None, True, Level.CONTROLLERS),
         (kinds.EVENT, None, True, Level.EVENTS),
         (kinds.POD, PERSON, False, Level.PEOPLE),
@@ -65,7 +65,10 @@ async def test_writes_in_this_process_have_places_and_give_them_back(tmp_path: P
 
     async with running_registry(tmp_path) as registry:
         client = LocalClient(registry)
-        taken = [await registry.levels.enter(kinds.POD, None, inside=True) for _ in range(12)]
+        taken = [
+            await registry.levels.enter(kinds.POD, None, inside=True)
+            for _ in range(Level.CONTROLLERS.value[1])
+        ]
         writing = asyncio.create_task(client.create(kinds.CONFIG_MAP, config("a")))
         await asyncio.sleep(0.05)
         assert not writing.done()

@@ -18,7 +18,6 @@ from meshkube.api import kinds, meta
 from meshkube.api.types import Object
 from meshkube.control import pods
 from meshkube.control.controllers import (
-    event_ttl,
     node_ipam,
     node_lifecycle,
     node_zones,
@@ -347,24 +346,3 @@ async def test_every_namespace_has_an_account_and_the_ca(tmp_path: Path) -> None
         change = {"data": {"ca.crt": "other"}}
         await running.change(kinds.CONFIG_MAP, "kube-root-ca.crt", change, "shop")
         await account_and_ca(running, "shop")
-
-
-async def test_old_events_go(tmp_path: Path) -> None:
-    async with cluster(tmp_path, [event_ttl.CONTROLLER]) as running:
-        for name, age in (("old", 4000), ("new", 10)):
-            seen = meta.timestamp(datetime.now(UTC) - timedelta(seconds=age))
-            event = {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"name": name, "namespace": "default"},
-                "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
-                "reason": "Test",
-                "lastTimestamp": seen,
-                "firstTimestamp": seen,
-            }
-            await running.client.create(kinds.EVENT, event)
-        context: Any = type("C", (), {})()
-        context.client, context.clock, context.settings = running.client, running.clock, Settings()
-        assert await event_ttl.reconcile(context, "all") == event_ttl.LOOK_AGAIN
-        left = (await running.client.list(kinds.EVENT, "default")).items
-        assert [meta.name(event) for event in left] == ["new"]
