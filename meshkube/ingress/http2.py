@@ -62,7 +62,7 @@ class Http2Connection(Http2Link):
         self.added = tuple(http2_head.headers_of(proxy.hsts) if scheme == b"https" else ())
         """For every response."""
         self.streams: dict[int, Http2Stream | Http2Tunnel] = {}
-        self._lines = self._lines_host = b""
+        self._lines, self._lines_host = b"", b"\0"
         """The X-Forwarded-* lines, and the Host they were made for."""
         self.deadline = 0.0
         """While there is no request; 0: not set yet."""

@@ -318,6 +318,13 @@ async def test_what_would_be_something_else_in_http1_is_refused(
     assert not origin.requests
 
 
+async def test_a_request_for_no_host_says_who_asks_too() -> None:
+    async with Origin() as origin, running_proxy(table_to(origin.port)) as (_, port):
+        async with client(port) as c:
+            assert (await c.ask("GET", "/", authority="")).status == 200
+    assert b"X-Forwarded-For: 127.0.0.1\r\n" in origin.requests[0]
+
+
 async def test_too_many_headers_are_refused_on_their_stream_alone() -> None:
     async with Origin() as origin, running_proxy(table_to(origin.port)) as (_, port):
         async with client(port) as c:

@@ -202,6 +202,7 @@ async def test_an_old_client_may_stay_connected() -> None:
             for _ in range(2):
                 got = await c.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
                 assert (got.body, got.header("connection")) == (b"ok", "keep-alive")
+                assert b"X-Forwarded-For: 127.0.0.1\r\n" in origin.requests[-1]
             got = await c.ask(b"GET / HTTP/1.0\r\n\r\n")
             assert got.header("connection") == "close"
             assert await c.at_end()
