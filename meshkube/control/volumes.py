@@ -102,10 +102,10 @@ def mode(obj: Mapping[str, Any]) -> str:
 
 def mismatch(volume: Mapping[str, Any], claim: Mapping[str, Any]) -> str:
     """Why this volume cannot serve the claim; empty where it can. Selectors do not count: a person
-    who names a volume wants that one."""
+    who names a volume wants that one. Nor does the class of a volume that names a claim."""
     if quantities.compare(size(volume), size(claim)) < 0:
         return "requested PV is too small"
-    if class_of(volume) != class_of(claim):
+    if not spec(volume).get("claimRef") and class_of(volume) != class_of(claim):
         return "storageClassName does not match"
     if mode(volume) != mode(claim):
         return "incompatible volumeMode"

@@ -175,6 +175,18 @@ async def test_a_volume_may_be_reserved_from_either_side(tmp_path: Path) -> None
         assert phase(c, "late") == "Pending"
 
 
+@pytest.mark.parametrize("named", [{}, {"volumeName": "mine"}])
+async def test_a_volume_that_names_its_claim_serves_it_whatever_its_class(
+    tmp_path: Path, named: dict[str, Any]
+) -> None:
+    """As where a claim is given the default class and its volume has none."""
+    async with cluster(tmp_path, STORAGE) as c:
+        await c.create(class_("fast", volumeBindingMode="WaitForFirstConsumer"))
+        await c.create(volume("mine", claimRef={"namespace": "default", "name": "data"}))
+        await c.create(claim(class_="fast", **named))
+        await c.until(lambda: bound_to(c, "data") == "mine" and phase(c, "data") == "Bound")
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
