@@ -17,6 +17,7 @@ from meshkube.config import Config
 
 ENOUGH_DISK = 1 << 30
 ENGINE_TIMEOUT = 5.0
+_OWN_LINKS = ("meshkube", "lo")
 
 
 class Finding(NamedTuple):
@@ -162,12 +163,13 @@ def _cidrs(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _host_routes() -> Iterable[str]:
-    """Each destination in the main routing table, save the default route (proc(5), net/route)."""
+    """Each destination in the main routing table (proc(5), net/route), save the default route and
+    what a daemon that ran here has left for the next one."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/net/route").read_text().splitlines()[1:]:
             fields = line.split()
             destination, mask = (
                 ".".join(str(byte) for byte in bytes.fromhex(fields[n])[::-1]) for n in (1, 7)
             )
-            if destination != "0.0.0.0":
+            if destination != "0.0.0.0" and not fields[0].startswith(_OWN_LINKS):
                 yield f"{destination}/{mask}"

@@ -215,6 +215,10 @@ def test_services_are_back_after_the_gateways_end_and_the_daemons(cluster: Plain
     wait_for(lambda: reaches(cluster), 30, "Services by another gateway")
     cluster.stop()
     wait_for(lambda: "mk_gateway" not in cluster.host.docker("ps", "-a").stdout, 10, "its removal")
+    # The network that is left behind is no obstacle to the next start.
+    at = cluster.command.index("server")
+    doctor = (*cluster.command[:at], "doctor", f"--docker={cluster.host.docker_socket}")
+    assert "overlaps" not in cluster.host.run(*doctor, check=False).stdout
     Cluster.start(cluster)
     wait_for(lambda: reaches(cluster), 10, "Services after a restart")
 
