@@ -300,12 +300,16 @@ def _phase(view: PodView, init: list[Object], apps: list[Object]) -> str:
 
 
 def _phase_at_the_end(view: PodView, still: bool) -> str:
-    """A deleted pod whose containers have all ended is over, whatever its restart policy."""
+    """A deleted pod whose containers have all ended is over, whatever its restart policy.
+
+    One that never ran has failed, once nothing of it is left or under way: whoever counts the ends
+    of pods, as a Job does, waits for that before it lets the pod go.
+    """
     if still:
         return view.phase
     codes = [container.exit_code for container in view.apps]
     if all(code is None for code in codes):
-        return view.phase
+        return view.phase if view.sandbox_running or view.seen.busy else "Failed"
     return "Succeeded" if all(code == 0 for code in codes) else "Failed"
 
 

@@ -159,6 +159,26 @@ def test_a_hopeless_job_fails_at_once(cluster: Cluster) -> None:
     shown(cluster, "delete", "job", "hopeless")
 
 
+def test_a_pod_of_a_job_that_never_started_goes_when_it_is_deleted(cluster: Cluster) -> None:
+    container = {"name": "c", "image": "nobody/has-this:1", "imagePullPolicy": "Never"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "unfound"}}
+    file = cluster.host.directory / "unfound.json"
+    file.write_text(json.dumps({**job, "spec": {"template": template}}))
+    cluster.kubectl("apply", "-f", str(file))
+    said = "-ojsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}"
+    unfound = ("get", "pods", "-ljob-name=unfound")
+    wait_for(lambda: "Image" in shown(cluster, *unfound, said), 60, "a word on its image")
+    made = shown(cluster, *unfound, "-oname").split()
+    # Its Job counts how it ended before it lets go of it.
+    cluster.kubectl("delete", *made, "--timeout=40s")
+    wait_for(
+        lambda: shown(cluster, "get", "job/unfound", "-ojsonpath={.status.failed}") == "1",
+        20, "the count",
+    )  # fmt: skip
+    cluster.kubectl("delete", "job/unfound", "--timeout=40s")
+
+
 def test_a_cron_job_is_run_by_hand_and_by_the_clock(cluster: Cluster) -> None:
     apply(cluster, "cronjob")
     cells = row(cluster, "cj")

@@ -157,6 +157,14 @@ def test_a_deleted_pod_ends_as_its_containers_did() -> None:
     assert written(obj, BOX, record("c", "exited", exit_code=0))["phase"] == "Succeeded"
 
 
+def test_a_deleted_pod_that_never_ran_has_failed_in_the_end() -> None:
+    obj = pod("c", deleted=True, restartPolicy="Never", status={"phase": "Pending"})
+    assert written(obj, BOX)["phase"] == "Pending"
+    assert written(obj, busy=frozenset({"c"}))["phase"] == "Pending"
+    assert written(obj, replace(BOX, state="exited", address=""))["phase"] == "Failed"
+    assert written(obj)["phase"] == "Failed"
+
+
 def test_a_patch_names_only_what_changed_and_clears_old_reasons() -> None:
     waiting = written(pod(), BOX)
     ready = written(pod(status=waiting), BOX, record())
