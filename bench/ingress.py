@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness import free_port
+from bench.ingress_peers import PEERS, Peer, cpu_ns, print_load, running, workspace
 from meshkube import pki
 from meshkube.api.types import Object
 from meshkube.ingress.routes import RouteTable
@@ -57,16 +53,6 @@ end
 
 
 @dataclass
-class Peer:
-    """One proxy under test."""
-
-    name: str
-    http: int
-    https: int
-    process: subprocess.Popen[bytes]
-
-
-@dataclass
 class Result:
     """What one proxy did in one case: a value for each round."""
 
@@ -74,17 +60,6 @@ class Result:
     rate: list[float] = field(default_factory=list)
     p50: list[str] = field(default_factory=list)
     p99: list[str] = field(default_factory=list)
-
-
-def cpu_ns(pid: int) -> int:
-    """Nanoseconds on a core of a process, its threads and its children."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            total += int((task / "schedstat").read_text().split()[0])
-            for child in (task / "children").read_text().split():
-                total += cpu_ns(int(child))
-    return total
 
 
 def configure(directory: Path, origin: int, ports: dict[str, tuple[int, int]]) -> None:
@@ -214,31 +189,6 @@ def _secret(directory: Path) -> Object:
     return {"data": {name: base64.b64encode(data).decode() for name, data in files.items()}}
 
 
-@contextlib.contextmanager
-def started(command: list[str], port: int, home: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a server until it answers; ends it afterwards."""
-    environment = {**os.environ, "GOMAXPROCS": "1", "HOME": home}
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        end = time.monotonic() + 15
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"{command[0]} does not start: {' '.join(command)}")
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(5)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
 def wrk(peer: Peer, url: str, seconds: float, *options: str) -> tuple[float, float, str, str]:
     """`(CPU in microseconds a request, requests a second, p50, p99)`."""
     before = cpu_ns(peer.process.pid)
@@ -351,26 +301,15 @@ def main() -> None:
     options = parser.parse_args()
     if not shutil.which("wrk") or not shutil.which("nginx"):
         raise SystemExit("this needs wrk and nginx on PATH (apt-get install wrk nginx)")
-    names = [name for name in ("nginx", "haproxy", "caddy") if shutil.which(name)]
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        directory.chmod(0o755)
+    names = [*(name for name in PEERS if shutil.which(name)), "meshkube"]
+    with workspace() as directory:
         origin = free_port()
-        ports = {n: (free_port(), free_port()) for n in ("nginx", "haproxy", "caddy", "meshkube")}
+        ports = {name: (free_port(), free_port()) for name in (*PEERS, "meshkube")}
         configure(directory, origin, ports)
-        origin_command = ["nginx", "-e", "stderr", "-c", str(directory / "origin.conf")]
-        stack.enter_context(started(origin_command, origin, str(directory)))
         run = commands(directory, origin, ports)
-        peers = [
-            Peer(
-                name,
-                *ports[name],
-                stack.enter_context(started(run[name], ports[name][1], str(directory))),
-            )
-            for name in (*names, "meshkube")
-        ]
-        print(f"load of this machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        measure(peers, directory, options.seconds, options.rounds)
+        with running(names, directory, origin, ports, run) as peers:
+            print_load()
+            measure(peers, directory, options.seconds, options.rounds)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 
 from bench.harness import free_port, print_table
-from bench.ingress import Peer, cpu_ns, started
+from bench.ingress_peers import PEERS, Peer, cpu_ns, in_turns, print_load, running, workspace
 from bench.ingress_wide import first_group
 
 CASES = ((8, 1), (8, 32), (64, 8))
@@ -116,37 +113,29 @@ def main() -> None:
     options = parser.parse_args()
     if missing := [tool for tool in ("h2load", "nginx") if not shutil.which(tool)]:
         raise SystemExit(f"this needs {', '.join(missing)} on PATH")
-    names = ["meshkube", *(name for name in ("nginx", "haproxy", "caddy") if shutil.which(name))]
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        directory.chmod(0o755)
+    names = ["meshkube", *(name for name in PEERS if shutil.which(name))]
+    with workspace() as directory:
         origin = free_port()
-        ports = {name: free_port() for name in ("nginx", "haproxy", "caddy", "meshkube")}
+        ports = {name: free_port() for name in (*PEERS, "meshkube")}
         configure(directory, origin, ports)
-        command = ["nginx", "-e", "stderr", "-c", str(directory / "origin.conf")]
-        stack.enter_context(started(command, origin, str(directory)))
         run = commands(directory, origin, ports)
-        peers = [
-            Peer(
-                name,
-                ports[name],
-                0,
-                stack.enter_context(started(run[name], ports[name], str(directory))),
+        listening = {name: (port, 0) for name, port in ports.items()}
+        with running(names, directory, origin, listening, run) as peers:
+            print_load()
+            rows: list[list[object]] = []
+            for connections, streams in CASES:
+                ask = partial(
+                    calls,
+                    directory=directory,
+                    connections=connections,
+                    streams=streams,
+                    seconds=options.seconds,
+                )
+                for name, middle in in_turns(peers, ROUNDS, ask).items():
+                    rows.append([f"{connections} x {streams}", name, *middle])
+            print_table(
+                "ingress, gRPC calls", ["connections x calls", "", "CPU us", "a second"], rows
             )
-            for name in names
-        ]
-        print(f"load of this machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        rows: list[list[object]] = []
-        for connections, streams in CASES:
-            found = {peer.name: list[tuple[float, float]]() for peer in peers}
-            for _ in range(ROUNDS):
-                for peer in peers:
-                    asked = calls(peer, directory, connections, streams, options.seconds)
-                    found[peer.name].append(asked)
-            for peer in peers:
-                middle = [statistics.median(each) for each in zip(*found[peer.name], strict=True)]
-                rows.append([f"{connections} x {streams}", peer.name, *middle])
-        print_table("ingress, gRPC calls", ["connections x calls", "", "CPU us", "a second"], rows)
 
 
 if __name__ == "__main__":

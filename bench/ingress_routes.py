@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import os
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import ingress
 from bench.harness import free_port, print_table, resident_megabytes
-from bench.ingress import Peer, cpu_ns, started
+from bench.ingress_peers import PEERS, Peer, cpu_ns, in_turns, print_load, running, workspace
 from bench.ingress_wide import first_group
 
 HOSTS, PATHS = 100, 100
@@ -126,36 +123,26 @@ def main() -> None:
     options = parser.parse_args()
     if missing := [tool for tool in ("wrk", "nginx") if not shutil.which(tool)]:
         raise SystemExit(f"this needs {', '.join(missing)} on PATH")
-    names = ["meshkube", *(name for name in NAMES[:-1] if shutil.which(name))]
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        directory.chmod(0o755)
+    names = ["meshkube", *(name for name in PEERS if shutil.which(name))]
+    with workspace() as directory:
         origin = free_port()
         ports = {name: (free_port(), free_port()) for name in NAMES}
         configure(directory, origin, ports)
-        command = ["nginx", "-e", "stderr", "-c", str(directory / "origin.conf")]
-        stack.enter_context(started(command, origin, str(directory)))
         run = ingress.commands(directory, origin, ports)
         mine = str(ports["meshkube"][0])
         run["meshkube"] = [sys.executable, "-m", "bench.ingress_routes", "serve", str(origin), mine]
-        peers = [
-            Peer(
-                name,
-                *ports[name],
-                stack.enter_context(started(run[name], ports[name][0], str(directory))),
-            )
-            for name in names
-        ]
-        print(f"load of this machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        rows: list[list[object]] = []
-        for connections in CONNECTIONS:
-            found = {peer.name: list[tuple[float, float]]() for peer in peers}
-            for _ in range(ROUNDS):
-                for peer in peers:
-                    found[peer.name].append(load(peer, directory, connections, options.seconds))
-            for peer in peers:
-                middle = [statistics.median(each) for each in zip(*found[peer.name], strict=True)]
-                rows.append([connections, peer.name, *middle, resident(peer)])
+        listening = {name: (http, 0) for name, (http, _) in ports.items()}
+        with running(names, directory, origin, listening, run) as peers:
+            print_load()
+            rows: list[list[object]] = []
+            for connections in CONNECTIONS:
+                ask = partial(
+                    load, directory=directory, connections=connections, seconds=options.seconds
+                )
+                middles = in_turns(peers, ROUNDS, ask)
+                rows += [
+                    [connections, peer.name, *middles[peer.name], resident(peer)] for peer in peers
+                ]
         header = ["connections", "", "CPU us", "a second", "MB"]
         print_table(f"ingress, {HOSTS * PATHS} routes, each request another one", header, rows)
 

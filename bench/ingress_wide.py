@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import resource
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from bench import ingress
 from bench.harness import children, free_port, print_table, resident_megabytes
-from bench.ingress import Peer, cpu_ns, started
+from bench.ingress_peers import PEERS, Peer, cpu_ns, print_load, running, workspace
 
 BODIES = {"0": 0, "1 KB": 1 << 10, "100 KB": 100 << 10, "10 MB": 10 << 20}
 CONNECTIONS = (8, 64, 1000)
@@ -172,12 +171,10 @@ def main() -> None:
         raise SystemExit(f"this needs {', '.join(missing)} on PATH")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    names = [name for name in ("nginx", "haproxy", "caddy") if shutil.which(name)]
-    with contextlib.ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        directory.chmod(0o755)
+    names = ["meshkube", *(name for name in PEERS if shutil.which(name))]
+    with workspace() as directory:
         origin = free_port()
-        ports = {n: (free_port(), free_port()) for n in ("nginx", "haproxy", "caddy", "meshkube")}
+        ports = {name: (free_port(), free_port()) for name in (*PEERS, "meshkube")}
         ingress.configure(directory, origin, ports)
         many = directory / "nginx.conf"
         many.write_text(
@@ -187,24 +184,15 @@ def main() -> None:
         )
         allow_http2(directory)
         origin_configuration(directory, origin)
-        command = ["nginx", "-e", "stderr", "-c", str(directory / "wide-origin.conf")]
-        stack.enter_context(started(command, origin, str(directory)))
         run = ingress.commands(directory, origin, ports)
-        peers = [
-            Peer(
-                name,
-                *ports[name],
-                stack.enter_context(started(run[name], ports[name][1], str(directory))),
-            )
-            for name in ("meshkube", *names)
-        ]
-        print(f"load of this machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        if "bodies" in options.tables:
-            bodies(peers, options.seconds)
-        if "streams" in options.tables:
-            streams(peers, options.seconds)
-        if "idle" in options.tables:
-            idle(peers)
+        with running(names, directory, origin, ports, run, "wide-origin.conf") as peers:
+            print_load()
+            if "bodies" in options.tables:
+                bodies(peers, options.seconds)
+            if "streams" in options.tables:
+                streams(peers, options.seconds)
+            if "idle" in options.tables:
+                idle(peers)
 
 
 if __name__ == "__main__":
