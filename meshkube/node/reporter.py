@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 10.0
-REQUEST_TIMEOUT = 10.0
+REQUEST_TIMEOUT = 20.0
+"""Seconds. To give up closes the connection: where a busy API lets hundreds of requests wait, their
+new handshakes make it busier still."""
 
 
 class Reporter:

@@ -27,12 +27,12 @@ class Level(Enum):
     """That a node, a controller or a leader is alive."""
     PEOPLE = "people", 16
     """Whoever is no part of the cluster: kubectl, and other people's controllers."""
-    NODES = "nodes", 8
-    NODE_EVENTS = "node-events", 4
+    NODES = "nodes", 16
+    NODE_EVENTS = "node-events", 2
     """What may come late: it waits at the node."""
     CONTROLLERS = "controllers", 8
     """What the parts of a server write themselves, in its process."""
-    EVENTS = "events", 8
+    EVENTS = "events", 6
     """Theirs too. They keep pace with what they tell of, as few of them can wait."""
 
 
