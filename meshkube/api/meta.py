@@ -46,6 +46,10 @@ def annotations(obj: Mapping[str, Any]) -> dict[str, str]:
     return metadata(obj).get("annotations") or {}
 
 
+NO_VERSION = "0"
+"""A `resourceVersion` that pins nothing: a write with it is one without any."""
+
+
 def resource_version(obj: Mapping[str, Any]) -> str:
     return str(metadata(obj).get("resourceVersion") or "")
 

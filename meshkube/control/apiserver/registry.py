@@ -181,7 +181,8 @@ class Registry:
         if kind.definition is not None and kind.definition.deleting:
             why = "create not allowed while custom resource definition is terminating"
             raise errors.method_not_allowed(why)
-        versioned = bool(meta.resource_version(obj)) and not options.dry_run
+        version = meta.resource_version(obj)
+        versioned = version not in ("", meta.NO_VERSION) and not options.dry_run
         if versioned:
             # What else is wrong with it is told first, and a dry run need not be new.
             options = replace(options, dry_run=True)

@@ -264,7 +264,10 @@ class Writer:
     def _changed(self, kind: Kind, current: Cached, new: Object, subresource: str) -> Object:
         old = current.object
         pinned = meta.resource_version(new)
-        if pinned and pinned != str(current.revision):
+        if pinned == meta.NO_VERSION:
+            new = {**new, "metadata": {**new["metadata"]}}
+            del new["metadata"]["resourceVersion"]
+        elif pinned and pinned != str(current.revision):
             raise errors.conflict(kind.group, kind.plural, meta.name(old))
         if subresource not in _NOT_SPEC or (subresource == "status" and kind not in _OFTEN_TOLD):
             # Before the generation is decided: leaving a default out changes nothing.

@@ -68,6 +68,15 @@ class TestCreate:
         assert len(names) == 20
         assert all(name.startswith("x-") and len(name) == 7 for name in names)
 
+    async def test_the_revision_zero_is_none(self, client: LocalClient) -> None:
+        asked = config_map("a")
+        asked["metadata"]["resourceVersion"] = "0"
+        made = await client.create(kinds.CONFIG_MAP, asked)
+        for data in ({"k": "1"}, {"k": "2"}):
+            changed = await client.update(kinds.CONFIG_MAP, {**asked, "data": data})
+            assert changed["data"] == data
+            assert int(meta.resource_version(changed)) > int(meta.resource_version(made))
+
     async def test_names_are_taken_once(self, client: LocalClient) -> None:
         await client.create(kinds.CONFIG_MAP, config_map("a"))
         with pytest.raises(ApiError) as error:
