@@ -86,13 +86,18 @@ def status(
 ) -> Object:
     """`runtime` as in `docker://20.10.24`; `not_ready` is why no pod can run here now, or empty;
     `images` None where they are not known; `old` the status last written."""
+    own = capacity(machine, max_pods)
+    # What somebody else has counted on this node, such as devices: all of it is for pods.
+    others = {
+        name: amount for name, amount in (old.get("capacity") or {}).items() if name not in own
+    }
     return {
         "addresses": [
             *({"type": "InternalIP", "address": address} for address in addresses),
             {"type": "Hostname", "address": name},
         ],
-        "capacity": capacity(machine, max_pods),
-        "allocatable": allocatable(machine, max_pods),
+        "capacity": own | others,
+        "allocatable": allocatable(machine, max_pods) | others,
         "conditions": _conditions(pressure, not_ready, old, now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
         "images": images if images is not None else list(old.get("images") or ()),
@@ -185,6 +190,13 @@ def rebooted(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     before = (old.get("nodeInfo") or {}).get("bootID")
     now = str(new["nodeInfo"]["bootID"])
     return now if before and before != now else ""
+
+
+def patch(old: Mapping[str, Any], new: Object) -> Object:
+    """What turns the status `old` into `new`: what is no longer counted is named too."""
+    kept = old.get("allocatable") or {}
+    gone = {name: None for name in kept if name not in new["allocatable"]}
+    return {**new, "allocatable": {**new["allocatable"], **gone}} if gone else new
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -180,7 +180,7 @@ class Registration:
         self.node = await self._client.patch(
             kinds.NODE,
             self._name,
-            {"status": new},
+            {"status": nodestatus.patch(old, new)},
             type="strategic",
             subresource="status",
             field_manager="kubelet",
