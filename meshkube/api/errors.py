@@ -156,6 +156,11 @@ def unavailable(message: str) -> ApiError:
     return ApiError(503, "ServiceUnavailable", message)
 
 
+def not_reached(reason: str) -> ApiError:
+    """Of a request that the API server passes on: nobody answers behind it."""
+    return unavailable(f"error trying to reach service: {reason}")
+
+
 def timeout(message: str) -> ApiError:
     return ApiError(504, "Timeout", message)
 

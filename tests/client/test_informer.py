@@ -270,15 +270,18 @@ async def test_bookmarks_move_the_version(client: Client) -> None:
     assert informer.list() == []
 
 
-async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> None:
-    class Flooding(Unsteady):
-        async def watch(self, *_: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
-            for number in range(1000):
-                obj = config_map(f"m{number}")
-                obj["metadata"]["resourceVersion"] = str(10_000 + number)
-                yield WatchEvent("ADDED", obj)
-            await asyncio.Event().wait()
+class Flooding(Unsteady):
+    """A thousand events at once."""
 
+    async def watch(self, *_: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
+        for number in range(1000):
+            obj = config_map(f"m{number}")
+            obj["metadata"]["resourceVersion"] = str(10_000 + number)
+            yield WatchEvent("ADDED", obj)
+        await asyncio.Event().wait()
+
+
+async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> None:
     informer = Informer(Flooding(client), CONFIG_MAP)  # type: ignore[arg-type]
     informer.subscribe(lambda old, new: time.sleep(0.0005))
     async with running(informer):
@@ -290,14 +293,6 @@ async def test_a_flood_of_events_leaves_others_their_turn(client: Client) -> Non
 
 
 async def test_it_keeps_up_where_the_turns_of_others_are_long(client: Client) -> None:
-    class Flooding(Unsteady):
-        async def watch(self, *_: Any, **more: Any) -> AsyncGenerator[WatchEvent, None]:
-            for number in range(1000):
-                obj = config_map(f"m{number}")
-                obj["metadata"]["resourceVersion"] = str(10_000 + number)
-                yield WatchEvent("ADDED", obj)
-            await asyncio.Event().wait()
-
     informer = Informer(Flooding(client), CONFIG_MAP)  # type: ignore[arg-type]
     informer.subscribe(lambda old, new: time.sleep(0.0005))
     turns = 0

@@ -90,7 +90,7 @@ class Proxy:
         try:
             return await self._forwarder.forward(call.request, target, _look(prefix, place.host))
         except Unreachable as error:
-            raise _no_answer(str(error)) from error
+            raise errors.not_reached(str(error)) from error
 
     async def _node(self, named: proxy_names.Named) -> _Place:
         node = (await self._registry.get(kinds.NODE, named.name)).object
@@ -137,8 +137,7 @@ class Proxy:
         address = ip_address(chosen.address)
         if address.is_loopback or address.is_link_local or address.is_multicast:
             raise errors.bad_request(f"address not allowed: {address}")
-        host = f"[{address}]" if address.version == 6 else str(address)
-        return self._direct(named.scheme, f"{host}:{chosen.port}")
+        return self._direct(named.scheme, chosen.authority)
 
     @property
     def _secure(self) -> ssl.SSLContext:
@@ -171,15 +170,11 @@ def _dropped(call: Call) -> set[str]:
     return dropped
 
 
-def _no_answer(reason: str) -> errors.ApiError:
-    return errors.unavailable(f"error trying to reach service: {reason}")
-
-
 def _look(prefix: str, host: str) -> Callable[[Head], Rewrite | None]:
     def look(head: Head) -> Rewrite | None:
         headers = head.headers
         if UNREACHABLE in headers:
-            raise _no_answer(headers[UNREACHABLE])
+            raise errors.not_reached(headers[UNREACHABLE])
         for name in [name for name in headers if name.lower().startswith("access-control-")]:
             # The proxied must not open this API to other origins.
             headers.popall(name, None)

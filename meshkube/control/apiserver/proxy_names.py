@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from meshkube.api import errors, meta
@@ -72,6 +74,17 @@ class Endpoint(NamedTuple):
     port: int
     pod: str
     node: str
+
+    @property
+    def authority(self) -> str:
+        """Address and port, as in a URL."""
+        address = ip_address(self.address)
+        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
+
+
+def of_service(slices: Iterable[Object], name: str) -> list[Object]:
+    """The EndpointSlices of one Service among those of its namespace."""
+    return [one for one in slices if meta.labels(one).get("kubernetes.io/service-name") == name]
 
 
 def endpoints(slices: list[Object], port_name: str) -> list[Endpoint]:

@@ -11,13 +11,12 @@ import asyncio
 import random
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from meshkube.api import kinds, meta
+from meshkube.api import kinds
 from meshkube.api.errors import ApiError
 from meshkube.api.nodes import node_url
 from meshkube.api.types import JSON, Object
@@ -129,9 +128,8 @@ class WebhookClient:
                 return self._through_node(found, space, path + query, shown, Verify(host, bundle))
         except ApiError as error:
             raise CallFailed(f'Post "{shown}": {error.message}') from None
-        address = ip_address(found.address)
-        at = f"[{address}]" if address.version == 6 else str(address)
-        return _Place(f"https://{at}:{found.port}{path}{query}", shown, _context(bundle), host)
+        url = f"https://{found.authority}{path}{query}"
+        return _Place(url, shown, _context(bundle), host)
 
     def _endpoint(self, space: str, name: str, port: str) -> proxy_names.Endpoint:
         """Raises `ApiError` 503, `CallFailed`."""
@@ -142,12 +140,8 @@ class WebhookClient:
         if spec.get("type") == "ExternalName":
             raise CallFailed(f'service "{name}" is of type ExternalName: give its `url`')
         wanted = proxy_names.service_port(service, port)
-        slices = [
-            one
-            for one in self._lookup.inside(kinds.ENDPOINT_SLICE, space)
-            if meta.labels(one).get("kubernetes.io/service-name") == name
-        ]
-        found = proxy_names.endpoints(slices, wanted)
+        slices = self._lookup.inside(kinds.ENDPOINT_SLICE, space)
+        found = proxy_names.endpoints(proxy_names.of_service(slices, name), wanted)
         if not found:
             raise CallFailed(f'no endpoints available for service "{name}"')
         return random.choice(found)

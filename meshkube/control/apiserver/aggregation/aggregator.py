@@ -28,7 +28,7 @@ from meshkube.control.apiserver.aggregation.availability import (
     with_condition,
 )
 from meshkube.control.apiserver.aggregation.front_proxy import Authorities
-from meshkube.control.apiserver.aggregation.remotes import GroupVersion, Remote, Remotes
+from meshkube.control.apiserver.aggregation.remotes import GroupVersion, Remote, Remotes, read
 from meshkube.control.apiserver.catalog import Catalog
 from meshkube.control.apiserver.http import Call
 from meshkube.tunnel.forwarding import Forwarder, Unreachable
@@ -150,7 +150,7 @@ class Aggregator:
         """Writes what is found of each; whether one does not answer."""
         missing = False
         for api in self._informer.list():
-            remote = self.remotes.get(*_names(api))
+            remote = read(api)
             found = LOCAL if remote is None else await self._check(remote)
             missing |= not found[0]
             changed = with_condition(api, found, self._clock.now())
@@ -171,19 +171,13 @@ class Aggregator:
 
     async def handle(self, call: Call, remote: Remote) -> web.StreamResponse:
         """Passes a request on. Raises `ApiError` 503."""
+        if remote.refused:
+            raise errors.not_reached(remote.refused)
         try:
-            if remote.refused:
-                raise Unavailable("", remote.refused)
             target = self._asking.target(
                 remote, call.request.raw_path, call.user, list(call.request.headers)
             )
             return await self._forwarder.forward(call.request, target)
         except (Unavailable, Unreachable) as error:
-            if not remote.refused:
-                self._changed.set()  # what is said of it is no longer true
-            raise errors.unavailable(f"error trying to reach service: {error}") from None
-
-
-def _names(api: Object) -> GroupVersion:
-    spec = api.get("spec") or {}
-    return str(spec.get("group") or ""), str(spec.get("version") or "")
+            self._changed.set()  # what is said of it is no longer true
+            raise errors.not_reached(str(error)) from None

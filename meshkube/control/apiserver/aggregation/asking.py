@@ -6,13 +6,12 @@ import asyncio
 import random
 import ssl
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
 import orjson
 
-from meshkube.api import kinds, meta
+from meshkube.api import kinds
 from meshkube.api.errors import ApiError
 from meshkube.api.types import Object
 from meshkube.control.apiserver import proxy_names
@@ -57,10 +56,8 @@ class Asking:
         """Where a request for `path` (with its query) goes: to one of the Service's endpoints.
         `sent` are the names of the client's headers. Raises `Unavailable`."""
         found = self._endpoint(remote)
-        address = ip_address(found.address)
-        host = f"[{address}]" if address.version == 6 else str(address)
         return Target(
-            url=f"https://{host}:{found.port}{path}",
+            url=f"https://{found.authority}{path}",
             tls=self._context(remote),
             headers=list(front_proxy.headers(user)),
             dropped=front_proxy.told_by_client(sent),
@@ -110,11 +107,8 @@ class Asking:
         except ApiError:
             message = f"{place} is not listening on port {remote.port}"
             raise Unavailable("ServicePortError", message) from None
-        slices = [
-            one
-            for one in self._lookup.inside(kinds.ENDPOINT_SLICE, remote.namespace)
-            if meta.labels(one).get("kubernetes.io/service-name") == remote.service
-        ]
+        beside = self._lookup.inside(kinds.ENDPOINT_SLICE, remote.namespace)
+        slices = proxy_names.of_service(beside, remote.service)
         if not slices:
             message = f"cannot find endpointslices for {place}"
             raise Unavailable("EndpointsNotFound", message)
