@@ -85,9 +85,6 @@ class Hosts:
         self._known: dict[str, list[HostPaths]] = {}
         """Which of them a request for a host may meet. Emptied when a rule changes."""
 
-    def __contains__(self, host: str) -> bool:
-        return host in self._hosts
-
     def claim(self, route: Route) -> None:
         """A rule's route takes its place among those for the same host and path."""
         paths = self._hosts.setdefault(route.host, HostPaths())

@@ -113,10 +113,6 @@ class RouteTable(RouteBackends):
         others = self._strangers.words(host)
         return Miss(f"{reason}; {others}" if others else reason)
 
-    def has_host(self, host: str) -> bool:
-        """Whether any rule is for this very host (not a wildcard)."""
-        return host in self._hosts
-
     @property
     def routes(self) -> Iterable[Route]:
         """Every route, also those that an older Ingress keeps from being used."""
